@@ -1,0 +1,305 @@
+//! Reads and cuts small files.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
+
+use super::Run;
+use super::directory::{Directory, Target};
+use super::record::Change;
+use crate::chunk::Cutter;
+use crate::error::describe_io;
+use crate::events::Event;
+use crate::fs::{FileType, Stat, capture};
+use crate::ingest::ChunkSink;
+use crate::snapshot::manifest::FileErrorKind;
+use crate::tree::content::ContentBuilder;
+use crate::tree::{Content, Entry, EntryKind, Extent, Meta, Xattr};
+use crate::Result;
+
+/// How often a file is read again when it changed meanwhile, before what was read is taken.
+const ATTEMPTS: usize = 2;
+
+/// A file to read.
+pub(super) struct FileJob {
+    pub(super) slot: usize,
+    pub(super) name: Box<[u8]>,
+    pub(super) stat: Stat,
+    pub(super) change: Change,
+}
+
+/// Small files of one directory, to be read by one worker.
+pub(super) struct Files {
+    directory: Arc<Directory>,
+    jobs: Vec<FileJob>,
+    bytes: u64,
+}
+
+impl Files {
+    pub(super) fn new(directory: Arc<Directory>, job: FileJob) -> Self {
+        let bytes = job.stat.size;
+        Self { directory, jobs: vec![job], bytes }
+    }
+
+    pub(super) fn push(&mut self, job: FileJob) {
+        self.bytes += job.stat.size;
+        self.jobs.push(job);
+    }
+
+    pub(super) const fn has_room(&self, files_max: usize, bytes_max: u64) -> bool {
+        self.jobs.len() < files_max && self.bytes < bytes_max
+    }
+}
+
+/// What reading a file came to.
+pub(super) struct ReadFile {
+    pub(super) content: Content,
+    pub(super) size: u64,
+    /// Reading failed in the middle.
+    pub(super) incomplete: bool,
+}
+
+impl Run<'_> {
+    /// Reads a batch of files.
+    pub(super) fn read_files(
+        &self,
+        files: Files,
+        sink: &mut ChunkSink<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        for job in files.jobs {
+            if self.context.stopped() {
+                self.scheduler.stop();
+                return Ok(());
+            }
+            let entry = self.read_file(&files.directory, &job, sink, buffer)?;
+            let target = Target::Slot(files.directory.clone(), job.slot);
+            self.complete(&target, entry, false, sink)?;
+        }
+        Ok(())
+    }
+
+    fn read_file(
+        &self,
+        directory: &Directory,
+        job: &FileJob,
+        sink: &mut ChunkSink<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<Entry>> {
+        let path = || directory.child_path(&job.name);
+        let Some(parent) = directory.handle.get() else { return Ok(None) };
+        let file = match capture::open_file(parent.as_fd(), &job.name) {
+            Ok(file) => file,
+            Err(e) => {
+                self.file_error(path(), &e, "cannot open it");
+                return Ok(None);
+            }
+        };
+        let mut before = job.stat.clone();
+        let mut attempt = 1;
+        loop {
+            let read = match self.read_content(file.as_fd(), &before, sink, buffer) {
+                Ok(read) => read?,
+                Err(e) => {
+                    self.file_error(path(), &e, "cannot read it");
+                    return Ok(None);
+                }
+            };
+            let after = match capture::stat_fd(file.as_fd()) {
+                Ok(after) => after,
+                Err(e) => {
+                    self.file_error(path(), &e, "cannot look at it");
+                    return Ok(None);
+                }
+            };
+            if after.kind != FileType::File {
+                self.record.error(path(), FileErrorKind::Vanished, "it is no longer a file".to_owned());
+                return Ok(None);
+            }
+            if !is_same_moment(&before, &after) || read.size != after.size {
+                if attempt < ATTEMPTS {
+                    attempt += 1;
+                    before = after;
+                    continue;
+                }
+                self.record.error(path(), FileErrorKind::Changed, "it changed while it was read".to_owned());
+            }
+            let xattrs = self.xattrs(file.as_fd(), path);
+            return Ok(Some(self.file_entry(&job.name, path, &after, read, xattrs, job.change)));
+        }
+    }
+
+    /// The entry of a file that was read.
+    pub(super) fn file_entry(
+        &self,
+        name: &[u8],
+        path: impl Fn() -> Vec<u8>,
+        stat: &Stat,
+        read: ReadFile,
+        xattrs: Vec<Xattr>,
+        change: Change,
+    ) -> Entry {
+        self.record.file(change, read.size);
+        let action = if change == Change::New { "new" } else { "changed" };
+        self.context.report(Event::Path { action, path: path(), bytes: read.size });
+        Entry {
+            name: name.into(),
+            meta: Meta { xattrs, ..stat.meta.clone() },
+            kind: EntryKind::File { size: read.size, content: read.content },
+            incomplete: read.incomplete,
+        }
+    }
+
+    /// Extended attributes of an open file; those that cannot be read are recorded.
+    pub(super) fn xattrs(&self, file: BorrowedFd<'_>, path: impl Fn() -> Vec<u8>) -> Vec<Xattr> {
+        let mut xattrs = Vec::new();
+        if let Err(e) = capture::read_xattrs(file, &mut xattrs) {
+            self.record.error(
+                path(),
+                FileErrorKind::Unreadable,
+                format!("cannot read extended attributes: {}", describe_io(&e)),
+            );
+        }
+        xattrs
+    }
+
+    /// Reads a small file whole. The outer result is the file's, the inner the store's.
+    fn read_content(
+        &self,
+        file: BorrowedFd<'_>,
+        stat: &Stat,
+        sink: &mut ChunkSink<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> std::io::Result<Result<ReadFile>> {
+        if stat.may_have_holes() {
+            return self.read_sparse(file, stat, sink, buffer);
+        }
+        // One byte more than expected shows whether the file has grown.
+        let wanted = usize::try_from(stat.size).unwrap_or(usize::MAX).saturating_add(1);
+        read_at(file, 0, wanted, buffer)?;
+        self.record.read(buffer.len() as u64);
+        let size = buffer.len() as u64;
+        Ok(self.cut(buffer, size, buffer, sink).map(|extents| ReadFile {
+            content: extents,
+            size,
+            incomplete: false,
+        }))
+    }
+
+    fn read_sparse(
+        &self,
+        file: BorrowedFd<'_>,
+        stat: &Stat,
+        sink: &mut ChunkSink<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> std::io::Result<Result<ReadFile>> {
+        let mut builder = ContentBuilder::new();
+        let mut offset = 0;
+        let mut head: Vec<u8> = Vec::new();
+        while let Some((start, end)) = capture::next_data(file, offset, stat.size)? {
+            let wanted = usize::try_from(end - start).unwrap_or(usize::MAX);
+            read_at(file, start, wanted, buffer)?;
+            self.record.read(buffer.len() as u64);
+            if start == 0 {
+                head.extend_from_slice(&buffer[..buffer.len().min(crate::chunk::detect::PROBE_BYTES)]);
+            }
+            let mut push = || -> Result<()> {
+                if start > offset {
+                    push_hole(&mut builder, start - offset, sink)?;
+                }
+                self.cut_into(&mut builder, buffer, stat.size, &head, sink)
+            };
+            if let Err(e) = push() {
+                return Ok(Err(e));
+            }
+            offset = start + buffer.len() as u64;
+            if buffer.len() < wanted {
+                break;
+            }
+        }
+        let at_end = offset < stat.size && capture::stat_fd(file)?.size >= stat.size;
+        let finish = || -> Result<ReadFile> {
+            let mut size = offset;
+            if at_end {
+                push_hole(&mut builder, stat.size - offset, sink)?;
+                size = stat.size;
+            }
+            let content = builder.finish(&mut |list| sink.metadata(&list))?;
+            Ok(ReadFile { content, size, incomplete: false })
+        };
+        Ok(finish())
+    }
+
+    fn cut(&self, data: &[u8], size: u64, head: &[u8], sink: &mut ChunkSink<'_>) -> Result<Content> {
+        let mut builder = ContentBuilder::new();
+        self.cut_into(&mut builder, data, size, head, sink)?;
+        builder.finish(&mut |list| sink.metadata(&list))
+    }
+
+    /// Cuts a run of data and stores its chunks.
+    fn cut_into(
+        &self,
+        builder: &mut ContentBuilder,
+        data: &[u8],
+        size: u64,
+        head: &[u8],
+        sink: &mut ChunkSink<'_>,
+    ) -> Result<()> {
+        let repository = self.ingest.repository();
+        let cutter = Cutter::for_file(size, head, &repository.keys().gear, &repository.config().chunker);
+        let mut rest = data;
+        while !rest.is_empty() {
+            let (chunk, tail) = rest.split_at(cutter.cut(rest));
+            let extent = Extent { length: chunk.len() as u64, id: Some(sink.data(chunk)?) };
+            builder.push(extent, &mut |list| sink.metadata(&list))?;
+            rest = tail;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn push_hole(builder: &mut ContentBuilder, length: u64, sink: &mut ChunkSink<'_>) -> Result<()> {
+    builder.push(Extent { length, id: None }, &mut |list| sink.metadata(&list))
+}
+
+/// Whether a file is what it was: neither its bytes nor its metadata were touched in between.
+pub(super) fn is_same_moment(before: &Stat, after: &Stat) -> bool {
+    before.size == after.size && before.meta.mtime == after.meta.mtime && before.meta.ctime == after.meta.ctime
+}
+
+/// Fills `buffer` with up to `wanted` bytes from `offset`; fewer only at the file's end.
+pub(super) fn read_at(
+    file: BorrowedFd<'_>,
+    offset: u64,
+    wanted: usize,
+    buffer: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    buffer.clear();
+    append_at(file, offset, wanted, buffer)
+}
+
+/// As [`read_at`], after what `buffer` holds.
+pub(super) fn append_at(
+    file: BorrowedFd<'_>,
+    mut offset: u64,
+    wanted: usize,
+    buffer: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    let end = buffer.len() + wanted;
+    buffer.reserve(wanted);
+    while buffer.len() < end {
+        let room = (end - buffer.len()).min(buffer.capacity() - buffer.len());
+        let spare = &mut buffer.spare_capacity_mut()[..room];
+        let got = match rustix::io::pread(file, spare, offset) {
+            Ok((got, _)) => got.len(),
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        if got == 0 {
+            break;
+        }
+        // SAFETY: pread has written `got` bytes into the spare capacity right behind the buffer's length.
+        unsafe { buffer.set_len(buffer.len() + got) };
+        offset += got as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,326 @@
+//! Backing up: for each changed entry, cut it, skip what is known, seal, pack, store; then the index, then the snapshot.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`plan`] | which paths, as a tree from the root |
+//! | [`parent`] | the snapshot to compare with, and its directories in order |
+//! | [`schedule`] | tasks for all worker threads |
+//! | [`directory`] | a directory whose entries come in, in any order |
+//! | [`scan`] | list a directory, compare, hand out tasks |
+//! | [`file`] | read and cut small files |
+//! | [`large`] | read and cut large files with all cores |
+//! | [`record`] | counts and errors of the run |
+//! | [`session`] | tells others that this writer is at work |
+//! | [`commit`] | write the snapshot |
+
+mod commit;
+mod directory;
+mod file;
+mod large;
+mod parent;
+mod plan;
+mod record;
+mod scan;
+mod schedule;
+mod session;
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::compress::Level;
+use crate::events::{Context, Counters, Event};
+use crate::fetch::ChunkReader;
+use crate::fs::Owners;
+use crate::ingest::{ChunkSink, Ingest, IngestOptions};
+use crate::repository::Repository;
+use crate::scan::exclude::ExcludeRules;
+use crate::snapshot::manifest::Summary;
+use crate::snapshot::{History, Snapshot, chain};
+use crate::tree::Entry;
+use crate::{Error, Result};
+
+pub use plan::Plan;
+use record::Record;
+use schedule::Scheduler;
+
+/// Deep trees are finished from the deepest directory upwards, so a worker needs some stack (virtual memory only).
+const WORKER_STACK_BYTES: usize = 16 << 20;
+
+/// What to back up and how.
+#[derive(Debug, Clone)]
+pub struct BackupOptions {
+    /// The machine's name.
+    pub host: String,
+    /// The user's name.
+    pub user: String,
+    /// Name of the source.
+    pub source: Option<String>,
+    /// Tags for the snapshot.
+    pub tags: Vec<String>,
+    /// The history it belongs to.
+    pub class: String,
+    /// Compare with this snapshot instead of the newest of the same host and source or paths.
+    pub parent: Option<String>,
+    /// Compare with no snapshot: read everything.
+    pub rescan: bool,
+    /// Store nothing.
+    pub dry_run: bool,
+    /// Do not go into other file systems.
+    pub one_file_system: bool,
+    /// How hard to compress.
+    pub level: Level,
+    /// Decode and compare every segment before it is stored.
+    pub verify: bool,
+    /// Worker threads; 0 for one a core.
+    pub threads: usize,
+}
+
+impl Default for BackupOptions {
+    fn default() -> Self {
+        Self {
+            host: String::new(),
+            user: String::new(),
+            source: None,
+            tags: Vec::new(),
+            class: "manual".to_owned(),
+            parent: None,
+            rescan: false,
+            dry_run: false,
+            one_file_system: false,
+            level: Level::DEFAULT,
+            verify: true,
+            threads: 0,
+        }
+    }
+}
+
+/// A stream to back up as one file.
+pub struct Stream {
+    /// The file's absolute path in the snapshot.
+    pub path: Vec<u8>,
+    /// Its bytes.
+    pub reader: Box<dyn Read + Send>,
+}
+
+/// What a backup came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The snapshot; `None` for a dry run.
+    pub snapshot: Option<Snapshot>,
+    /// Counts and bytes.
+    pub summary: Summary,
+    /// The snapshot it was compared with.
+    pub parent: Option<String>,
+    /// How many paths could not be read as they are.
+    pub errors_total: u64,
+}
+
+/// All that the worker threads of one backup share.
+struct Run<'a> {
+    options: &'a BackupOptions,
+    exclude: &'a ExcludeRules,
+    ingest: &'a Ingest,
+    reader: &'a ChunkReader,
+    context: &'a Context,
+    scheduler: Scheduler,
+    record: Record,
+    owners: Mutex<Owners>,
+    trust: parent::Trust,
+    /// Directory of the repository itself, which is never backed up: device and inode.
+    own_repository: Option<(u64, u64)>,
+}
+
+/// Backs up `plan` (and `stream`) into `repository` and writes a snapshot.
+///
+/// # Errors
+/// `Interrupted` if asked to stop: all that was stored is kept and the next run continues; errors of the store; a named parent that is
+/// not there. Unreadable files are no error: they are counted in the outcome.
+pub fn run(
+    repository: &Repository,
+    plan: Plan,
+    stream: Option<Stream>,
+    exclude: &ExcludeRules,
+    options: &BackupOptions,
+    context: &Context,
+) -> Result<Outcome> {
+    let started = Instant::now();
+    let start = chrono::Local::now().fixed_offset();
+    context.report(Event::Phase("reading snapshots"));
+    let history = repository.load_history()?;
+    warn_about_missing(repository, &history, context);
+    let parent = parent::choose(&history, &plan, options)?;
+    context.report(Event::Phase("loading the index"));
+    let index = Arc::new(load_index(repository, context)?);
+    let ingest_options = IngestOptions { level: options.level, verify: options.verify, dry_run: options.dry_run };
+    let ingest = Ingest::start(repository, index.clone(), ingest_options, context)?;
+    let session = session::open(repository, options, &ingest, context)?;
+    let reader = ChunkReader::new(repository, index);
+    let run = Run {
+        options,
+        exclude,
+        ingest: &ingest,
+        reader: &reader,
+        context,
+        scheduler: Scheduler::new(),
+        record: Record::new(context.clone()),
+        owners: Mutex::new(Owners::new()),
+        trust: parent::Trust::since(parent, options.rescan),
+        own_repository: own_directory(repository),
+    };
+    context.report(Event::Phase("backing up"));
+    let root = run.everything(&plan, stream, parent);
+    // Whatever happened, what was stored is completed and indexed: the next run continues from it.
+    let kept = if options.dry_run { Ok(()) } else { ingest.finish() };
+    let root = match (root, kept) {
+        (Err(e), Ok(())) if e.kind() == crate::Kind::Interrupted => {
+            session.close()?;
+            return Err(interrupted(context));
+        }
+        (Ok(root), Ok(())) => root,
+        // An upload's error is the cause; that the workers stopped is its consequence.
+        (_, Err(e)) | (Err(e), Ok(())) => return Err(e),
+    };
+    let mut summary = run.record.summary();
+    summary.bytes_stored = Counters::get(&context.counters.bytes_stored);
+    summary.seconds = started.elapsed().as_secs_f64();
+    let parent_id = parent.map(|snapshot| snapshot.id.to_string());
+    let errors_total = run.record.errors_total();
+    if options.dry_run {
+        return Ok(Outcome { snapshot: None, summary, parent: parent_id, errors_total });
+    }
+    context.report(Event::Phase("writing the snapshot"));
+    let draft = commit::Draft { start, root, plan: &plan, parent: parent_id.clone(), summary };
+    let snapshot = commit::commit(repository, &run, draft)?;
+    session.close()?;
+    Ok(Outcome { snapshot: Some(snapshot), summary, parent: parent_id, errors_total })
+}
+
+impl Run<'_> {
+    /// Runs all tasks to the end and returns the root directory.
+    fn everything(
+        &self,
+        plan: &Plan,
+        stream: Option<Stream>,
+        parent: Option<&Snapshot>,
+    ) -> Result<Entry> {
+        let result = directory::Finished::default();
+        if let Some(stream) = stream {
+            self.scheduler.push_large(large::Large::stream(stream.reader, &stream.path, result.clone()));
+            self.run_workers();
+            return self.finish_stream(&stream.path, &result);
+        }
+        let old_root = match parent {
+            Some(snapshot) if !self.options.rescan => Some(snapshot.manifest.root()?),
+            _ => None,
+        };
+        self.scheduler.push_directory(directory::root(plan, old_root, result.clone())?);
+        self.run_workers();
+        self.context.check_stop()?;
+        self.scheduler.outcome()?;
+        directory::taken(&result)
+    }
+
+    fn run_workers(&self) {
+        let threads = match self.options.threads {
+            0 => std::thread::available_parallelism().map_or(2, usize::from),
+            threads => threads,
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                let worker =
+                    std::thread::Builder::new().name("backup".to_owned()).stack_size(WORKER_STACK_BYTES);
+                if let Err(e) = worker.spawn_scoped(scope, || self.work()) {
+                    self.scheduler.fail(Error::io("cannot start a thread", e));
+                }
+            }
+        });
+    }
+
+    /// The root above a stream's file: directories that exist only in the snapshot.
+    fn finish_stream(&self, path: &[u8], result: &directory::Finished) -> Result<Entry> {
+        self.context.check_stop()?;
+        self.scheduler.outcome()?;
+        let mut sink = ChunkSink::new(self.ingest)?;
+        let root = directory::wrap(directory::taken(result)?, path, &mut sink)?;
+        if !self.options.dry_run {
+            sink.flush()?;
+        }
+        Ok(root)
+    }
+
+    /// One worker: tasks until there are none.
+    fn work(&self) {
+        // A panic must not leave the other workers waiting for ever.
+        let guard = schedule::FailOnPanic(&self.scheduler);
+        if let Err(e) = self.work_until_done() {
+            self.scheduler.fail(e);
+        }
+        std::mem::forget(guard);
+    }
+
+    fn work_until_done(&self) -> Result<()> {
+        let mut sink = ChunkSink::new(self.ingest)?;
+        let done = self.run_tasks(&mut sink);
+        // Also after an interruption: chunks that were read are worth keeping.
+        let flushed = if self.options.dry_run { Ok(()) } else { sink.flush() };
+        self.record.add_chunks(sink.chunks_added, sink.bytes_added);
+        done.and(flushed)
+    }
+
+    fn run_tasks(&self, sink: &mut ChunkSink<'_>) -> Result<()> {
+        let mut buffer = Vec::new();
+        while let Some(task) = self.scheduler.next() {
+            let _running = schedule::Running(&self.scheduler);
+            if self.context.stopped() {
+                self.scheduler.stop();
+                return Ok(());
+            }
+            match task {
+                schedule::Task::Directory(directory) => self.scan(directory, sink)?,
+                schedule::Task::Files(files) => self.read_files(files, sink, &mut buffer)?,
+                schedule::Task::Large(large) => self.read_large(large, sink)?,
+                schedule::Task::Block(block) => self.store_block(block, sink)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn load_index(repository: &Repository, context: &Context) -> Result<crate::index::Index> {
+    let catalog = repository.load_catalog()?;
+    for error in &catalog.damaged {
+        context.report(Event::Warning(format!("{error}. Run `lifeboat repair index`.")));
+    }
+    Ok(catalog.index)
+}
+
+fn warn_about_missing(repository: &Repository, history: &History, context: &Context) {
+    for error in &history.damaged {
+        context.report(Event::Damage(error.to_string()));
+    }
+    let memory = crate::repository::state::peek(repository.directories());
+    let report = chain::examine(history, memory.as_ref());
+    if !report.missing.is_empty() {
+        context.report(Event::Warning(format!(
+            "{} of this repository's snapshots were removed without a record: `lifeboat check` lists them",
+            report.missing.len()
+        )));
+    }
+}
+
+fn own_directory(repository: &Repository) -> Option<(u64, u64)> {
+    let root = repository.store().capabilities().local_root?;
+    let stat = rustix::fs::stat(&root).ok()?;
+    Some((stat.st_dev, stat.st_ino))
+}
+
+fn interrupted(context: &Context) -> Error {
+    let stored = Counters::get(&context.counters.bytes_stored);
+    Error::interrupted().with_hint(format_args!(
+        "No snapshot was made, but {} that were stored are kept: the same command continues from there.",
+        crate::fs::size::human(stored)
+    ))
+}

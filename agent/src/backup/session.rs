@@ -1,0 +1,112 @@
+//! Tells others that a writer is at work, and finds the traces of one that was cut off.
+
+use serde::{Deserialize, Serialize};
+
+use super::BackupOptions;
+use crate::events::{Context, Event};
+use crate::ingest::{Ingest, adopt};
+use crate::repository::{Area, Repository, layout};
+use crate::seal::header::ObjectKind;
+use crate::seal::keys::random_bytes;
+use crate::{Error, Result};
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Session {
+    version: u16,
+    host: String,
+    boot: String,
+    pid: u32,
+    pid_start: u64,
+    time: String,
+}
+
+/// A session of this process; removed by [`OpenSession::close`], left over if the process is killed.
+pub(super) struct OpenSession {
+    repository: Repository,
+    key: Option<lifeboat_providers::Key>,
+}
+
+/// Opens a session. If one of this machine was left over, packs of it that no index names are taken into the index.
+pub(super) fn open(
+    repository: &Repository,
+    options: &BackupOptions,
+    ingest: &Ingest,
+    context: &Context,
+) -> Result<OpenSession> {
+    if options.dry_run {
+        return Ok(OpenSession { repository: repository.clone(), key: None });
+    }
+    adopt_leftovers(repository, options, ingest, context)?;
+    let pid = std::process::id();
+    let session = Session {
+        version: 1,
+        host: options.host.clone(),
+        boot: boot_id(),
+        pid,
+        pid_start: pid_start(pid).unwrap_or(0),
+        time: chrono::Utc::now().to_rfc3339(),
+    };
+    let json = serde_json::to_vec(&session).map_err(|e| Error::failed(e.to_string()))?;
+    let key = layout::session(u128::from_be_bytes(random_bytes()?))?;
+    repository.store().create(&key, &repository.seal(ObjectKind::Session, &json)?)?;
+    Ok(OpenSession { repository: repository.clone(), key: Some(key) })
+}
+
+impl OpenSession {
+    /// Removes the session: everything that was stored is indexed.
+    pub(super) fn close(self) -> Result<()> {
+        match &self.key {
+            Some(key) => self.repository.store().delete(key),
+            None => Ok(()),
+        }
+    }
+}
+
+fn adopt_leftovers(
+    repository: &Repository,
+    options: &BackupOptions,
+    ingest: &Ingest,
+    context: &Context,
+) -> Result<()> {
+    let mut stale = Vec::new();
+    for info in repository.store().list(&Area::Sessions.prefix())? {
+        let session = repository
+            .store()
+            .get(&info.key)
+            .and_then(|stored| repository.open_object(ObjectKind::Session, &stored))
+            .ok()
+            .and_then(|json| serde_json::from_slice::<Session>(&json).ok());
+        // One that cannot be read says nothing of a live process; it is left for `check`.
+        if session.is_some_and(|session| session.host == options.host && is_over(&session)) {
+            stale.push(info.key);
+        }
+    }
+    if stale.is_empty() {
+        return Ok(());
+    }
+    context.report(Event::Phase("continuing an interrupted backup"));
+    let adopted = adopt::adopt_orphans(repository, &ingest.index, ingest.indexer(), context)?;
+    context.report(Event::Notice(format!(
+        "a backup was cut off before: {adopted} of its packs were not indexed yet and are used now"
+    )));
+    for key in stale {
+        repository.store().delete(&key)?;
+    }
+    Ok(())
+}
+
+/// Whether the process that opened a session on this machine has ended.
+fn is_over(session: &Session) -> bool {
+    session.boot != boot_id() || pid_start(session.pid) != Some(session.pid_start)
+}
+
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// When a process was started, in clock ticks since the boot: tells it from a later one with the same id.
+fn pid_start(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses and may hold anything; field 22 is what is wanted.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}

@@ -1,0 +1,13 @@
+//! Reading chunks back: find, read, open, decode, compare with the id.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`cache`] | decoded segments that were used lately |
+//! | [`reader`] | chunks, contents and directories by id |
+//! | [`walk`] | paths and whole trees of a snapshot |
+
+pub mod cache;
+pub mod reader;
+pub mod walk;
+
+pub use reader::ChunkReader;

@@ -1,0 +1,200 @@
+//! Chunks, contents and directories by id. Every chunk is compared with its id before it is given out.
+
+use std::sync::Arc;
+
+use super::cache::SegmentCache;
+use crate::chunk::ChunkId;
+use crate::index::{Index, Location};
+use crate::pack::directory::PackKind;
+use crate::repository::Repository;
+use crate::tree::content::LEVEL_MAX;
+use crate::tree::{Content, Extent, Node};
+use crate::{Error, Kind, Result};
+
+/// Decoded bytes that are kept for the next chunk of the same segment.
+const CACHE_BYTES: usize = 24 << 20;
+
+/// Reads chunks of one repository, from several threads.
+pub struct ChunkReader {
+    repository: Repository,
+    index: Arc<Index>,
+    cache: SegmentCache,
+}
+
+/// A chunk's bytes within its decoded segment.
+#[derive(Debug, Clone)]
+pub struct ChunkBytes {
+    segment: Arc<Vec<u8>>,
+    start: usize,
+    end: usize,
+}
+
+impl std::ops::Deref for ChunkBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.segment.get(self.start..self.end).unwrap_or_default()
+    }
+}
+
+impl ChunkReader {
+    /// A reader over an index.
+    pub fn new(repository: &Repository, index: Arc<Index>) -> Self {
+        Self { repository: repository.clone(), index, cache: SegmentCache::new(CACHE_BYTES) }
+    }
+
+    /// The repository it reads.
+    pub const fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The index it reads by.
+    pub const fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// A chunk of file content of `length` bytes.
+    ///
+    /// # Errors
+    /// `Damaged` if no place that the index knows gives the right bytes.
+    pub fn data(&self, id: &ChunkId, length: u64) -> Result<ChunkBytes> {
+        self.chunk(PackKind::Data, id, Some(length))
+    }
+
+    /// A tree node or list.
+    ///
+    /// # Errors
+    /// `Damaged` if no place that the index knows gives the right bytes.
+    pub fn metadata(&self, id: &ChunkId) -> Result<ChunkBytes> {
+        self.chunk(PackKind::Metadata, id, None)
+    }
+
+    fn chunk(&self, kind: PackKind, id: &ChunkId, length: Option<u64>) -> Result<ChunkBytes> {
+        let mut damage = None;
+        // Nearly always there is one place; others are tried when it is damaged.
+        for location in self.index.lookup_all(id) {
+            match self.chunk_at(kind, id, length, &location) {
+                Ok(chunk) => return Ok(chunk),
+                Err(e) if e.kind() == Kind::Damaged => damage = damage.or(Some(e)),
+                Err(e) => return Err(e),
+            }
+        }
+        Err(damage.unwrap_or_else(|| {
+            Error::damaged(format_args!("the index does not know chunk {id}"))
+                .with_hint("`lifeboat repair index` makes the index anew from the packs.")
+        }))
+    }
+
+    fn chunk_at(
+        &self,
+        kind: PackKind,
+        id: &ChunkId,
+        length: Option<u64>,
+        location: &Location,
+    ) -> Result<ChunkBytes> {
+        let segment = self.segment(location)?;
+        let start = location.offset as usize;
+        let end = start + location.length as usize;
+        let chunk = ChunkBytes { segment, start, end };
+        let keys = self.repository.keys();
+        let actual = match kind {
+            PackKind::Data => keys.data_id.id(&chunk),
+            PackKind::Metadata => keys.metadata_id.id(&chunk),
+        };
+        if actual == *id && length.is_none_or(|length| length == u64::from(location.length)) {
+            Ok(chunk)
+        } else {
+            Err(Error::damaged(format_args!("chunk {id} is not where the index says"))
+                .with_hint("`lifeboat repair index` makes the index anew from the packs."))
+        }
+    }
+
+    /// The decoded segment at a location.
+    ///
+    /// # Errors
+    /// `Damaged` if it is missing or damaged; errors of the store.
+    pub fn segment(&self, location: &Location) -> Result<Arc<Vec<u8>>> {
+        let key = (location.pack, location.segment.number);
+        if let Some(segment) = self.cache.get(&key) {
+            return Ok(segment);
+        }
+        let segment = Arc::new(self.repository.read_segment(location)?);
+        self.cache.insert(key, segment.clone());
+        Ok(segment)
+    }
+
+    /// Calls `each` with every chunk and hole of a content, in order; lists are read as they are reached.
+    ///
+    /// # Errors
+    /// `Damaged` if a list is missing or malformed; what `each` returns.
+    pub fn for_each_extent(
+        &self,
+        content: &Content,
+        each: &mut dyn FnMut(Extent) -> Result<()>,
+    ) -> Result<()> {
+        if content.level > LEVEL_MAX {
+            return Err(Error::damaged("content of too many levels"));
+        }
+        for extent in &content.extents {
+            match extent.id {
+                Some(id) if content.level > 0 => {
+                    let list = self.list(&id, content.level - 1, extent.length)?;
+                    self.for_each_extent(&list, each)?;
+                }
+                _ => each(*extent)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A list that must be of `level` and cover `length` bytes.
+    ///
+    /// # Errors
+    /// `Damaged` if it is missing, malformed, or of another level or length.
+    pub fn list(&self, id: &ChunkId, level: u8, length: u64) -> Result<Content> {
+        let list = Content::decode_list(&self.metadata(id)?)
+            .map_err(|e| Error::damaged(format_args!("list {id}: {e}")))?;
+        if list.level != level || list.bytes() != length {
+            return Err(Error::damaged(format_args!("list {id} is not the one that was meant")));
+        }
+        Ok(list)
+    }
+
+    /// Calls `each` with every node of a directory, in order.
+    ///
+    /// # Errors
+    /// `Damaged` if a node is missing or malformed; what `each` returns.
+    pub fn for_each_node(&self, content: &Content, each: &mut dyn FnMut(Node) -> Result<()>) -> Result<()> {
+        let mut last: Option<Box<[u8]>> = None;
+        self.for_each_extent(content, &mut |extent| {
+            let Some(id) = extent.id else { return Err(Error::damaged("a directory with a hole")) };
+            let bytes = self.metadata(&id)?;
+            let node =
+                Node::decode(&bytes).map_err(|e| Error::damaged(format_args!("tree node {id}: {e}")))?;
+            if let (Some(last), Some(first)) = (&last, node.entries.first())
+                && *last >= first.name
+            {
+                return Err(Error::damaged("a directory's nodes are out of order"));
+            }
+            last = node.entries.last().map(|entry| entry.name.clone()).or(last.take());
+            each(node)
+        })
+    }
+
+    /// All entries of a directory at once. For directories that fit memory; see [`ChunkReader::for_each_node`].
+    ///
+    /// # Errors
+    /// As [`ChunkReader::for_each_node`].
+    pub fn directory(&self, content: &Content) -> Result<Vec<crate::tree::Entry>> {
+        let mut entries = Vec::new();
+        self.for_each_node(content, &mut |node| {
+            if entries.is_empty() {
+                entries = node.entries;
+            } else {
+                entries.extend(node.entries);
+            }
+            Ok(())
+        })?;
+        Ok(entries)
+    }
+}

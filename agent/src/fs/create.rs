@@ -1,0 +1,161 @@
+//! Making entries of a restored directory, never through a symbolic link and never over an existing entry.
+//!
+//! New entries belong to the restoring user alone (0600, 0700) until [`super::apply`] gives them their metadata, so
+//! that nobody reads or swaps what is half restored.
+
+use std::io;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::FileType;
+use super::capture::{open_dir, open_handle, stat_fd};
+
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+const DIR_MODE: Mode = Mode::RWXU;
+
+/// What [`ensure_dir`] found or made.
+#[derive(Debug)]
+pub enum EnsuredDir {
+    /// There was nothing; the directory is new, mode 0700.
+    Created(OwnedFd),
+    /// It was there.
+    Existing(OwnedFd),
+    /// Something else has the name: a symbolic link (which was not followed), a file …
+    InTheWay(FileType),
+}
+
+/// Opens the directory `name` of `parent`, making it if there is nothing of that name.
+///
+/// # Errors
+/// The kernel's.
+pub fn ensure_dir(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<EnsuredDir> {
+    let created = match rustix::fs::mkdirat(parent, name, DIR_MODE) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(error) => return Err(error.into()),
+    };
+    match open_dir(parent, name) {
+        Ok(fd) if created => Ok(EnsuredDir::Created(fd)),
+        Ok(fd) => Ok(EnsuredDir::Existing(fd)),
+        Err(error) => match super::capture::stat(parent, name)?.kind {
+            FileType::Directory => Err(error),
+            kind => Ok(EnsuredDir::InTheWay(kind)),
+        },
+    }
+}
+
+/// Lets the owner change the directory, for as long as it is being restored into; its metadata is applied at the end.
+///
+/// # Errors
+/// The kernel's: `EPERM` if it belongs to somebody else.
+pub fn make_writable(dir: BorrowedFd<'_>) -> io::Result<()> {
+    let mode = stat_fd(dir)?.meta.mode;
+    if mode & 0o700 != 0o700 {
+        rustix::fs::fchmod(dir, Mode::from_raw_mode(mode | 0o700))?;
+    }
+    Ok(())
+}
+
+/// Makes the file `name` of `dir`, open for reading and writing.
+///
+/// # Errors
+/// The kernel's: `EEXIST` if the name is taken, be it by a symbolic link to nowhere.
+pub fn create_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(retry_on_intr(|| rustix::fs::openat(dir, name, flags, FILE_MODE))?)
+}
+
+/// Opens the file `name` of `dir` to change it where it is.
+///
+/// # Errors
+/// The kernel's; [`io::ErrorKind::InvalidInput`] if it is no regular file.
+pub fn open_file_to_change(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    // Opening a device for writing may already do something.
+    must_be(FileType::File, open_handle(dir, name)?.as_fd())?;
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = retry_on_intr(|| rustix::fs::openat(dir, name, flags, Mode::empty()))?;
+    must_be(FileType::File, file.as_fd())?;
+    Ok(file)
+}
+
+/// Refuses an entry that is not what it was taken for.
+pub(super) fn must_be(kind: FileType, fd: BorrowedFd<'_>) -> io::Result<()> {
+    let found = stat_fd(fd)?.kind;
+    if found == kind {
+        return Ok(());
+    }
+    let message = format!("is {}, not {}", found.describe(), kind.describe());
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+/// Makes the symbolic link `name` of `dir` to `target`, whatever that is.
+///
+/// # Errors
+/// The kernel's: `EEXIST` if the name is taken.
+pub fn create_symlink(dir: BorrowedFd<'_>, name: &[u8], target: &[u8]) -> io::Result<()> {
+    Ok(rustix::fs::symlinkat(target, dir, name)?)
+}
+
+/// Makes the named pipe `name` of `dir`.
+///
+/// # Errors
+/// The kernel's: `EEXIST` if the name is taken.
+pub fn create_fifo(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    Ok(rustix::fs::mknodat(dir, name, rustix::fs::FileType::Fifo, FILE_MODE, 0)?)
+}
+
+/// Makes the device node `name` of `dir`. `false` if this user may not make any: see [`super::Shortfall::Device`].
+///
+/// # Errors
+/// The kernel's: `EEXIST` if the name is taken. [`io::ErrorKind::InvalidInput`] if `kind` is no device.
+pub fn create_device(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    kind: FileType,
+    major: u32,
+    minor: u32,
+) -> io::Result<bool> {
+    let raw = match kind {
+        FileType::CharDevice => rustix::fs::FileType::CharacterDevice,
+        FileType::BlockDevice => rustix::fs::FileType::BlockDevice,
+        _ => return Err(Errno::INVAL.into()),
+    };
+    match rustix::fs::mknodat(dir, name, raw, FILE_MODE, rustix::fs::makedev(major, minor)) {
+        Ok(()) => Ok(true),
+        Err(Errno::PERM | Errno::ACCESS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes `name` of `dir` one more name of the entry `old_name` of `old_dir`; a symbolic link is linked, not followed.
+///
+/// # Errors
+/// The kernel's: `EXDEV`, `EMLINK` or `EPERM` where a copy has to do.
+pub fn create_link(
+    old_dir: BorrowedFd<'_>,
+    old_name: &[u8],
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+) -> io::Result<()> {
+    Ok(rustix::fs::linkat(old_dir, old_name, dir, name, AtFlags::empty())?)
+}
+
+/// Makes `length` bytes of `file` from `offset` on a hole. `false` if the file system has none: write zeros then.
+///
+/// Never changes the file's size. A file that was just made needs no holes punched: leave the range unwritten.
+///
+/// # Errors
+/// The kernel's.
+pub fn punch_hole(file: BorrowedFd<'_>, offset: u64, length: u64) -> io::Result<bool> {
+    if length == 0 {
+        return Ok(true);
+    }
+    let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    match retry_on_intr(|| rustix::fs::fallocate(file, mode, offset, length)) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

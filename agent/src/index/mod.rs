@@ -1,0 +1,223 @@
+//! Where each chunk lies: the set of all index shards, as a few memory-mapped tables.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`shard`] | shards as they are stored remotely |
+//! | `table` | one immutable table: lookups |
+//! | `lines`, `blocks`, `layout` | its filter, its checksums, its bytes |
+//! | `covered` | which shards the tables stand for, which are replaced |
+//! | `update` | shards added, gone or replaced: which tables are merged into which |
+//! | `merge`, `source`, `writer` | making one table of several, streaming |
+//! | `storage` | the files |
+//!
+//! The index is a cache: deleted, it is rebuilt from shards. Memory is file-backed whatever the number of
+//! chunks. Lookups take no lock beyond that of replacing the set, and allocate nothing.
+//!
+//! **Using it**: list the shards, [`Index::retain`] those that are present, fetch what is not in
+//! [`Index::covered`], [`Index::add`] it (in batches of any size), and repeat until all are covered. Before that
+//! the index may name packs that are gone.
+
+mod blocks;
+mod covered;
+mod layout;
+mod lines;
+mod merge;
+pub mod shard;
+mod source;
+mod storage;
+mod table;
+mod update;
+mod visit;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use lifeboat_providers::Sha256;
+use parking_lot::{Mutex, RwLock};
+
+use crate::chunk::ChunkId;
+use crate::pack::directory::{Codec, PackKind};
+use crate::{Error, Result};
+pub use shard::{PackEntry, Shard};
+use storage::Storage;
+use table::Table;
+pub use visit::{PackSummary, Totals};
+
+/// The index of one repository.
+#[derive(Debug)]
+pub struct Index {
+    storage: Storage,
+    /// The tables in use, largest first: most chunks are found there.
+    tables: RwLock<Arc<[Arc<Table>]>>,
+    /// Held while the set of tables changes; lookups go on.
+    updating: Mutex<()>,
+}
+
+/// One place of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// The pack's name.
+    pub pack: Sha256,
+    /// The salt in the pack's header.
+    pub pack_salt: [u8; 32],
+    /// Which kind of pack it is.
+    pub kind: PackKind,
+    /// The segment in the pack.
+    pub segment: SegmentLocation,
+    /// Where the chunk begins in the segment's plain bytes.
+    pub offset: u32,
+    /// The chunk's plain bytes.
+    pub length: u32,
+}
+
+/// Where a segment lies in its pack, and what is needed to open it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentLocation {
+    /// The box's number.
+    pub number: u32,
+    /// Where the box begins in the pack.
+    pub offset: u64,
+    /// Stored bytes of the box.
+    pub box_bytes: u32,
+    /// Bytes after decoding.
+    pub plain_bytes: u32,
+    /// How the plain bytes were coded.
+    pub codec: Codec,
+}
+
+impl Location {
+    /// A key that sorts by pack, then by place in the pack: the order in which a restore reads.
+    ///
+    /// It holds the first 8 bytes of the pack's name; should two packs ever share them, their places mix in the
+    /// order, which costs reads and nothing else.
+    pub fn order_key(&self) -> u128 {
+        let [a, b, c, d, e, f, g, h, ..] = *self.pack.as_bytes();
+        let pack = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        // 38 bits for the segment (256 GiB) and 26 for the chunk: packs and segments are far smaller.
+        let segment = self.segment.offset.min((1 << 38) - 1);
+        u128::from(pack) << 64 | u128::from(segment) << 26 | u128::from(self.offset.min((1 << 26) - 1))
+    }
+}
+
+impl Index {
+    /// The index cached in a directory of its own, which is made if it is not there.
+    ///
+    /// Files there that are damaged, foreign or of another version are deleted and treated as not there.
+    ///
+    /// # Errors
+    /// If the directory cannot be made or read.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let storage = Storage::directory(dir)?;
+        let tables = storage.tables()?;
+        let index = Self::with(storage);
+        index.adopt(tables);
+        Ok(index)
+    }
+
+    /// An empty index that is kept in memory only.
+    pub fn in_memory() -> Self {
+        Self::with(Storage::memory())
+    }
+
+    fn with(storage: Storage) -> Self {
+        Self { storage, tables: RwLock::new(Arc::default()), updating: Mutex::new(()) }
+    }
+
+    /// Sets up to how much memory the tables may be mapped; 64 MiB unless set. Beyond it a hit takes a few
+    /// microseconds, as entries are read from the file; filters, segments and packs (2.4 bytes a chunk) are
+    /// mapped in any case.
+    pub fn set_resident_bytes_max(&self, bytes: u64) {
+        self.storage.resident().set_bytes_max(bytes);
+    }
+
+    /// A place of the chunk, or `None` if it is not known.
+    ///
+    /// A location is only ever given from bytes whose checksum was compared. When the cache turns out to be
+    /// damaged the answer is `None`: right for a backup (the chunk is stored once more), but before a chunk is
+    /// called missing, or anything is deleted for not being referenced, [`Self::is_damaged`] must be `false`.
+    #[inline]
+    pub fn lookup(&self, id: &ChunkId) -> Option<Location> {
+        self.tables.read().iter().find_map(|table| table.find(id).ok().flatten())
+    }
+
+    /// Whether a place of the chunk is known; with the caveat of [`Self::lookup`].
+    #[inline]
+    pub fn contains(&self, id: &ChunkId) -> bool {
+        self.tables.read().iter().any(|table| table.contains(id) == Ok(true))
+    }
+
+    /// All places of the chunk, each once; with the caveat of [`Self::lookup`].
+    pub fn lookup_all(&self, id: &ChunkId) -> Vec<Location> {
+        let mut found: Vec<Location> = Vec::new();
+        for table in self.tables.read().iter() {
+            // A damaged block is remembered in the table, and what was found before it stays found.
+            let _noted = table.find_all(id, &mut found);
+        }
+        found.sort_unstable_by_key(|location| (location.pack, location.segment.offset, location.offset));
+        found.dedup();
+        found
+    }
+
+    /// The shards that need not be fetched: their packs are in a table, or another shard replaces them.
+    pub fn covered(&self) -> HashSet<Sha256> {
+        self.fates_of(&self.sound_tables()).covered()
+    }
+
+    /// Forgets all shards but those that are present in the repository, and what only they listed.
+    ///
+    /// Tables that cover others are rewritten without them; a table that cannot be rewritten is dropped, and
+    /// all that it covered must be fetched again. So must shards that a vanished one had replaced.
+    pub fn retain(&self, present: &HashSet<Sha256>) {
+        let _updating = self.updating.lock();
+        self.settle(Some(present));
+    }
+
+    /// Adds shards that were fetched or written; those known already are passed over.
+    ///
+    /// A shard that another one replaces is remembered as covered, but its packs are left out, in whichever
+    /// order they come. Memory is bounded whatever the size of the index.
+    ///
+    /// # Errors
+    /// If a table cannot be written; the index then is as it was.
+    pub fn add(&self, shards: &[(Sha256, Shard)]) -> Result<()> {
+        self.include(shards)
+    }
+
+    /// Whether a table turned out to be damaged since it was opened: some chunks may not be found.
+    ///
+    /// Its shards are no longer in [`Self::covered`]: fetch and [`Self::add`] them, and all is well.
+    pub fn is_damaged(&self) -> bool {
+        self.tables.read().iter().any(|table| table.blocks().is_damaged())
+    }
+
+    /// Compares every byte of all tables with its checksum: for operations that must not act on a false "not
+    /// there". Reads at the speed of the disk.
+    ///
+    /// # Errors
+    /// If a table is damaged; see [`Self::is_damaged`].
+    pub fn verify(&self) -> Result<()> {
+        let tables = self.tables();
+        // All are looked at, so that one round of fetching mends them all.
+        let damaged = tables.iter().filter(|table| table.blocks().verify_all().is_err()).count();
+        if damaged == 0 && !self.is_damaged() { Ok(()) } else { Err(damaged_cache()) }
+    }
+
+    /// Gives the memory of the mapped tables back to the system; later lookups map it again as needed.
+    pub fn trim_resident(&self) {
+        self.tables.read().iter().for_each(|table| table.blocks().trim());
+    }
+
+    fn tables(&self) -> Arc<[Arc<Table>]> {
+        Arc::clone(&self.tables.read())
+    }
+}
+
+fn damaged_cache() -> Error {
+    Error::damaged("the local index cache is damaged")
+        .with_hint("Run the command again: what is damaged is fetched anew from the repository.")
+}

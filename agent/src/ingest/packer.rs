@@ -1,0 +1,187 @@
+//! Segments into packs, for all worker threads at once.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::claims::Claims;
+use super::indexer::Indexer;
+use super::upload::Uploader;
+use crate::compress::Level;
+use crate::events::Context;
+use crate::index::Index;
+use crate::pack::building::Building;
+use crate::pack::directory::PackKind;
+use crate::pack::segment::{OpenSegment, SegmentCoder};
+use crate::repository::Repository;
+use crate::seal::keys::random_bytes;
+use crate::{Error, Result};
+
+/// Open data packs: a segment goes into either at random, so that a pack's order of sizes tells less.
+const OPEN_DATA_PACKS: usize = 2;
+/// Plain bytes of a metadata segment: small, so that one directory is read without much else.
+pub const METADATA_SEGMENT_BYTES: usize = 256 << 10;
+/// Stored bytes of a metadata pack at most: a backup with few changes writes few.
+const METADATA_PACK_BYTES: usize = 8 << 20;
+
+/// How chunks are stored.
+#[derive(Debug, Clone, Copy)]
+pub struct IngestOptions {
+    /// How hard to compress.
+    pub level: Level,
+    /// Open, decode and compare every segment before it is handed over.
+    pub verify: bool,
+    /// Store nothing: only count what would be stored.
+    pub dry_run: bool,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        Self { level: Level::DEFAULT, verify: true, dry_run: false }
+    }
+}
+
+/// Where all new chunks of a run go.
+pub struct Ingest {
+    repository: Repository,
+    options: IngestOptions,
+    /// Where each stored chunk lies.
+    pub index: Arc<Index>,
+    /// Which chunks are new in this run.
+    pub claims: Arc<Claims>,
+    indexer: Arc<Indexer>,
+    uploader: Mutex<Uploader>,
+    data: Vec<Mutex<Arc<Building>>>,
+    metadata: Mutex<Arc<Building>>,
+    /// Counters and events.
+    pub context: Context,
+}
+
+impl Ingest {
+    /// An ingest into `repository`, deduplicating against `index`.
+    ///
+    /// # Errors
+    /// If the system gives no threads or randomness.
+    pub fn start(
+        repository: &Repository,
+        index: Arc<Index>,
+        options: IngestOptions,
+        context: &Context,
+    ) -> Result<Self> {
+        let claims = Arc::new(Claims::new());
+        let indexer = Arc::new(Indexer::new(
+            repository.clone(),
+            index.clone(),
+            claims.clone(),
+            context.clone(),
+        ));
+        let in_flight = 2 * repository.config().pack_bytes;
+        let uploader = Uploader::start(repository.clone(), indexer.clone(), context.clone(), in_flight)?;
+        let data = (0..OPEN_DATA_PACKS)
+            .map(|_| Ok(Mutex::new(Arc::new(new_pack(repository, PackKind::Data)?))))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            repository: repository.clone(),
+            options,
+            index,
+            claims,
+            indexer,
+            uploader: Mutex::new(uploader),
+            data,
+            metadata: Mutex::new(Arc::new(new_pack(repository, PackKind::Metadata)?)),
+            context: context.clone(),
+        })
+    }
+
+    /// The repository it writes to.
+    pub const fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// How chunks are stored.
+    pub const fn options(&self) -> &IngestOptions {
+        &self.options
+    }
+
+    /// Compresses, seals, verifies and packs one segment; waits while too many bytes are under way.
+    ///
+    /// # Errors
+    /// If the segment does not survive verification, or an upload has failed.
+    pub fn store_segment(
+        &self,
+        kind: PackKind,
+        segment: &mut OpenSegment,
+        coder: &mut SegmentCoder,
+    ) -> Result<()> {
+        if segment.is_empty() {
+            return Ok(());
+        }
+        let (info, coded) = coder.compress(&segment.plain)?;
+        let (pack, reservation) = self.reserve(kind, coded.len())?;
+        let sealed = coder.seal(&pack, reservation, info, coded, &segment.plain)?;
+        if pack.append(reservation, info, sealed, std::mem::take(&mut segment.chunks)) {
+            self.submit(&pack)?;
+        }
+        segment.plain.clear();
+        Ok(())
+    }
+
+    /// Finishes all packs, waits for their uploads, and stores the rest of the index.
+    ///
+    /// # Errors
+    /// The first error of any upload; errors of the store.
+    pub fn finish(&self) -> Result<()> {
+        for open in self.data.iter().chain([&self.metadata]) {
+            let pack = open.lock().clone();
+            if pack.close() {
+                self.submit(&pack)?;
+            }
+        }
+        let finished = self.uploader.lock().finish();
+        // What was acknowledged is kept even if another upload failed.
+        let flushed = self.indexer.flush();
+        finished.and(flushed)
+    }
+
+    /// Takes note of packs that are stored already.
+    pub const fn indexer(&self) -> &Arc<Indexer> {
+        &self.indexer
+    }
+
+    fn reserve(
+        &self,
+        kind: PackKind,
+        coded_bytes: usize,
+    ) -> Result<(Arc<Building>, crate::pack::building::Reservation)> {
+        let (open, target) = match kind {
+            PackKind::Data => {
+                let [random] = random_bytes::<1>()?;
+                (&self.data[usize::from(random) % self.data.len()], self.repository.config().pack_bytes)
+            }
+            PackKind::Metadata => {
+                (&self.metadata, METADATA_PACK_BYTES.min(self.repository.config().pack_bytes))
+            }
+        };
+        let mut open = open.lock();
+        for _ in 0..2 {
+            if let Some((reservation, closed)) = open.reserve(coded_bytes, target) {
+                let pack = open.clone();
+                if closed {
+                    *open = Arc::new(new_pack(&self.repository, kind)?);
+                }
+                return Ok((pack, reservation));
+            }
+            *open = Arc::new(new_pack(&self.repository, kind)?);
+        }
+        Err(Error::failed("no pack takes a segment"))
+    }
+
+    fn submit(&self, pack: &Building) -> Result<()> {
+        let finished = pack.finish()?;
+        self.uploader.lock().submit(finished)
+    }
+}
+
+fn new_pack(repository: &Repository, kind: PackKind) -> Result<Building> {
+    Ok(Building::new(kind, repository.new_header(kind.into())?, &repository.keys().seal))
+}

@@ -1,0 +1,93 @@
+//! What each worker thread writes chunks to: hash, claim, collect into segments.
+
+use super::packer::{Ingest, METADATA_SEGMENT_BYTES};
+use crate::Result;
+use crate::chunk::ChunkId;
+use crate::events::Counters;
+use crate::pack::directory::PackKind;
+use crate::pack::segment::{OpenSegment, SegmentCoder};
+
+/// One thread's way into an [`Ingest`].
+pub struct ChunkSink<'a> {
+    ingest: &'a Ingest,
+    coder: SegmentCoder,
+    data: OpenSegment,
+    metadata: OpenSegment,
+    /// Chunks that were new.
+    pub chunks_added: u64,
+    /// Their bytes.
+    pub bytes_added: u64,
+}
+
+impl<'a> ChunkSink<'a> {
+    /// A sink with empty segments.
+    ///
+    /// # Errors
+    /// If zstd has no memory.
+    pub fn new(ingest: &'a Ingest) -> Result<Self> {
+        let options = ingest.options();
+        Ok(Self {
+            ingest,
+            coder: SegmentCoder::new(options.level, options.verify)?,
+            data: OpenSegment::default(),
+            metadata: OpenSegment::default(),
+            chunks_added: 0,
+            bytes_added: 0,
+        })
+    }
+
+    /// Stores a chunk of file content, unless it is known, and returns its id.
+    ///
+    /// # Errors
+    /// As [`Ingest::store_segment`].
+    pub fn data(&mut self, chunk: &[u8]) -> Result<ChunkId> {
+        let id = self.ingest.repository().keys().data_id.id(chunk);
+        self.put(PackKind::Data, id, chunk)?;
+        Ok(id)
+    }
+
+    /// Stores a tree node or list, unless it is known, and returns its id.
+    ///
+    /// # Errors
+    /// As [`Ingest::store_segment`].
+    pub fn metadata(&mut self, chunk: &[u8]) -> Result<ChunkId> {
+        let id = self.ingest.repository().keys().metadata_id.id(chunk);
+        self.put(PackKind::Metadata, id, chunk)?;
+        Ok(id)
+    }
+
+    /// Stores the chunks that still wait for their segments to fill.
+    ///
+    /// # Errors
+    /// As [`Ingest::store_segment`].
+    pub fn flush(&mut self) -> Result<()> {
+        self.ingest.store_segment(PackKind::Data, &mut self.data, &mut self.coder)?;
+        self.ingest.store_segment(PackKind::Metadata, &mut self.metadata, &mut self.coder)
+    }
+
+    /// Where this sink leads.
+    pub const fn ingest(&self) -> &'a Ingest {
+        self.ingest
+    }
+
+    fn put(&mut self, kind: PackKind, id: ChunkId, chunk: &[u8]) -> Result<()> {
+        if !self.ingest.claims.claim(&id, &self.ingest.index) {
+            return Ok(());
+        }
+        self.chunks_added += 1;
+        self.bytes_added += chunk.len() as u64;
+        Counters::add(&self.ingest.context.counters.bytes_added, chunk.len() as u64);
+        if self.ingest.options().dry_run {
+            return Ok(());
+        }
+        let (segment, target) = match kind {
+            PackKind::Data => (&mut self.data, self.ingest.repository().config().segment_bytes),
+            PackKind::Metadata => (&mut self.metadata, METADATA_SEGMENT_BYTES),
+        };
+        if segment.is_full_for(chunk.len(), target) {
+            self.ingest.store_segment(kind, segment, &mut self.coder)?;
+        }
+        segment.push(id, chunk);
+        Ok(())
+    }
+}

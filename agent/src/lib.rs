@@ -1,0 +1,38 @@
+//! Lifeboat: backups that are proved to be restorable.
+//!
+//! The modules in the order in which data flows:
+//!
+//! | module | job |
+//! |---|---|
+//! | [`backup`] | from changed files to a snapshot |
+//! | [`fs`] | one file's metadata, read from and written to the file system |
+//! | [`scan`] | which files are looked at |
+//! | [`chunk`] | cut files into chunks and name them |
+//! | [`compress`], [`seal`] | keys, and all that makes bytes fit to leave the machine |
+//! | [`pack`] | segments of chunks, packs of segments |
+//! | [`index`] | where each chunk lies |
+//! | [`ingest`] | from a new chunk to an acknowledged one |
+//! | [`tree`] | directories as stored |
+//! | [`snapshot`] | manifests and their chain |
+//! | [`repository`] | a store with a key |
+//! | [`fetch`] | reading chunks back |
+//!
+//! Shared by all: [`error`], [`events`].
+
+pub mod backup;
+pub mod chunk;
+pub mod compress;
+pub mod error;
+pub mod events;
+pub mod fetch;
+pub mod fs;
+pub mod index;
+pub mod ingest;
+pub mod pack;
+pub mod repository;
+pub mod scan;
+pub mod seal;
+pub mod snapshot;
+pub mod tree;
+
+pub use error::{Error, Kind, Result};

@@ -1,0 +1,73 @@
+//! Brings the local index up to the index shards of the store.
+
+use std::collections::HashSet;
+
+use lifeboat_providers::Sha256;
+
+use super::{Area, Repository, layout};
+use crate::index::shard::Shard;
+use crate::index::Index;
+use crate::seal::header::ObjectKind;
+use crate::{Error, Result};
+
+/// How many shards are fetched before they are turned into a local table: bounds memory.
+const SHARDS_AT_ONCE: usize = 8;
+
+/// The local index, and what could not be read of the stored one.
+#[derive(Debug)]
+pub struct Catalog {
+    /// Where each chunk lies.
+    pub index: Index,
+    /// Shards that are damaged: what they named is not known, unless another shard names it too.
+    pub damaged: Vec<Error>,
+}
+
+impl Repository {
+    /// Opens the local index and fetches the shards that it lacks.
+    ///
+    /// Call it after snapshots were listed, never before: then every chunk of those snapshots is in the index.
+    ///
+    /// # Errors
+    /// If the store cannot be listed or the cache cannot be written. Damaged shards are no error here.
+    pub fn load_catalog(&self) -> Result<Catalog> {
+        let index = Index::open(&self.directories.cache.join("index"))?;
+        let mut present = HashSet::new();
+        let mut damaged = Vec::new();
+        for info in self.store.list(&Area::Index.prefix())? {
+            match layout::sha256_of(&info.key) {
+                Ok(id) => {
+                    present.insert(id);
+                }
+                Err(e) => damaged.push(e),
+            }
+        }
+        index.retain(&present);
+        let covered = index.covered();
+        let mut missing: Vec<Sha256> = present.into_iter().filter(|id| !covered.contains(id)).collect();
+        missing.sort_unstable();
+        for ids in missing.chunks(SHARDS_AT_ONCE) {
+            let mut shards = Vec::with_capacity(ids.len());
+            for id in ids {
+                match self.read_shard(id) {
+                    Ok(shard) => shards.push((*id, shard)),
+                    // Another machine may have replaced it since it was listed; its replacement was listed too.
+                    Err(e) if super::store::is_missing(&e) => {}
+                    Err(e) if e.kind() == crate::Kind::Damaged => damaged.push(e),
+                    Err(e) => return Err(e),
+                }
+            }
+            index.add(&shards)?;
+        }
+        Ok(Catalog { index, damaged })
+    }
+
+    /// Reads one index shard.
+    ///
+    /// # Errors
+    /// `Damaged` if it is missing or not what it should be.
+    pub fn read_shard(&self, id: &Sha256) -> Result<Shard> {
+        let key = layout::named_by_hash(Area::Index, id)?;
+        let plain = self.get_whole(&key, ObjectKind::IndexShard)?;
+        Shard::decode(&plain).map_err(|e| Error::damaged(format_args!("{key}: {e}")))
+    }
+}

@@ -1,0 +1,122 @@
+//! Making a repository, and unlocking one.
+
+use lifeboat_providers::SharedProvider;
+
+use super::config::{ClearHeader, Config};
+use super::{Area, Directories, Repository, Store, layout, slots};
+use crate::seal::header::RepositoryId;
+use crate::seal::keys::{Keys, MasterKey};
+use crate::seal::object::SealedObject;
+use crate::seal::slot::{Cost, Purpose, Secret, Slot};
+use crate::seal::Cipher;
+use crate::{Error, Kind, Result};
+
+/// What a new repository is made with.
+#[derive(Debug, Clone)]
+pub struct CreateOptions {
+    /// Seals all objects.
+    pub cipher: Cipher,
+    /// The first key slot's purpose.
+    pub purpose: Purpose,
+    /// The first key slot's label.
+    pub label: String,
+    /// What guessing the passphrase costs.
+    pub cost: Cost,
+    /// Stored bytes of a pack; `None` for what suits the store.
+    pub pack_bytes: Option<usize>,
+}
+
+impl Repository {
+    /// Makes a repository in an empty store. Its `config` is written last: until then there is none.
+    ///
+    /// # Errors
+    /// `Usage` if there is one already; errors of the store.
+    pub fn create(
+        provider: SharedProvider,
+        secret: &Secret,
+        options: &CreateOptions,
+        directories: Directories,
+    ) -> Result<Self> {
+        let store = Store::new(provider)?;
+        let key = layout::config()?;
+        if store.head(&key)?.is_some() {
+            return Err(already(&store));
+        }
+        refuse_leftovers(&store)?;
+        let id = RepositoryId::generate()?;
+        let master = MasterKey::generate()?;
+        let keys = Keys::derive(&master);
+        let now = chrono::Utc::now();
+        let slot = Slot::create(
+            id,
+            &master,
+            secret,
+            options.purpose,
+            &options.label,
+            u64::try_from(now.timestamp()).unwrap_or(0),
+            options.cost,
+        )?;
+        let preferred = store.capabilities().pack_bytes_preferred;
+        let pack_bytes = options.pack_bytes.unwrap_or_else(|| usize::try_from(preferred).unwrap_or(16 << 20));
+        let config = Config::new(id, options.cipher, pack_bytes, now.to_rfc3339());
+        store.create(&layout::slot(slot.id)?, &SealedObject::from_stored(slot.encode()))?;
+        store.create(&key, &config.seal(id, &keys.seal)?)?;
+        Ok(Self { store, id, config, keys, master, directories: directories.of_repository(id) })
+    }
+
+    /// Unlocks the repository in a store.
+    ///
+    /// # Errors
+    /// `NoRepository`, `WrongKey`, `Damaged`; errors of the store.
+    pub fn open(provider: SharedProvider, secret: &Secret, directories: Directories) -> Result<Self> {
+        let store = Store::new(provider)?;
+        let key = layout::config()?;
+        let stored = match store.get(&key) {
+            Ok(stored) => stored,
+            Err(e) if super::store::is_missing(&e) => return Err(none_here(&store)),
+            Err(e) => return Err(e),
+        };
+        let (clear, _) = ClearHeader::parse(&stored).map_err(|e| e.context(store.location()))?;
+        let master = slots::unlock(&store, clear.repository, secret)?;
+        let keys = Keys::derive(&master);
+        let config = Config::open(&stored, &keys.seal).map_err(|e| e.context(store.location()))?;
+        let id = clear.repository;
+        Ok(Self { store, id, config, keys, master, directories: directories.of_repository(id) })
+    }
+
+    pub(super) const fn master(&self) -> &MasterKey {
+        &self.master
+    }
+}
+
+/// Whether there is a repository in a store: the object `config` is there.
+///
+/// # Errors
+/// Errors of the store.
+pub fn exists(store: &Store) -> Result<bool> {
+    Ok(store.head(&layout::config()?)?.is_some())
+}
+
+fn already(store: &Store) -> Error {
+    Error::usage(format_args!("there is a repository at {} already", store.location()))
+        .with_hint("Use it as it is, or name another place.")
+}
+
+fn none_here(store: &Store) -> Error {
+    Error::new(Kind::NoRepository, format_args!("there is no repository at {}", store.location()))
+        .with_hint("Check the path, or make one with `lifeboat init`.")
+}
+
+/// Packs without a `config` are a damaged repository, not an empty place: making a new one there would bury it.
+fn refuse_leftovers(store: &Store) -> Result<()> {
+    for area in [Area::Snapshots, Area::Packs] {
+        if !store.list(&area.prefix())?.is_empty() {
+            return Err(Error::damaged(format_args!(
+                "{} holds objects of a repository, but its `config` is missing",
+                store.location()
+            ))
+            .with_hint("Copy `config` from another copy of that repository, or name an empty place."));
+        }
+    }
+    Ok(())
+}

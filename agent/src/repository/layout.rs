@@ -1,0 +1,104 @@
+//! The names of all objects. No other module builds object keys (checked by `tests/it/tidy.rs`).
+
+use lifeboat_providers::{Key, Prefix, Sha256};
+
+use crate::pack::directory::PackKind;
+use crate::{Error, Result};
+
+/// Where the objects of one kind lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Area {
+    /// Key slots.
+    Keys,
+    /// Data packs.
+    Packs,
+    /// Metadata packs.
+    Meta,
+    /// Index shards.
+    Index,
+    /// Snapshots.
+    Snapshots,
+    /// Records of forgotten snapshots.
+    Forgotten,
+    /// Writers at work.
+    Sessions,
+}
+
+impl Area {
+    /// All areas, in the order in which a check reads them.
+    pub const ALL: [Self; 7] = [
+        Self::Keys,
+        Self::Snapshots,
+        Self::Forgotten,
+        Self::Index,
+        Self::Meta,
+        Self::Packs,
+        Self::Sessions,
+    ];
+
+    /// The folder's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::Packs => "packs",
+            Self::Meta => "meta",
+            Self::Index => "index",
+            Self::Snapshots => "snapshots",
+            Self::Forgotten => "forgotten",
+            Self::Sessions => "sessions",
+        }
+    }
+
+    /// The area of packs of this kind.
+    pub const fn of_packs(kind: PackKind) -> Self {
+        match kind {
+            PackKind::Data => Self::Packs,
+            PackKind::Metadata => Self::Meta,
+        }
+    }
+
+    /// What a listing of the area is narrowed to.
+    pub fn prefix(self) -> Prefix {
+        Prefix::folder(self.name()).unwrap_or_default()
+    }
+}
+
+/// The key of the `config` object.
+pub fn config() -> Result<Key> {
+    key("config".to_owned())
+}
+
+/// The key of a key slot.
+pub fn slot(id: [u8; 8]) -> Result<Key> {
+    key(format!("keys/{:016x}", u64::from_be_bytes(id)))
+}
+
+/// The key of a session.
+pub fn session(id: u128) -> Result<Key> {
+    key(format!("sessions/{id:032x}"))
+}
+
+/// The key of a pack.
+pub fn pack(kind: PackKind, id: &Sha256) -> Result<Key> {
+    key(format!("{}/{:02x}/{id}", Area::of_packs(kind).name(), id.as_bytes()[0]))
+}
+
+/// The key of an index shard, snapshot or record of forgotten snapshots.
+pub fn named_by_hash(area: Area, id: &Sha256) -> Result<Key> {
+    key(format!("{}/{id}", area.name()))
+}
+
+/// The digest that a key of an area named by hash states.
+///
+/// # Errors
+/// `Damaged` if the name is not one: somebody put a foreign file there.
+pub fn sha256_of(key: &Key) -> Result<Sha256> {
+    key.file_name().parse().map_err(|_| {
+        Error::damaged(format_args!("{key} does not belong here: its name is not a SHA-256"))
+            .with_hint("If you put it there, remove it.")
+    })
+}
+
+fn key(text: String) -> Result<Key> {
+    Key::new(text).map_err(|e| Error::failed(e.to_string()))
+}

@@ -1,0 +1,175 @@
+//! What a machine remembers of a repository: a cache, which may be deleted at any time, and the newest snapshot of each
+//! writer, by which a rollback of the store is noticed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use lifeboat_providers::Sha256;
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use crate::seal::header::RepositoryId;
+use crate::seal::keys::random_bytes;
+use crate::{Error, Result};
+
+/// The directories of one machine for all repositories, or for one.
+#[derive(Debug, Clone)]
+pub struct Directories {
+    /// May be deleted at any time and is rebuilt.
+    pub cache: PathBuf,
+    /// Small; when lost, a rollback that happened before is not noticed.
+    pub state: PathBuf,
+}
+
+impl Directories {
+    /// The directories for one repository.
+    #[must_use]
+    pub fn of_repository(&self, id: RepositoryId) -> Self {
+        let name = id.to_string();
+        Self { cache: self.cache.join(&name), state: self.state.join(&name) }
+    }
+}
+
+/// A writer's newest snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Its place in the writer's chain.
+    pub sequence: u64,
+    /// Its id, 64 hex digits.
+    pub id: String,
+}
+
+/// What a machine remembers of one repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// This machine as a writer of this repository: 32 hex digits.
+    pub writer: String,
+    /// The machine this file was made on: a copy of it on another machine must not continue its chain.
+    pub machine: String,
+    /// The newest snapshot seen of every writer.
+    pub heads: BTreeMap<String, Head>,
+}
+
+impl Memory {
+    /// Remembers that a writer's chain reached this far.
+    pub fn saw(&mut self, writer: &str, sequence: u64, id: &Sha256) {
+        let head = Head { sequence, id: id.to_string() };
+        match self.heads.get_mut(writer) {
+            Some(known) if known.sequence >= sequence => {}
+            Some(known) => *known = head,
+            None => {
+                self.heads.insert(writer.to_owned(), head);
+            }
+        }
+    }
+}
+
+/// The memory of one repository, locked against other processes of this machine while it is held.
+#[derive(Debug)]
+pub struct LockedMemory {
+    /// What is remembered.
+    pub memory: Memory,
+    path: PathBuf,
+    _lock: File,
+}
+
+const MEMORY_FILE: &str = "memory.json";
+const LOCK_FILE: &str = "lock";
+
+impl LockedMemory {
+    /// Opens the memory, waiting for another process that holds it; made anew when it is missing, unreadable, or was made on
+    /// another machine.
+    ///
+    /// # Errors
+    /// If the directory cannot be made or locked.
+    pub fn open(directories: &Directories) -> Result<Self> {
+        make_private_dir(&directories.state)?;
+        let path = directories.state.join(LOCK_FILE);
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|e| Error::io(format_args!("cannot open {}", path.display()), e))?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
+            .map_err(|e| Error::io(format_args!("cannot lock {}", path.display()), e))?;
+        let path = directories.state.join(MEMORY_FILE);
+        let memory = match read(&path) {
+            Some(memory) if memory.machine == machine() => memory,
+            Some(memory) => Memory { heads: memory.heads, ..fresh()? },
+            None => fresh()?,
+        };
+        Ok(Self { memory, path, _lock: lock })
+    }
+
+    /// Writes the memory back, atomically and durably.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save(&self) -> Result<()> {
+        let json = serde_json::to_vec_pretty(&self.memory).map_err(|e| Error::failed(e.to_string()))?;
+        write_atomically(&self.path, &json)
+    }
+}
+
+/// What is remembered, without a lock and without making anything: for looking.
+pub fn peek(directories: &Directories) -> Option<Memory> {
+    read(&directories.state.join(MEMORY_FILE))
+}
+
+fn read(path: &Path) -> Option<Memory> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+fn fresh() -> Result<Memory> {
+    let writer = u128::from_be_bytes(random_bytes()?);
+    Ok(Memory { writer: format!("{writer:032x}"), machine: machine(), heads: BTreeMap::new() })
+}
+
+/// Tells this machine from a copy of its disk. Hashed: the id itself should not be spread.
+fn machine() -> String {
+    let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let hash = blake3::derive_key("lifeboat 2026-11-21 v1 machine", id.trim().as_bytes());
+    hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Makes a directory and its parents, readable by its owner only.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn make_private_dir(path: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| Error::io(format_args!("cannot make the directory {}", path.display()), e))
+}
+
+/// Writes a file so that a crash leaves the old or the new content.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let what = || format!("cannot write {}", path.display());
+    let directory = path.parent().unwrap_or_else(|| Path::new("."));
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}", std::process::id()));
+    let temporary = directory.join(name);
+    let write = || {
+        let mut file =
+            File::options().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        Error::io(what(), e)
+    })
+}

@@ -1,0 +1,169 @@
+//! All snapshots of a repository, and the records of those that were forgotten.
+
+use std::collections::HashMap;
+
+use lifeboat_providers::Sha256;
+use serde::{Deserialize, Serialize};
+
+use super::manifest::{Manifest, Witness};
+use crate::repository::{Area, Repository, layout, store};
+use crate::seal::header::ObjectKind;
+use crate::{Error, Kind, Result};
+
+/// A snapshot and its id.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The SHA-256 of its stored bytes.
+    pub id: Sha256,
+    /// What it says.
+    pub manifest: Manifest,
+}
+
+impl Snapshot {
+    /// The first eight hex digits of the id.
+    pub fn short_id(&self) -> String {
+        self.id.to_string().chars().take(8).collect()
+    }
+}
+
+/// A record that snapshots were forgotten on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgetRecord {
+    /// 1.
+    pub version: u16,
+    /// When, RFC 3339.
+    pub time: String,
+    /// On which machine.
+    pub host: String,
+    /// Which.
+    pub forgotten: Vec<Witness>,
+    /// Earlier records that this one repeats.
+    #[serde(default)]
+    pub replaces: Vec<String>,
+}
+
+/// All that a repository says of its snapshots.
+#[derive(Debug, Default)]
+pub struct History {
+    /// Readable snapshots that were not forgotten, oldest first.
+    pub snapshots: Vec<Snapshot>,
+    /// Forgotten snapshots by id; some may still be there when a run was cut off.
+    pub forgotten: HashMap<String, Witness>,
+    /// Snapshots that are there still though a record says they were forgotten.
+    pub lingering: Vec<Sha256>,
+    /// Snapshots and records that could not be read.
+    pub damaged: Vec<Error>,
+}
+
+impl History {
+    /// The snapshot with this id.
+    pub fn get(&self, id: &str) -> Option<&Snapshot> {
+        self.snapshots.iter().find(|snapshot| snapshot.id.to_string() == id)
+    }
+}
+
+impl Repository {
+    /// Reads all snapshots and records of forgotten ones. Damaged ones are listed in the result.
+    ///
+    /// # Errors
+    /// If the store cannot be listed or read.
+    pub fn load_history(&self) -> Result<History> {
+        let mut history = History::default();
+        // Snapshots are listed before records: one that is forgotten meanwhile is then known as such.
+        let snapshots = self.store().list(&Area::Snapshots.prefix())?;
+        for info in self.store().list(&Area::Forgotten.prefix())? {
+            match self.read_forget_record(&info.key) {
+                Ok(record) => {
+                    history.forgotten.extend(record.forgotten.into_iter().map(|w| (w.id.clone(), w)));
+                }
+                Err(e) => keep_damage(e, &mut history.damaged)?,
+            }
+        }
+        for info in snapshots {
+            let id = match layout::sha256_of(&info.key) {
+                Ok(id) => id,
+                Err(e) => {
+                    history.damaged.push(e);
+                    continue;
+                }
+            };
+            if history.forgotten.contains_key(&id.to_string()) {
+                history.lingering.push(id);
+                continue;
+            }
+            match self.read_snapshot(&id) {
+                Ok(snapshot) => history.snapshots.push(snapshot),
+                Err(e) => keep_damage(e, &mut history.damaged)?,
+            }
+        }
+        history.snapshots.sort_by(|a, b| {
+            (a.manifest.time, &a.manifest.writer, a.manifest.sequence, a.id).cmp(&(
+                b.manifest.time,
+                &b.manifest.writer,
+                b.manifest.sequence,
+                b.id,
+            ))
+        });
+        Ok(history)
+    }
+
+    /// Reads one snapshot.
+    ///
+    /// # Errors
+    /// `Damaged` if it is missing or not what it should be.
+    pub fn read_snapshot(&self, id: &Sha256) -> Result<Snapshot> {
+        let key = layout::named_by_hash(Area::Snapshots, id)?;
+        let json = self.get_whole(&key, ObjectKind::Snapshot)?;
+        let manifest = Manifest::decode(&json).map_err(|e| e.context(&key))?;
+        Ok(Snapshot { id: *id, manifest })
+    }
+
+    fn read_forget_record(&self, key: &lifeboat_providers::Key) -> Result<ForgetRecord> {
+        let json = self.get_whole(key, ObjectKind::Forgotten)?;
+        serde_json::from_slice(&json).map_err(|e| Error::damaged(format_args!("{key} is malformed: {e}")))
+    }
+
+    /// Forgets snapshots: writes an authenticated record, then removes them. Their chunks stay until the next prune.
+    ///
+    /// # Errors
+    /// Errors of the store. What was recorded before an error stays forgotten.
+    pub fn forget(&self, snapshots: &[&Snapshot], host: &str) -> Result<()> {
+        if snapshots.is_empty() {
+            return Ok(());
+        }
+        let record = ForgetRecord {
+            version: 1,
+            time: chrono::Utc::now().to_rfc3339(),
+            host: host.to_owned(),
+            forgotten: snapshots.iter().map(|snapshot| witness(snapshot)).collect(),
+            replaces: Vec::new(),
+        };
+        let json = serde_json::to_vec(&record).map_err(|e| Error::failed(e.to_string()))?;
+        self.put_whole(Area::Forgotten, ObjectKind::Forgotten, &json)?;
+        for snapshot in snapshots {
+            self.store().delete(&layout::named_by_hash(Area::Snapshots, &snapshot.id)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// A snapshot as others refer to it.
+pub fn witness(snapshot: &Snapshot) -> Witness {
+    Witness {
+        writer: snapshot.manifest.writer.clone(),
+        sequence: snapshot.manifest.sequence,
+        id: snapshot.id.to_string(),
+    }
+}
+
+/// Damage is kept in a list; anything else ends the operation. An object that vanished since it was listed was forgotten meanwhile.
+fn keep_damage(error: Error, damaged: &mut Vec<Error>) -> Result<()> {
+    match error.kind() {
+        Kind::Damaged if store::is_missing(&error) => Ok(()),
+        Kind::Damaged => {
+            damaged.push(error);
+            Ok(())
+        }
+        _ => Err(error),
+    }
+}

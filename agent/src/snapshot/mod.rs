@@ -1,0 +1,16 @@
+//! Snapshots: one sealed manifest of a source at an instant, and the chain they form.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`manifest`] | what a snapshot says |
+//! | [`history`] | all snapshots of a repository, and records of forgotten ones |
+//! | [`chain`] | whether any was removed behind the owner's back |
+//! | [`select`] | the snapshot a person means |
+
+pub mod chain;
+pub mod history;
+pub mod manifest;
+pub mod select;
+
+pub use history::{History, Snapshot};
+pub use manifest::{FileError, Manifest, Summary};

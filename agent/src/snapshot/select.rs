@@ -1,0 +1,156 @@
+//! The snapshot a person means: an id prefix, `latest`, `latest~2`, with or without `:PATH`, or the newest before a time.
+
+use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, NaiveTime, TimeZone as _, Utc};
+
+use super::history::{History, Snapshot};
+use crate::tree::path_text;
+use crate::{Error, Result};
+
+/// Narrows which snapshots `latest` looks at.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only of this host.
+    pub host: Option<String>,
+    /// Only of this source.
+    pub source: Option<String>,
+    /// Only with all of these tags.
+    pub tags: Vec<String>,
+    /// Only with all of these paths (absolute).
+    pub paths: Vec<Vec<u8>>,
+    /// Only not later than this.
+    pub at: Option<DateTime<Utc>>,
+}
+
+impl Filter {
+    /// Whether a snapshot passes.
+    pub fn matches(&self, snapshot: &Snapshot) -> bool {
+        let manifest = &snapshot.manifest;
+        let paths = manifest.path_bytes();
+        self.host.as_ref().is_none_or(|host| *host == manifest.host)
+            && self.source.as_ref().is_none_or(|source| manifest.source.as_ref() == Some(source))
+            && self.tags.iter().all(|tag| manifest.tags.contains(tag))
+            && self.paths.iter().all(|path| paths.contains(path))
+            && self.at.is_none_or(|at| manifest.time <= at)
+    }
+}
+
+/// `SNAP` or `SNAP:PATH` as written by a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selector {
+    /// Id prefix, `latest`, or `latest~N`.
+    pub snapshot: String,
+    /// The path within, as bytes; `None` if there was no colon.
+    pub path: Option<Vec<u8>>,
+}
+
+impl Selector {
+    /// Splits at the first colon: neither ids nor `latest~N` contain one.
+    pub fn parse(text: &[u8]) -> Self {
+        let colon = text.iter().position(|byte| *byte == b':');
+        let (snapshot, path) = match colon {
+            Some(at) => (&text[..at], Some(text[at + 1..].to_vec())),
+            None => (text, None),
+        };
+        let snapshot = if snapshot.is_empty() { "latest".into() } else { String::from_utf8_lossy(snapshot) };
+        Self { snapshot: snapshot.into_owned(), path }
+    }
+}
+
+impl History {
+    /// The snapshot that `text` names among those that pass `filter`.
+    ///
+    /// # Errors
+    /// `Usage` that lists candidates if none or several match.
+    pub fn find(&self, text: &str, filter: &Filter) -> Result<&Snapshot> {
+        let candidates: Vec<&Snapshot> = self.snapshots.iter().filter(|s| filter.matches(s)).collect();
+        if let Some(back) = steps_back(text)? {
+            let index = candidates.len().checked_sub(back + 1);
+            return match index.and_then(|index| candidates.get(index)) {
+                Some(snapshot) => Ok(snapshot),
+                None => Err(self.too_few(text, candidates.len(), filter)),
+            };
+        }
+        // A person who names an id means it, whatever the filter says.
+        let wanted = text.to_ascii_lowercase();
+        let found: Vec<&Snapshot> =
+            self.snapshots.iter().filter(|s| s.id.to_string().starts_with(&wanted)).collect();
+        match found.as_slice() {
+            [one] => Ok(one),
+            [] => Err(Error::usage(format_args!("no snapshot is called {text:?}")).with_hint(self.newest())),
+            several => Err(Error::usage(format_args!("{text:?} is the beginning of several snapshots' ids"))
+                .with_hint(format_args!("It could be: {}.", describe(several)))),
+        }
+    }
+
+    fn too_few(&self, text: &str, count: usize, filter: &Filter) -> Error {
+        let narrowed = if count < self.snapshots.len() { " that pass the filter" } else { "" };
+        let error = match (count, filter.at) {
+            (0, Some(at)) => Error::usage(format_args!(
+                "there is no snapshot{narrowed} from before {}",
+                at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S")
+            )),
+            (0, None) => Error::usage(format_args!("there are no snapshots{narrowed}")),
+            (1, _) => Error::usage(format_args!("{text}: there is only one snapshot{narrowed}")),
+            _ => Error::usage(format_args!("{text}: there are only {count} snapshots{narrowed}")),
+        };
+        error.with_hint(self.newest())
+    }
+
+    fn newest(&self) -> String {
+        if self.snapshots.is_empty() {
+            return "The repository has no snapshots yet: make one with `lifeboat backup PATH`.".to_owned();
+        }
+        let newest: Vec<&Snapshot> = self.snapshots.iter().rev().take(5).collect();
+        format!("The newest are: {}.", describe(&newest))
+    }
+}
+
+/// `latest` is 0, `latest~2` is 2; `None` for anything else.
+fn steps_back(text: &str) -> Result<Option<usize>> {
+    let Some(rest) = text.strip_prefix("latest") else { return Ok(None) };
+    match rest.strip_prefix('~') {
+        None if rest.is_empty() => Ok(Some(0)),
+        Some("") => Ok(Some(1)),
+        Some(number) => match number.parse() {
+            Ok(back) => Ok(Some(back)),
+            Err(_) => Err(Error::usage(format_args!("{text:?}: write latest~N with a number N"))),
+        },
+        None => Ok(None),
+    }
+}
+
+fn describe(snapshots: &[&Snapshot]) -> String {
+    let one = |snapshot: &&Snapshot| {
+        let manifest = &snapshot.manifest;
+        let time = manifest.time.with_timezone(&Local).format("%Y-%m-%d %H:%M");
+        let paths: Vec<String> =
+            manifest.path_bytes().iter().take(2).map(|path| path_text::display(path)).collect();
+        format!("{} ({time}, {}, {})", snapshot.short_id(), manifest.host, paths.join(" "))
+    };
+    snapshots.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// Reads a time as people write it: RFC 3339, `2026-11-20 14:00[:30]`, or a date (its end), in local time without an offset.
+///
+/// # Errors
+/// `Usage` for anything else.
+pub fn parse_time(text: &str) -> Result<DateTime<Utc>> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(time.with_timezone(&Utc));
+    }
+    let text = text.trim();
+    let naive = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+        .or_else(|| {
+            let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+            Some(date.and_time(NaiveTime::from_hms_opt(23, 59, 59)?))
+        });
+    naive
+        .and_then(|naive| Local.from_local_datetime(&naive).latest())
+        .map(|time| time.with_timezone(&Utc))
+        .ok_or_else(|| {
+            Error::usage(format_args!("{text:?} is not a time"))
+                .with_hint("Write it as 2026-11-20 14:00, 2026-11-20, or 2026-11-20T14:00:00+01:00.")
+        })
+}

@@ -1,0 +1,80 @@
+"""Runs one command and measures the whole process: wall time, CPU time and peak memory.
+
+The kernel reports for a child the largest memory of any process it waited for, and counts what the
+forking process had in memory before the new program was loaded. So this file is also a program: a
+fresh, small interpreter that starts the command, waits, and writes the figures. Peak memory is that
+of the largest single process, not a sum over processes running at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+
+def run(argv: list[str], env: dict[str, str], cwd: str, log: str, timeout_seconds: int) -> dict:
+    """Measure `argv`; its output goes to the file `log`. Raises StepFailed unless it exits with 0."""
+    # Imported here: the measuring interpreter below has no need of them and stays small.
+    import signal
+    import subprocess
+
+    figures_path = log + ".figures"
+    launcher = [sys.executable, "-I", "-S", os.path.abspath(__file__), figures_path, *argv]
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            launcher, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            process.wait(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise StepFailed(f"{argv[0]} did not end within {timeout_seconds} s", log) from None
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+    if process.returncode != 0:
+        raise StepFailed(f"the launcher of {argv[0]} exited with {process.returncode}", log)
+    with open(figures_path) as file:
+        figures = json.load(file)
+    os.unlink(figures_path)
+    if figures["exit"] != 0:
+        raise StepFailed(f"`{' '.join(argv)}` exited with {figures['exit']}", log)
+    return figures
+
+
+class StepFailed(Exception):
+    """A measured command failed; carries the end of its output."""
+
+    def __init__(self, what: str, log: str) -> None:
+        with open(log, "rb") as file:
+            tail = file.read()[-1500:].decode(errors="replace").strip()
+        super().__init__(f"{what}\n{tail}" if tail else what)
+
+
+def launch(figures_path: str, argv: list[str]) -> None:
+    """Start `argv`, wait for it, and write its figures to `figures_path`."""
+    started = time.perf_counter()
+    child = os.posix_spawnp(argv[0], argv, os.environ)
+    _, status, usage = os.wait4(child, 0)
+    wall = time.perf_counter() - started
+    figures = {
+        "exit": os.waitstatus_to_exitcode(status),
+        "wall_seconds": wall,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "user_seconds": usage.ru_utime,
+        "system_seconds": usage.ru_stime,
+        "rss_bytes": usage.ru_maxrss * 1024,
+        "major_faults": usage.ru_majflt,
+        "read_bytes": usage.ru_inblock * 512,
+        "written_bytes": usage.ru_oublock * 512,
+    }
+    with open(figures_path, "w") as file:
+        json.dump(figures, file)
+
+
+if __name__ == "__main__":
+    launch(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,33 @@
+//! Object stores for Lifeboat.
+//!
+//! [`Provider`] is the contract an implementer writes; everything else here is built over it:
+//!
+//! | module | job |
+//! |---|---|
+//! | [`provider`] | the contract: `put`, `get`, `head`, `list`, `delete`, `usage`, `capabilities` |
+//! | [`key`] | validated object keys and prefixes |
+//! | [`digest`] | SHA-256 of stored bytes, how every object is proved |
+//! | [`error`] | the coarse, actionable errors all providers translate into |
+//! | [`memory`], [`local`] | providers |
+//! | [`layer`] | retry, read-only, fault injection and recording, over any provider |
+//! | [`conformance`] | the suite every provider passes |
+//!
+//! This crate knows nothing of backups: no chunk, snapshot or encryption key occurs in it.
+
+pub mod conformance;
+pub mod digest;
+pub mod error;
+pub mod ext;
+pub mod key;
+pub mod layer;
+pub mod local;
+pub mod memory;
+pub mod provider;
+
+pub use digest::Sha256;
+pub use error::{Error, ErrorKind, Result};
+pub use ext::ProviderExt;
+pub use key::{Key, Prefix};
+pub use provider::{
+    Body, Capabilities, ObjectInfo, Proof, Provider, PutMode, Receipt, SharedProvider, Usage,
+};

@@ -1,0 +1,102 @@
+//! Reading objects: whole, in part, and their metadata.
+
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, OFlags, Stat, fstat};
+use rustix::io::{Errno, pread};
+
+use super::errno::{translate, translate_read};
+use super::root::Root;
+use crate::{Error, ErrorKind, Key, ObjectInfo, Result};
+
+/// `NONBLOCK` so that a FIFO somebody put into the store cannot hang the call; it means nothing for files.
+const READ_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+/// Reads an object or `range` of it, exactly.
+pub(super) fn get(root: &Root, key: &Key, range: Option<Range<u64>>) -> Result<Bytes> {
+    let (file, stat) = open(root, "get", key)?;
+    let size = size_of(&stat);
+    let range = range.unwrap_or(0..size);
+    if range.end > size {
+        let reason = format_args!("bytes {}..{} asked for, the object has {size}", range.start, range.end);
+        return Err(Error::new(ErrorKind::Corrupt, "get", key, reason));
+    }
+    let Ok(len) = usize::try_from(range.end.saturating_sub(range.start)) else {
+        return Err(Error::new(ErrorKind::Other, "get", key, "too large for this machine's memory"));
+    };
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let offset = range.start + bytes.len() as u64;
+        match pread(&file, spare_capacity(&mut bytes), offset) {
+            Ok(0) => return Err(Error::new(ErrorKind::Corrupt, "get", key, "it became shorter while read")),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(translate_read("get", key, errno)),
+        }
+    }
+    // An allocator may give more room than was asked for, and the file may have grown into it.
+    bytes.truncate(len);
+    Ok(bytes.into())
+}
+
+/// Size and time of one object.
+pub(super) fn head(root: &Root, key: &Key) -> Result<ObjectInfo> {
+    let (_, stat) = open(root, "head", key)?;
+    Ok(describe(key.clone(), &stat))
+}
+
+/// What a listing says of the file.
+pub(super) fn describe(key: Key, stat: &Stat) -> ObjectInfo {
+    ObjectInfo { key, size: size_of(stat), sha256: None, modified: modified(stat) }
+}
+
+/// Reads from the file's beginning to its end, in pieces of `buffer`'s capacity.
+pub(super) fn read_through(
+    file: BorrowedFd<'_>,
+    buffer: &mut Vec<u8>,
+    mut take: impl FnMut(&[u8]),
+) -> rustix::io::Result<u64> {
+    let mut offset = 0;
+    loop {
+        buffer.clear();
+        match pread(file, spare_capacity(buffer), offset) {
+            Ok(0) => return Ok(offset),
+            Ok(_) => {
+                take(buffer);
+                offset += buffer.len() as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+fn open(root: &Root, operation: &'static str, key: &Key) -> Result<(OwnedFd, Stat)> {
+    let no_object = || Error::new(ErrorKind::NotFound, operation, key, "no such object");
+    let file = match root.open_at(key.as_str(), READ_FLAGS) {
+        Ok(file) => file,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Err(no_object()),
+        Err(errno) => return Err(translate_read(operation, key, errno)),
+    };
+    let stat = fstat(&file).map_err(|errno| translate(operation, key, errno))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok((file, stat)),
+        FileType::Directory => Err(no_object()),
+        _ => Err(Error::new(ErrorKind::Corrupt, operation, key, "it is a pipe or device, not a file")),
+    }
+}
+
+fn size_of(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+fn modified(stat: &Stat) -> Option<SystemTime> {
+    let nanos = u32::try_from(stat.st_mtime_nsec).ok()?;
+    match u64::try_from(stat.st_mtime) {
+        Ok(seconds) => SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos)),
+        Err(_) => SystemTime::UNIX_EPOCH.checked_sub(Duration::from_secs(stat.st_mtime.unsigned_abs())),
+    }
+}
