@@ -16,10 +16,13 @@
 //! | [`snapshot`] | manifests and their chain |
 //! | [`repository`] | a store with a key |
 //! | [`fetch`] | reading chunks back |
+//! | [`browse`] | looking into snapshots: list, find, compare, dump, measure, mount |
+//! | [`restore`] | from a snapshot to files |
 //!
 //! Shared by all: [`error`], [`events`].
 
 pub mod backup;
+pub mod browse;
 pub mod chunk;
 pub mod compress;
 pub mod error;
@@ -30,6 +33,7 @@ pub mod index;
 pub mod ingest;
 pub mod pack;
 pub mod repository;
+pub mod restore;
 pub mod scan;
 pub mod seal;
 pub mod snapshot;

@@ -8,6 +8,7 @@
 //! | [`key`] | validated object keys and prefixes |
 //! | [`digest`] | SHA-256 of stored bytes, how every object is proved |
 //! | [`error`] | the coarse, actionable errors all providers translate into |
+//! | [`ext`] | conveniences over any provider |
 //! | [`memory`], [`local`] | providers |
 //! | [`layer`] | retry, read-only, fault injection and recording, over any provider |
 //! | [`conformance`] | the suite every provider passes |

@@ -9,9 +9,9 @@
 //! the checksums only, 0.2 % of the file.
 //!
 //! Mapped pages count as this process's memory. [`Resident`] keeps an upper bound of them for all tables of an
-//! index: all of a table but its entries, and for each first touch of an entry the 64 KiB around it, which the
-//! kernel maps along ("fault around"). Beyond its limit entries are no longer mapped but read into a buffer and
-//! verified each time. That takes 2 to 4 µs; mapping and unmapping windows in turn was measured at ten times it.
+//! index: all of a table but its entries, and each window of entries that was touched. Beyond its limit entries
+//! are no longer mapped but read into a buffer and verified each time. That takes 2 to 4 µs; mapping and
+//! unmapping windows in turn was measured at ten times it.
 //!
 //! Damage makes every answer from that block "not there" and is remembered in [`Blocks::is_damaged`].
 //!
@@ -34,10 +34,10 @@ use super::layout::{BLOCK_BYTES, Header, Layout, Part, SUM_BYTES, block_sum};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Damaged;
 
-/// What the kernel maps when one page is touched, in bytes and in blocks.
-const WINDOW_BYTES: u64 = 64 << 10;
-const WINDOW_BLOCKS: u64 = WINDOW_BYTES / BLOCK_BYTES as u64;
-const WINDOW_MASK: u64 = (1 << WINDOW_BLOCKS) - 1;
+/// What the kernel may map when one page is touched: 64 KiB around it ("fault around"), since Linux 6.18 the whole
+/// folio, which is up to 256 KiB for a file that was written in buffers of that size.
+const WINDOW_BLOCKS: u64 = 64;
+const WINDOW_BYTES: u64 = WINDOW_BLOCKS * BLOCK_BYTES as u64;
 
 /// Up to this many bytes are read into a buffer: two blocks, as a line's entries seldom span more.
 const READ_BYTES_MAX: usize = 2 * BLOCK_BYTES;
@@ -71,16 +71,11 @@ impl Resident {
     }
 }
 
-/// How many windows of the 64 blocks of a word have been touched.
-fn windows(word: u64) -> i64 {
-    (0..64 / WINDOW_BLOCKS).filter(|i| word >> (i * WINDOW_BLOCKS) & WINDOW_MASK != 0).count() as i64
-}
-
-/// Which bits of the word of a number lie in a range.
-fn mask(bits: &Range<u64>, number: u64) -> u64 {
-    let from = bits.start.saturating_sub(number * 64).min(64);
-    let to = bits.end.saturating_sub(number * 64).min(64);
-    if from < to { (u64::MAX >> (64 - (to - from))) << from } else { 0 }
+/// Which blocks of a window lie in a range, as bits.
+fn mask(blocks: &Range<u64>, window: u64) -> u64 {
+    let from = blocks.start.saturating_sub(window * WINDOW_BLOCKS).min(WINDOW_BLOCKS);
+    let to = blocks.end.saturating_sub(window * WINDOW_BLOCKS).min(WINDOW_BLOCKS);
+    if from < to { (u64::MAX >> (WINDOW_BLOCKS - (to - from))) << from } else { 0 }
 }
 
 /// The blocks of one table file.
@@ -89,12 +84,10 @@ pub(super) struct Blocks {
     file: File,
     map: Mmap,
     sums: Part,
-    /// The blocks of entries.
+    /// The windows that hold mostly entries.
     entries: Range<u64>,
-    /// A bit for each block that was verified, from bit `phase` on: so that windows, which are aligned in memory,
-    /// begin at multiples of [`WINDOW_BLOCKS`].
+    /// For each window, a bit for each block that was verified.
     verified: Box<[AtomicU64]>,
-    phase: u64,
     damaged: AtomicBool,
     resident: Arc<Resident>,
     /// What of it this table takes besides its entries.
@@ -121,17 +114,13 @@ impl Blocks {
         if sums_hash.is_none_or(|hash| *hash.as_bytes() != header.sums_hash) {
             return Ok(None);
         }
-        let phase = (map.as_ptr().addr() / BLOCK_BYTES) as u64 % WINDOW_BLOCKS;
-        let words = (sums.at / BLOCK_BYTES as u64 + phase).div_ceil(64);
-        let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
-        let entries =
-            layout.entries.at / BLOCK_BYTES as u64..layout.entries.padded_end() / BLOCK_BYTES as u64;
-        let besides = file_bytes - (entries.end - entries.start) * BLOCK_BYTES as u64;
-        let windows_besides_entries = besides.div_ceil(WINDOW_BYTES) as i64;
+        let verified = (0..(sums.at).div_ceil(WINDOW_BYTES)).map(|_| AtomicU64::new(0)).collect();
+        let entries = layout.entries.at / WINDOW_BYTES..layout.entries.padded_end() / WINDOW_BYTES;
+        let windows = file_bytes.div_ceil(WINDOW_BYTES) as i64;
+        let windows_besides_entries = windows - (entries.end - entries.start) as i64;
         resident.add(windows_besides_entries);
         let (damaged, resident) = (AtomicBool::new(false), Arc::clone(resident));
-        let blocks =
-            Self { file, map, sums, entries, verified, phase, damaged, resident, windows_besides_entries };
+        let blocks = Self { file, map, sums, entries, verified, damaged, resident, windows_besides_entries };
         blocks.trim();
         Ok(Some((blocks, header)))
     }
@@ -159,7 +148,7 @@ impl Blocks {
     ) -> Result<R, Damaged> {
         let first = at / BLOCK_BYTES as u64;
         let last = (at + len.max(1) as u64 - 1) / BLOCK_BYTES as u64;
-        let is_mapped = self.is_verified(first) && self.is_verified(last);
+        let is_mapped = self.is_mapped(first) && self.is_mapped(last);
         if is_mapped || self.resident.has_room() || (last - first + 1) as usize * BLOCK_BYTES > READ_BYTES_MAX
         {
             return self.bytes(at, len).map(use_bytes);
@@ -222,6 +211,7 @@ impl Blocks {
 
     /// Gives back the pages of these blocks; they are verified anew when they are next touched.
     pub(super) fn release(&self, blocks: Range<u64>) {
+        self.forget(blocks.clone());
         let at = blocks.start as usize * BLOCK_BYTES;
         let len = ((blocks.end - blocks.start) as usize * BLOCK_BYTES).min(self.map.len().saturating_sub(at));
         // SAFETY: the mapping is of a file, shared and read-only: pages that are dropped are read from the same
@@ -229,24 +219,18 @@ impl Blocks {
         let advised = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, at, len) };
         // Advice that is refused (locked memory) costs memory, nothing else.
         drop(advised);
-        self.forget(blocks);
     }
 
     /// Notes that these blocks are neither verified nor in memory.
     fn forget(&self, blocks: Range<u64>) {
-        let bits = blocks.start + self.phase..blocks.end + self.phase;
-        let words = self.verified.iter().zip(0..).skip(bits.start as usize / 64);
-        for (word, number) in words.take_while(|(_, number)| number * 64 < bits.end) {
-            let kept = !mask(&bits, number);
+        let words = self.verified.iter().zip(0..).skip((blocks.start / WINDOW_BLOCKS) as usize);
+        for (word, window) in words.take_while(|(_, window)| window * WINDOW_BLOCKS < blocks.end) {
+            let kept = !mask(&blocks, window);
             let before = word.fetch_and(kept, Ordering::Relaxed);
-            self.count(number, before, before & kept);
+            if before != 0 && before & kept == 0 && self.entries.contains(&window) {
+                self.resident.add(-1);
+            }
         }
-    }
-
-    /// A word of verified blocks changed.
-    fn count(&self, number: u64, before: u64, after: u64) {
-        let entries = mask(&(self.entries.start + self.phase..self.entries.end + self.phase), number);
-        self.resident.add(windows(after & entries) - windows(before & entries));
     }
 
     /// The checksum of a block; the first is that of block 1, as the header has its own.
@@ -257,20 +241,27 @@ impl Blocks {
 
     #[inline]
     fn is_verified(&self, block: u64) -> bool {
-        let bit = block + self.phase;
-        let word = self.verified.get(bit as usize / 64);
-        word.is_some_and(|word| word.load(Ordering::Relaxed) & 1 << (bit % 64) != 0)
+        let word = self.verified.get((block / WINDOW_BLOCKS) as usize);
+        word.is_some_and(|word| word.load(Ordering::Relaxed) & 1 << (block % WINDOW_BLOCKS) != 0)
+    }
+
+    /// Whether touching a block maps nothing more.
+    fn is_mapped(&self, block: u64) -> bool {
+        let word = self.verified.get((block / WINDOW_BLOCKS) as usize);
+        word.is_some_and(|word| word.load(Ordering::Relaxed) != 0)
     }
 
     #[cold]
     fn verify(&self, block: u64) -> Result<(), Damaged> {
+        let window = block / WINDOW_BLOCKS;
         let at = block as usize * BLOCK_BYTES;
         let bytes = self.map.get(at..at + BLOCK_BYTES);
-        let bit = block + self.phase;
-        match (bytes, self.sum(block), self.verified.get(bit as usize / 64)) {
+        match (bytes, self.sum(block), self.verified.get(window as usize)) {
             (Some(bytes), Some(sum), Some(word)) if block_sum(bytes)[..] == *sum => {
-                let before = word.fetch_or(1 << (bit % 64), Ordering::Relaxed);
-                self.count(bit / 64, before, before | 1 << (bit % 64));
+                let before = word.fetch_or(1 << (block % WINDOW_BLOCKS), Ordering::Relaxed);
+                if before == 0 && self.entries.contains(&window) {
+                    self.resident.add(1);
+                }
                 Ok(())
             }
             _ => Err(self.damage()),

@@ -18,8 +18,8 @@ use super::table::Table;
 use super::{Index, damaged_cache};
 use crate::{Error, Result};
 
-/// Tables up to this size are merged with whatever comes: 2 MiB.
-const ENTRIES_SMALL: u64 = 1 << 16;
+/// Tables up to this size are merged with whatever comes: 2 MiB. Tests want several tables of few entries.
+const ENTRIES_SMALL: u64 = if cfg!(test) { 32 } else { 1 << 16 };
 
 /// One change of the set of tables.
 struct Update<'a> {

@@ -262,3 +262,7 @@ impl Segment {
         if box_fits { Ok(()) } else { Err("box length does not fit its segment") }
     }
 }
+
+#[cfg(test)]
+#[path = "directory_tests.rs"]
+mod tests;

@@ -5,6 +5,7 @@
 //! | [`layout`] | the names of all objects |
 //! | [`store`] | calls of the provider, for blocking callers |
 //! | [`config`] | the `config` object |
+//! | [`connect`] | from a path or URL to a store |
 //! | [`create`] | making and unlocking a repository |
 //! | [`slots`] | adding, listing, removing key slots |
 //! | [`state`] | what a machine remembers of a repository: cache and heads |
@@ -12,6 +13,7 @@
 
 pub mod catalog;
 pub mod config;
+pub mod connect;
 pub mod create;
 pub mod layout;
 pub mod slots;

@@ -30,11 +30,8 @@ use super::sweep;
 use crate::digest::Sha256Hasher;
 use crate::{Body, Error, ErrorKind, Key, Proof, PutMode, Receipt, Result, Sha256};
 
-/// The kernel takes at most 1,024 pieces by one `writev` (`IOV_MAX`).
-const PIECES_PER_WRITE_MAX: usize = 1024;
-
-/// Read-back goes through a buffer of this size at most: it fits the second-level cache and keeps memory flat.
-const READ_BACK_BYTES: u64 = 1 << 20;
+/// Read-back goes through a buffer of this size at most: it stays in the second-level cache for the hash.
+const READ_BACK_BYTES: u64 = 256 << 10;
 
 /// How many folders a process remembers as settled. More are forgotten, which costs a few syncs.
 const SETTLED_FOLDERS_MAX: usize = 4096;
@@ -107,7 +104,7 @@ impl Writer {
         let temp = self.stage(key, body, sha256)?;
         let published = self.publish(temp, key, mode)?;
         self.step(Step::Published, || self.root.path().join(key.as_str()));
-        self.settle(key, &[published])?;
+        self.settle(&[published]).map_err(|errno| translate("put", key, errno))?;
         self.step(Step::Settled, || self.root.path().join(key.as_str()));
         Ok(Receipt { size: body.len(), sha256, proof: Proof::ReadBack, version: None })
     }
@@ -115,7 +112,7 @@ impl Writer {
     /// See [`crate::Provider::delete`].
     pub(super) fn delete(&self, key: &Key) -> Result<()> {
         match self.unlink(key)? {
-            Some(change) => self.settle(key, &[change]),
+            Some(change) => self.settle(&[change]).map_err(|errno| translate("delete", key, errno)),
             None => Ok(()),
         }
     }
@@ -127,11 +124,9 @@ impl Writer {
         for key in keys {
             results.push(self.unlink(key).map(|change| changes.extend(change)));
         }
-        if let Some(key) = keys.first()
-            && let Err(error) = self.settle(key, &changes)
-        {
+        if let Err(errno) = self.settle(&changes) {
             for (key, result) in keys.iter().zip(&mut results).filter(|(_, result)| result.is_ok()) {
-                *result = Err(Error::new(error.kind(), "delete", key, error.reason()));
+                *result = Err(translate("delete", key, errno));
             }
         }
         results
@@ -153,9 +148,9 @@ impl Writer {
     /// `Exists` is a statement that the object is durable, and whoever put it may not have come to that yet.
     fn exists(&self, key: &Key) -> Error {
         self.settled.lock().remove(split(key).0);
-        match self.settle(key, &[Published::at(key)]) {
+        match self.settle(&[Published::at(key)]) {
             Ok(()) => Error::new(ErrorKind::Exists, "put", key, "the object is there already"),
-            Err(error) => error,
+            Err(errno) => translate("put", key, errno),
         }
     }
 
@@ -223,7 +218,7 @@ impl Writer {
     }
 
     /// Syncs every changed folder once, and the folders above those that are not known to be on the disk.
-    fn settle(&self, subject: &Key, changes: &[Published]) -> Result<()> {
+    fn settle(&self, changes: &[Published]) -> rustix::io::Result<()> {
         let mut folders = BTreeSet::new();
         for change in changes {
             folders.insert(change.folder.as_str());
@@ -233,8 +228,7 @@ impl Writer {
         }
         // The deepest first, so that no name gets to the disk before what it names.
         for folder in folders.iter().rev() {
-            let synced = self.root.open_folder(folder).and_then(|fd| sync_folder(fd.as_fd()));
-            synced.map_err(|errno| translate("put", subject, errno))?;
+            sync_folder(self.root.open_folder(folder)?.as_fd())?;
         }
         let mut settled = self.settled.lock();
         if settled.len() + changes.len() > SETTLED_FOLDERS_MAX {
@@ -357,7 +351,8 @@ fn write_all(file: BorrowedFd<'_>, body: &Body) -> rustix::io::Result<()> {
     // Skips empty pieces in front: with only those left, `writev` would say 0 for ever.
     IoSlice::advance_slices(&mut rest, 0);
     while !rest.is_empty() {
-        match writev(file, &rest[..rest.len().min(PIECES_PER_WRITE_MAX)]) {
+        // Of more pieces than the system call takes (1,024), `rustix` hands over the first.
+        match writev(file, rest) {
             Ok(0) => return Err(Errno::NOSPC),
             Ok(written) => IoSlice::advance_slices(&mut rest, written),
             Err(Errno::INTR) => {}
@@ -371,12 +366,13 @@ fn write_all(file: BorrowedFd<'_>, body: &Body) -> rustix::io::Result<()> {
 /// dropped again afterwards, as nobody reads a backup soon.
 fn read_back(file: BorrowedFd<'_>, len: u64) -> rustix::io::Result<Sha256> {
     // Advice may be refused (not on every file system): reading from the cache still proves the write.
-    let drop_cache = || fadvise(file, 0, None, Advice::DontNeed).is_ok();
-    drop_cache();
+    let advise = |advice| fadvise(file, 0, None, advice).is_ok();
+    advise(Advice::DontNeed);
+    advise(Advice::Sequential);
     let mut buffer = Vec::with_capacity(usize::try_from(len.clamp(1, READ_BACK_BYTES)).unwrap_or(1));
     let mut hasher = Sha256Hasher::new();
     read_through(file, &mut buffer, |bytes| hasher.update(bytes))?;
-    drop_cache();
+    advise(Advice::DontNeed);
     Ok(hasher.finish())
 }
 
@@ -413,3 +409,6 @@ fn ancestors(folder: &str) -> impl Iterator<Item = &str> {
     })
     .skip(1)
 }
+
+#[cfg(test)]
+mod tests;

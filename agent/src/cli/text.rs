@@ -1,0 +1,145 @@
+//! Words for people: times, ages, counts, tables.
+
+use chrono::{DateTime, Local, TimeZone, Utc};
+
+/// A time in the local zone: `2026-11-21 14:03:07`.
+pub fn local_time<Z: TimeZone>(time: &DateTime<Z>) -> String {
+    time.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// How long ago: `3 min ago`, `2 days ago`; `in the future` if the clock says so.
+pub fn age<Z: TimeZone>(time: &DateTime<Z>) -> String {
+    let seconds = Utc::now().signed_duration_since(time.with_timezone(&Utc)).num_seconds();
+    match seconds {
+        ..-60 => "in the future".to_owned(),
+        -60..60 => "just now".to_owned(),
+        _ => format!("{} ago", coarse(seconds.unsigned_abs())),
+    }
+}
+
+/// A duration to the nearest unit that matters: `45 s`, `12 min`, `5 h`, `3 days`.
+pub fn coarse(seconds: u64) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+    match seconds {
+        0..MINUTE => format!("{seconds} s"),
+        MINUTE..HOUR => format!("{} min", seconds / MINUTE),
+        HOUR..DAY => format!("{} h", seconds / HOUR),
+        DAY.. => count(seconds / DAY, "day", "days"),
+    }
+}
+
+/// A duration in full: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`.
+pub fn duration(seconds: f64) -> String {
+    if seconds < 10.0 {
+        return format!("{seconds:.1} s");
+    }
+    let whole = seconds as u64;
+    match whole {
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
+    }
+}
+
+/// A count with its noun: `1 file`, `12,345 files`.
+pub fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(number), if number == 1 { one } else { many })
+}
+
+/// A number with commas: `12,345`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// How a column of a [`Table`] is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Align {
+    /// For words.
+    Left,
+    /// For numbers.
+    Right,
+}
+
+/// Columns that line up.
+#[derive(Debug)]
+pub struct Table {
+    aligns: Vec<Align>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with a title for each column.
+    pub fn new(columns: &[(&str, Align)]) -> Self {
+        Self {
+            aligns: columns.iter().map(|(_, align)| *align).collect(),
+            rows: vec![columns.iter().map(|(title, _)| (*title).to_owned()).collect()],
+        }
+    }
+
+    /// Adds a row: one text a column.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// The lines, titles first, without blanks at their ends.
+    pub fn lines(&self) -> Vec<String> {
+        let width = |column: usize| {
+            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.aligns.len()).map(width).collect();
+        self.rows.iter().map(|row| self.render(row, &widths)).collect()
+    }
+
+    fn render(&self, row: &[String], widths: &[usize]) -> String {
+        let cells = row.iter().zip(widths).zip(&self.aligns).map(|((cell, width), align)| match align {
+            Align::Left => format!("{cell:<width$}"),
+            Align::Right => format!("{cell:>width$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    }
+}
+
+/// The middle of a long text left out: `/home/…/report.pdf`, at most `width` characters.
+pub fn shorten(text: &str, width: usize) -> String {
+    let length = text.chars().count();
+    if length <= width {
+        return text.to_owned();
+    }
+    // The end of a path says more than its beginning.
+    let head = width.saturating_sub(1) / 3;
+    let tail = width.saturating_sub(head + 1);
+    let start: String = text.chars().take(head).collect();
+    let end: String = text.chars().skip(length - tail).collect();
+    format!("{start}…{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_durations_as_people_read_them() {
+        assert_eq!(count(1, "file", "files"), "1 file");
+        assert_eq!(count(1_234_567, "file", "files"), "1,234,567 files");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(duration(0.44), "0.4 s");
+        assert_eq!(duration(185.0), "3 min 05 s");
+        assert_eq!(coarse(3 * 86_400 + 5), "3 days");
+    }
+
+    #[test]
+    fn long_paths_lose_their_middle() {
+        assert_eq!(shorten("/a/b", 10), "/a/b");
+        assert_eq!(shorten("/home/me/documents/report.pdf", 16), "/home…report.pdf");
+    }
+}

@@ -1,0 +1,102 @@
+//! The only reader of environment variables, once, at the start. An empty variable counts as not set, except where it
+//! would be a passphrase.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use zeroize::Zeroizing;
+
+use crate::{Error, Result};
+
+/// All that Lifeboat takes from the environment.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `LIFEBOAT_REPOSITORY`.
+    pub repository: Option<OsString>,
+    /// `LIFEBOAT_PASSPHRASE`.
+    pub passphrase: Option<Zeroizing<String>>,
+    /// `LIFEBOAT_PASSPHRASE_FILE`.
+    pub passphrase_file: Option<PathBuf>,
+    /// `LIFEBOAT_PASSPHRASE_COMMAND`.
+    pub passphrase_command: Option<String>,
+    /// `CREDENTIALS_DIRECTORY`, made by systemd.
+    pub credentials_directory: Option<PathBuf>,
+    /// `LIFEBOAT_CACHE_DIR`.
+    pub cache_dir: Option<PathBuf>,
+    /// `LIFEBOAT_STATE_DIR`.
+    pub state_dir: Option<PathBuf>,
+    /// `HOME`, or the user's home directory as the system knows it.
+    pub home: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`, if absolute, as are all of these.
+    pub xdg_config: Option<PathBuf>,
+    /// `XDG_CACHE_HOME`.
+    pub xdg_cache: Option<PathBuf>,
+    /// `XDG_STATE_HOME`.
+    pub xdg_state: Option<PathBuf>,
+    /// `XDG_DATA_HOME`.
+    pub xdg_data: Option<PathBuf>,
+    /// Colours are welcome: `NO_COLOR` is not set and `TERM` is not `dumb`.
+    pub color: bool,
+}
+
+impl Environment {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    /// `Usage` for a variable that is set to something impossible.
+    pub fn read() -> Result<Self> {
+        let path = |name| set(name).map(PathBuf::from);
+        // The specification of these variables says that relative paths are to be ignored.
+        let xdg = |name| path(name).filter(|path| path.is_absolute());
+        let home = path("HOME").filter(|path| path.is_absolute());
+        Ok(Self {
+            repository: set("LIFEBOAT_REPOSITORY"),
+            passphrase: passphrase()?,
+            passphrase_file: path("LIFEBOAT_PASSPHRASE_FILE"),
+            passphrase_command: text("LIFEBOAT_PASSPHRASE_COMMAND")?,
+            credentials_directory: path("CREDENTIALS_DIRECTORY"),
+            cache_dir: path("LIFEBOAT_CACHE_DIR"),
+            state_dir: path("LIFEBOAT_STATE_DIR"),
+            home: home.or_else(|| Some(user()?.dir)),
+            xdg_config: xdg("XDG_CONFIG_HOME"),
+            xdg_cache: xdg("XDG_CACHE_HOME"),
+            xdg_state: xdg("XDG_STATE_HOME"),
+            xdg_data: xdg("XDG_DATA_HOME"),
+            color: set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb"),
+        })
+    }
+}
+
+fn set(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn text(name: &str) -> Result<Option<String>> {
+    set(name)
+        .map(|value| value.into_string().map_err(|_| Error::usage(format_args!("{name} is not valid UTF-8"))))
+        .transpose()
+}
+
+/// An empty passphrase is a mistake in a script and not a wish to be asked.
+fn passphrase() -> Result<Option<Zeroizing<String>>> {
+    const NAME: &str = "LIFEBOAT_PASSPHRASE";
+    match std::env::var_os(NAME) {
+        Some(value) if value.is_empty() => Err(Error::usage(format_args!("{NAME} is set but empty"))
+            .with_hint(format_args!("Set it to the passphrase, or `unset {NAME}`."))),
+        _ => Ok(text(NAME)?.map(Zeroizing::new)),
+    }
+}
+
+/// The machine's name, as the kernel knows it.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The user's name, or number where it has none.
+pub fn user_name() -> String {
+    user().map_or_else(|| rustix::process::geteuid().as_raw().to_string(), |user| user.name)
+}
+
+fn user() -> Option<nix::unistd::User> {
+    nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten()
+}

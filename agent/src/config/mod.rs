@@ -1,0 +1,128 @@
+//! What the person decided: command line over environment over configuration file over defaults, checked once.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`environment`] | the only reader of environment variables |
+//! | [`file`] | the configuration file |
+//! | [`places`] | which directories and default places follow from the environment |
+//! | [`secrets`] | where the key comes from, and reading it |
+//!
+//! No other module reads the environment (checked by `tests/it/tidy.rs`).
+
+pub mod environment;
+pub mod file;
+pub mod places;
+pub mod secrets;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::compress::Level;
+use crate::repository::Directories;
+use crate::{Error, Result};
+
+pub use environment::Environment;
+pub use file::ConfigFile;
+pub use places::{DefaultRepository, Places};
+pub use secrets::SecretSource;
+
+/// What was said on the command line that other places can say too.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--repository`.
+    pub repository: Option<OsString>,
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// `--key-file`.
+    pub key_file: Option<PathBuf>,
+}
+
+/// All decisions, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Path or URL of the repository, if any was named.
+    pub repository: Option<OsString>,
+    /// Where the key comes from, if anything says so.
+    pub secret: Option<SecretSource>,
+    /// Cache and state of this machine.
+    pub directories: Directories,
+    /// The repository that is used, and made, when none is named.
+    pub default_repository: DefaultRepository,
+    /// What `backup` does unless told otherwise.
+    pub backup: BackupDefaults,
+    /// The configuration file that was read.
+    pub config_path: Option<PathBuf>,
+    /// The machine's name.
+    pub host: String,
+    /// The user's name.
+    pub user: String,
+    /// Whether colours are welcome.
+    pub color: bool,
+}
+
+/// What `backup` does unless told otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BackupDefaults {
+    /// How hard to compress.
+    pub level: Level,
+    /// Patterns of what is left out.
+    pub exclude: Vec<String>,
+    /// Files of such patterns.
+    pub exclude_file: Vec<PathBuf>,
+    /// Leave out the contents of caches that are tagged as such.
+    pub exclude_caches: bool,
+    /// Do not go into other file systems.
+    pub one_file_system: bool,
+}
+
+impl Settings {
+    /// Reads the configuration file and merges everything.
+    ///
+    /// # Errors
+    /// `Usage` for a configuration that cannot be read or means nothing, or when no home directory is known.
+    pub fn load(overrides: Overrides, environment: &Environment) -> Result<Self> {
+        let places = Places::of(environment)?;
+        let config_path = match &overrides.config {
+            Some(path) => Some(path.clone()),
+            None => places.config_files.iter().find(|path| path.exists()).cloned(),
+        };
+        let file = match &config_path {
+            Some(path) => ConfigFile::read(path)?,
+            None => ConfigFile::default(),
+        };
+        let base = config_path.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
+        let resolve = |path: &Path| places.resolve(path, base);
+        let repository = overrides.repository.or_else(|| environment.repository.clone());
+        let repository = match (repository, &file.repository) {
+            (Some(named), _) => Some(named),
+            (None, Some(named)) => Some(places.resolve_location(named, base)),
+            (None, None) => None,
+        };
+        let secret = secrets::choose(overrides.key_file, environment, &file, resolve)?;
+        let level = match &file.compression {
+            None => Level::DEFAULT,
+            Some(text) => text.parse().map_err(|why| Error::usage(format_args!("compression {text:?}: {why}")))?,
+        };
+        let cache = environment.cache_dir.clone().or_else(|| file.cache_dir.as_deref().map(resolve));
+        Ok(Self {
+            repository,
+            secret,
+            directories: Directories {
+                cache: cache.unwrap_or_else(|| places.cache.clone()),
+                state: environment.state_dir.clone().unwrap_or_else(|| places.state.clone()),
+            },
+            backup: BackupDefaults {
+                level,
+                exclude: file.exclude,
+                exclude_file: file.exclude_file.iter().map(|path| resolve(path)).collect(),
+                exclude_caches: file.exclude_caches,
+                one_file_system: file.one_file_system,
+            },
+            default_repository: places.default_repository,
+            config_path,
+            host: file.host.unwrap_or_else(environment::host_name),
+            user: environment::user_name(),
+            color: environment.color,
+        })
+    }
+}

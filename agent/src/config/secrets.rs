@@ -1,0 +1,281 @@
+//! Where the key comes from, and reading it. Nothing here prompts: that is the command line's.
+//!
+//! The first of these that is there is used: `--key-file`; `LIFEBOAT_PASSPHRASE`, `_FILE`, `_COMMAND`; `passphrase` or `key` in
+//! `$CREDENTIALS_DIRECTORY`; `key_file`, `passphrase_file`, `passphrase_command` of the configuration.
+
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use zeroize::Zeroizing;
+
+use super::{ConfigFile, Environment};
+use crate::seal::SecretKey;
+use crate::seal::slot::{Purpose, Secret};
+use crate::tree::path_text;
+use crate::{Error, Kind, Result};
+
+/// No key file or passphrase is longer: more is a mistaken path.
+const SECRET_BYTES_MAX: u64 = 64 << 10;
+
+/// Where a key comes from.
+#[derive(Clone)]
+pub enum SecretSource {
+    /// A file with the text of a key.
+    KeyFile(PathBuf),
+    /// A passphrase from the environment.
+    Passphrase(Zeroizing<String>),
+    /// A file with a passphrase.
+    PassphraseFile(PathBuf),
+    /// A program that prints a passphrase, with its arguments.
+    PassphraseCommand(Vec<String>),
+    /// A file with the text of a key, or a passphrase, given and guarded by systemd.
+    Credential {
+        /// The file.
+        path: PathBuf,
+        /// Which of the two it is.
+        purpose: Purpose,
+    },
+}
+
+/// The source that is named first.
+///
+/// # Errors
+/// `Usage` for a command that cannot be split into words.
+pub fn choose(
+    key_file: Option<PathBuf>,
+    environment: &Environment,
+    file: &ConfigFile,
+    resolve: impl Fn(&Path) -> PathBuf,
+) -> Result<Option<SecretSource>> {
+    if let Some(path) = key_file {
+        return Ok(Some(SecretSource::KeyFile(path)));
+    }
+    if let Some(passphrase) = &environment.passphrase {
+        return Ok(Some(SecretSource::Passphrase(passphrase.clone())));
+    }
+    if let Some(path) = &environment.passphrase_file {
+        return Ok(Some(SecretSource::PassphraseFile(path.clone())));
+    }
+    if let Some(command) = &environment.passphrase_command {
+        let words = split_command(command)
+            .map_err(|why| Error::usage(format_args!("LIFEBOAT_PASSPHRASE_COMMAND: {why}")))?;
+        return Ok(Some(SecretSource::PassphraseCommand(words)));
+    }
+    if let Some(source) = environment.credentials_directory.as_deref().and_then(credential) {
+        return Ok(Some(source));
+    }
+    let key_file = file.key_file.as_deref().map(|path| SecretSource::KeyFile(resolve(path)));
+    let passphrase_file = file.passphrase_file.as_deref().map(|path| SecretSource::PassphraseFile(resolve(path)));
+    let command = file.passphrase_command.clone().map(SecretSource::PassphraseCommand);
+    Ok(key_file.or(passphrase_file).or(command))
+}
+
+fn credential(directory: &Path) -> Option<SecretSource> {
+    [("passphrase", Purpose::Passphrase), ("key", Purpose::KeyFile)].into_iter().find_map(|(name, purpose)| {
+        let path = directory.join(name);
+        path.exists().then_some(SecretSource::Credential { path, purpose })
+    })
+}
+
+/// Splits a command as a shell splits words, with quotes; nothing is expanded and no shell runs.
+///
+/// # Errors
+/// Words on what is wrong: a quote that is not closed, or nothing at all.
+pub fn split_command(text: &str) -> Result<Vec<String>, String> {
+    let words = shell_words::split(text).map_err(|e| e.to_string())?;
+    if words.is_empty() { Err("the command is empty".to_owned()) } else { Ok(words) }
+}
+
+impl SecretSource {
+    /// Reads the secret.
+    ///
+    /// # Errors
+    /// `Usage` or `WrongKey` with the next step if the source gives nothing usable, or is readable by others.
+    pub fn load(&self) -> Result<Secret> {
+        match self {
+            Self::KeyFile(path) => read_key_file(path).map(Secret::Key),
+            Self::Passphrase(passphrase) => Ok(Secret::Passphrase(passphrase.clone())),
+            Self::PassphraseFile(path) => {
+                let text = read_private(path, "passphrase file", Guard::Mode)?;
+                one_passphrase(&text, &name(path)).map(Secret::Passphrase)
+            }
+            Self::PassphraseCommand(words) => run(words).map(Secret::Passphrase),
+            Self::Credential { path, purpose: Purpose::Passphrase } => {
+                let text = read_private(path, "credential", Guard::System)?;
+                one_passphrase(&text, &name(path)).map(Secret::Passphrase)
+            }
+            Self::Credential { path, .. } => {
+                let text = read_private(path, "credential", Guard::System)?;
+                parse_key(&text, path).map(Secret::Key)
+            }
+        }
+    }
+
+    /// What a slot for this secret is for.
+    pub const fn purpose(&self) -> Purpose {
+        match self {
+            Self::KeyFile(_) => Purpose::KeyFile,
+            Self::Credential { purpose, .. } => *purpose,
+            _ => Purpose::Passphrase,
+        }
+    }
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KeyFile(path) => write!(f, "the key file {}", name(path)),
+            Self::Passphrase(_) => f.write_str("the passphrase in LIFEBOAT_PASSPHRASE"),
+            Self::PassphraseFile(path) => write!(f, "the passphrase file {}", name(path)),
+            Self::PassphraseCommand(words) => {
+                write!(f, "the passphrase command `{}`", words.first().map_or("", String::as_str))
+            }
+            Self::Credential { path, .. } => write!(f, "the credential {}", name(path)),
+        }
+    }
+}
+
+impl fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Reads a key file that only its owner can read.
+///
+/// # Errors
+/// `Usage` if it cannot be read or others can read it; `WrongKey` if it holds no key.
+pub fn read_key_file(path: &Path) -> Result<SecretKey> {
+    let text = read_private(path, "key file", Guard::Mode)?;
+    parse_key(&text, path)
+}
+
+fn parse_key(text: &str, path: &Path) -> Result<SecretKey> {
+    SecretKey::parse(text).map_err(|e| e.context(name(path)))
+}
+
+/// Who sees to it that only the right ones read a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Guard {
+    /// Its mode, which is checked.
+    Mode,
+    /// systemd.
+    System,
+}
+
+fn read_private(path: &Path, what: &str, guard: Guard) -> Result<Zeroizing<String>> {
+    let cannot = |e: std::io::Error| {
+        let why = crate::error::describe_io(&e);
+        let error = Error::usage(format_args!("cannot read the {what} {}: {why}", name(path)));
+        match e.kind() {
+            std::io::ErrorKind::NotFound => error.with_hint("Check the path."),
+            std::io::ErrorKind::PermissionDenied => {
+                error.with_hint("It must be readable by the user who runs lifeboat, and by no other.")
+            }
+            _ => error,
+        }
+    };
+    let file = File::open(path).map_err(cannot)?;
+    let metadata = file.metadata().map_err(cannot)?;
+    if metadata.is_dir() {
+        return Err(Error::usage(format_args!("the {what} {} is a directory", name(path))));
+    }
+    if guard == Guard::Mode {
+        refuse_readable_by_others(&metadata, path, what)?;
+    }
+    let mut text = Zeroizing::new(String::new());
+    let read = file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text);
+    match read {
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+            Err(Error::usage(format_args!("the {what} {} is not text", name(path))))
+        }
+        Err(e) => Err(cannot(e)),
+        Ok(bytes) if bytes as u64 > SECRET_BYTES_MAX => {
+            Err(Error::usage(format_args!("the {what} {} is too long to be one", name(path))))
+        }
+        Ok(_) => Ok(text),
+    }
+}
+
+/// Refuses a regular file that its group or all can read. A group is fine where it is how this user gets to read it.
+///
+/// # Errors
+/// `Usage` with the command to run.
+pub fn refuse_readable_by_others(metadata: &Metadata, path: &Path, what: &str) -> Result<()> {
+    let own = metadata.uid() == rustix::process::geteuid().as_raw();
+    let forbidden = if own { 0o077 } else { 0o007 };
+    if !metadata.is_file() || metadata.mode() & forbidden == 0 {
+        return Ok(());
+    }
+    let quoted = path.to_string_lossy();
+    Err(Error::usage(format_args!("the {what} {} can be read by others", name(path)))
+        .with_hint(format_args!("Run: chmod 600 {}", shell_words::quote(&quoted))))
+}
+
+fn one_passphrase(text: &str, place: &str) -> Result<Zeroizing<String>> {
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.is_empty() {
+        return Err(Error::usage(format_args!("{place} gives an empty passphrase")));
+    }
+    if line.contains(['\n', '\r']) {
+        return Err(Error::usage(format_args!("{place} gives several lines"))
+            .with_hint("A passphrase is one line; a key belongs in --key-file."));
+    }
+    Ok(Zeroizing::new(line.to_owned()))
+}
+
+fn run(words: &[String]) -> Result<Zeroizing<String>> {
+    let (program, arguments) =
+        words.split_first().ok_or_else(|| Error::usage("the passphrase command is empty"))?;
+    let what = format!("the passphrase command `{program}`");
+    // Its prompts and errors belong on the terminal: only standard output is taken.
+    let output = Command::new(program)
+        .args(arguments)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| Error::usage(Error::io(format_args!("cannot run {what}"), e)))?;
+    let stdout = Zeroizing::new(output.stdout);
+    if !output.status.success() {
+        return Err(Error::new(Kind::WrongKey, format_args!("{what} failed: {}", output.status))
+            .with_hint("Run it by hand to see why."));
+    }
+    let text = std::str::from_utf8(&stdout).map_err(|_| Error::usage(format_args!("{what} printed no text")))?;
+    one_passphrase(text, &what)
+}
+
+fn name(path: &Path) -> String {
+    path_text::display(path.as_os_str().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passphrase_is_one_line() {
+        assert_eq!(one_passphrase("secret\r\n", "x").unwrap().as_str(), "secret");
+        assert_eq!(one_passphrase(" with blanks ", "x").unwrap().as_str(), " with blanks ");
+        assert!(one_passphrase("\n", "x").is_err());
+        assert!(one_passphrase("a\nb\n", "x").is_err());
+    }
+
+    #[test]
+    fn the_first_source_named_wins() {
+        let environment =
+            Environment { passphrase_command: Some("pass show 'a b'".into()), ..Environment::default() };
+        let file = ConfigFile { key_file: Some("key".into()), ..ConfigFile::default() };
+        let choose = |flag: Option<PathBuf>, environment: &Environment| {
+            super::choose(flag, environment, &file, |path| Path::new("/etc").join(path)).unwrap().unwrap()
+        };
+        assert!(matches!(choose(Some("k".into()), &environment), SecretSource::KeyFile(path) if path == Path::new("k")));
+        assert!(matches!(choose(None, &environment), SecretSource::PassphraseCommand(words) if words[2] == "a b"));
+        assert!(matches!(choose(None, &Environment::default()),
+            SecretSource::KeyFile(path) if path == Path::new("/etc/key")));
+    }
+}

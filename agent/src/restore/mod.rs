@@ -1,0 +1,228 @@
+//! Bringing data back: walk the snapshot, make directories, write each segment's chunks to all places at once.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`selection`] | which entries |
+//! | [`target`] | the place they land in: refusals, the mark of an unfinished restore |
+//! | [`place`] | directories of the target, made when needed |
+//! | [`walk`] | the snapshot's tree, entry by entry |
+//! | [`file`] | one file on its way |
+//! | [`window`] | chunks in the order of the packs they lie in |
+//!
+//! Nothing is followed out of the target, no chunk is written that does not have its id, and a second run of the same restore writes
+//! only what is missing.
+
+mod file;
+mod place;
+pub mod selection;
+mod target;
+mod walk;
+mod window;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::Mutex;
+
+use crate::events::{Context, Counters, Event};
+use crate::fetch::ChunkReader;
+use crate::fs::apply::Applier;
+use crate::fs::owners::OwnerMap;
+use crate::repository::Repository;
+use crate::snapshot::Snapshot;
+use crate::{Error, Kind, Result};
+
+pub use selection::Selection;
+
+/// What becomes of files that are there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overwrite {
+    /// They become as in the snapshot; data that is equal is not written.
+    Always,
+    /// As [`Overwrite::Always`], but files of the same size and time are taken for equal without reading them.
+    IfChanged,
+    /// Only files that are older than in the snapshot.
+    IfNewer,
+    /// They stay.
+    Never,
+}
+
+/// How to restore.
+#[derive(Debug)]
+pub struct RestoreOptions {
+    /// The directory below which entries land.
+    pub target: PathBuf,
+    /// What becomes of files that are there; `None` refuses a target that is not empty, unless an interrupted restore of the same
+    /// snapshot is continued.
+    pub overwrite: Option<Overwrite>,
+    /// Remove what is in restored directories and not in the snapshot.
+    pub delete: bool,
+    /// Delete even in a target that has nothing in common with the snapshot.
+    pub force: bool,
+    /// Change nothing: only report.
+    pub dry_run: bool,
+    /// Read everything back and compare, at the end.
+    pub verify: bool,
+    /// Owners by name instead of by number.
+    pub owners_by_name: bool,
+    /// Worker threads; 0 for one a core.
+    pub threads: usize,
+}
+
+impl RestoreOptions {
+    /// Into `target`, with all else as people expect.
+    pub const fn into_directory(target: PathBuf) -> Self {
+        Self {
+            target,
+            overwrite: None,
+            delete: false,
+            force: false,
+            dry_run: false,
+            verify: false,
+            owners_by_name: false,
+            threads: 0,
+        }
+    }
+}
+
+/// Counts of a restore.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Files written, wholly or in part.
+    pub files_restored: AtomicU64,
+    /// Files whose content was there already.
+    pub files_unchanged: AtomicU64,
+    /// Files left alone because of `--overwrite`.
+    pub files_skipped: AtomicU64,
+    /// Directories, links, devices, fifos.
+    pub others: AtomicU64,
+    /// Bytes written.
+    pub bytes_written: AtomicU64,
+    /// Bytes of all files that are now as in the snapshot.
+    pub bytes_total: AtomicU64,
+    /// Entries removed by `--delete`.
+    pub deleted: AtomicU64,
+    /// Entries that could not be restored as they are.
+    pub failed: AtomicU64,
+    /// Failures because stored data is damaged or missing.
+    pub damaged: AtomicU64,
+    /// Files that were read back and compared.
+    pub verified: AtomicU64,
+}
+
+/// What a restore came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Counts.
+    pub tally: Tally,
+    /// What could not be put back of owners, attributes and so on; empty if all was.
+    pub shortfalls: String,
+}
+
+impl Outcome {
+    /// The error that this outcome deserves, if it was not a full success.
+    ///
+    /// # Errors
+    /// `Damaged` if stored data is damaged; `Failed` if other entries could not be restored.
+    pub fn verdict(&self) -> Result<()> {
+        let (failed, damaged) = (Counters::get(&self.tally.failed), Counters::get(&self.tally.damaged));
+        if damaged > 0 {
+            return Err(Error::damaged(format_args!(
+                "{failed} entries could not be restored, {damaged} of them because stored data is damaged or missing"
+            ))
+            .with_hint("All else was restored. `lifeboat check --read-data` shows the extent of the damage."));
+        }
+        if failed > 0 {
+            return Err(Error::failed(format_args!("{failed} entries could not be restored"))
+                .with_hint("All else was restored. Run the same command again to try those once more."));
+        }
+        Ok(())
+    }
+}
+
+/// What the parts of one restore share.
+struct Run<'a> {
+    reader: &'a ChunkReader,
+    selection: &'a Selection,
+    options: &'a RestoreOptions,
+    overwrite: Overwrite,
+    context: &'a Context,
+    applier: Applier,
+    tally: Tally,
+    /// Compare only: a difference is a failure.
+    verifying: bool,
+    /// Names that hard links were restored under: device and inode in the snapshot to path below the target.
+    links: Mutex<std::collections::HashMap<(u64, u64), Vec<u8>>>,
+}
+
+/// Restores `snapshot`, or the entry at `path` of it, below the target.
+///
+/// Without a path entries land under the target with their whole path; with one, a directory's entries or the file itself land directly
+/// in it.
+///
+/// # Errors
+/// `Usage` for a target or path that cannot be; `Interrupted`; errors of the store. What cannot be restored of single entries is no error
+/// here: see [`Outcome::verdict`].
+pub fn run(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    path: Option<&[u8]>,
+    selection: &Selection,
+    options: &RestoreOptions,
+    context: &Context,
+) -> Result<Outcome> {
+    context.report(Event::Phase("loading the index"));
+    let catalog = repository.load_catalog()?;
+    for error in &catalog.damaged {
+        context.report(Event::Warning(format!("{error}. If anything is missing, run `lifeboat repair index`.")));
+    }
+    let reader = ChunkReader::new(repository, Arc::new(catalog.index));
+    let root = snapshot.manifest.root()?;
+    let entry = reader.entry_at(&root, path.unwrap_or_default())?;
+    let target = target::open(repository, snapshot, &entry, &reader, options)?;
+    context.counters.bytes_total.store(entry.bytes(), std::sync::atomic::Ordering::Relaxed);
+    let owners = if options.owners_by_name { OwnerMap::by_name() } else { OwnerMap::Numeric };
+    let mut run = Run {
+        reader: &reader,
+        selection,
+        options,
+        overwrite: target.overwrite,
+        context,
+        applier: Applier::new(owners),
+        tally: Tally::default(),
+        verifying: false,
+        links: Mutex::default(),
+    };
+    context.report(Event::Phase(if options.dry_run { "comparing" } else { "restoring" }));
+    run.tree(&entry, path, &target)?;
+    if options.verify && !options.dry_run {
+        context.report(Event::Phase("verifying"));
+        run.verifying = true;
+        run.overwrite = Overwrite::Always;
+        run.links.lock().clear();
+        run.tree(&entry, path, &target)?;
+    }
+    target.finish()?;
+    Ok(Outcome { shortfalls: run.applier.shortfalls.to_string(), tally: run.tally })
+}
+
+impl Run<'_> {
+    /// Counts and reports an entry that could not be restored.
+    fn failed(&self, path: &[u8], error: &Error) {
+        Counters::add(&self.tally.failed, 1);
+        let message = error.to_string();
+        if error.kind() == Kind::Damaged {
+            Counters::add(&self.tally.damaged, 1);
+            let path = crate::tree::path_text::display(path);
+            self.context.report(Event::Damage(format!("{path}: {message}")));
+        } else {
+            let kind = crate::snapshot::manifest::FileErrorKind::Other;
+            self.context.report(Event::FileError { path: path.to_vec(), kind, message });
+        }
+    }
+
+    fn failed_io(&self, path: &[u8], what: &str, error: std::io::Error) {
+        self.failed(path, &Error::io(what, error));
+    }
+}

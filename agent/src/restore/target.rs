@@ -1,0 +1,153 @@
+//! The directory that entries land in: what is refused, and the mark of a restore that is not finished.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Overwrite, RestoreOptions};
+use crate::fetch::ChunkReader;
+use crate::fs::capture;
+use crate::repository::Repository;
+use crate::repository::state::write_atomically;
+use crate::snapshot::Snapshot;
+use crate::tree::Entry;
+use crate::{Error, Result};
+
+/// Lies in the target while a restore is under way; tells a second run that it continues.
+const MARK: &str = ".lifeboat-restore";
+
+/// An open target.
+pub(super) struct Target {
+    pub(super) directory: OwnedFd,
+    /// The restore made it, so its metadata is the snapshot's to set.
+    pub(super) made: bool,
+    pub(super) overwrite: Overwrite,
+    mark: Option<std::path::PathBuf>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    snapshot: String,
+}
+
+/// Opens the target, making it if there is none.
+///
+/// # Errors
+/// `Usage` if it lies in the repository, is no directory, or is not empty and nothing says that this is meant.
+pub(super) fn open(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    entry: &Entry,
+    reader: &ChunkReader,
+    options: &RestoreOptions,
+) -> Result<Target> {
+    let path = &options.target;
+    let shown = path.display();
+    refuse_own_repository(repository, path)?;
+    let made = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => false,
+        Ok(_) => {
+            return Err(Error::usage(format_args!("the target {shown} is not a directory"))
+                .with_hint("Name a directory; it is made if it is not there."));
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && options.dry_run => {
+            return empty_stand_in();
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(path)
+                .map_err(|e| Error::io(format_args!("cannot make the target {shown}"), e))?;
+            true
+        }
+        Err(e) => return Err(Error::io(format_args!("cannot look at the target {shown}"), e)),
+    };
+    let directory = capture::open_dir_path(path.as_os_str().as_bytes())
+        .map_err(|e| Error::io(format_args!("cannot open the target {shown}"), e))?;
+    let mark_path = path.join(MARK);
+    let continues = read_mark(&mark_path).is_some_and(|mark| mark.snapshot == snapshot.id.to_string());
+    let names = capture::read_names(std::os::fd::AsFd::as_fd(&directory))
+        .map_err(|e| Error::io(format_args!("cannot list the target {shown}"), e))?;
+    let occupied = names.iter().any(|name| *name.name != *MARK.as_bytes());
+    if occupied && options.overwrite.is_none() && !continues && !options.dry_run {
+        return Err(Error::usage(format_args!("the target {shown} is not empty")).with_hint(
+            "Name an empty or new directory, or say with --overwrite what becomes of files that are there.",
+        ));
+    }
+    if options.delete && occupied && !options.force && !continues {
+        refuse_unrelated(entry, reader, &names, path)?;
+    }
+    let mark = if options.dry_run {
+        None
+    } else {
+        let mark = Mark { snapshot: snapshot.id.to_string() };
+        let json = serde_json::to_vec(&mark).map_err(|e| Error::failed(e.to_string()))?;
+        write_atomically(&mark_path, &json)?;
+        Some(mark_path)
+    };
+    Ok(Target { directory, made, overwrite: options.overwrite.unwrap_or(Overwrite::Always), mark })
+}
+
+impl Target {
+    /// Removes the mark: the restore came to its end.
+    pub(super) fn finish(&self) -> Result<()> {
+        match &self.mark {
+            Some(mark) => std::fs::remove_file(mark)
+                .map_err(|e| Error::io(format_args!("cannot remove {}", mark.display()), e)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// For a dry run into a directory that is not there yet: one that is empty.
+fn empty_stand_in() -> Result<Target> {
+    let directory = capture::open_dir_path(b"/proc/self/fdinfo")
+        .map_err(|e| Error::io("cannot open /proc", e))?;
+    Ok(Target { directory, made: false, overwrite: Overwrite::Always, mark: None })
+}
+
+fn read_mark(path: &Path) -> Option<Mark> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// Restoring into the repository would damage what is restored from.
+fn refuse_own_repository(repository: &Repository, target: &Path) -> Result<()> {
+    let Some(root) = repository.store().capabilities().local_root else { return Ok(()) };
+    let Ok(own) = std::fs::metadata(&root) else { return Ok(()) };
+    let absolute = std::path::absolute(target)
+        .map_err(|e| Error::io(format_args!("cannot use the target {}", target.display()), e))?;
+    let inside = absolute
+        .ancestors()
+        .filter_map(|ancestor| std::fs::metadata(ancestor).ok())
+        .any(|metadata| (metadata.dev(), metadata.ino()) == (own.dev(), own.ino()));
+    if inside {
+        return Err(Error::usage(format_args!("the target {} lies in the repository", target.display()))
+            .with_hint("Name a directory outside of it."));
+    }
+    Ok(())
+}
+
+/// `--delete` in a directory that has nothing in common with the snapshot is most likely a mistyped target.
+fn refuse_unrelated(
+    entry: &Entry,
+    reader: &ChunkReader,
+    names: &[capture::DirEntry],
+    target: &Path,
+) -> Result<()> {
+    let entries = match entry.content() {
+        Some(content) if entry.is_directory() => reader.directory(content)?,
+        _ => vec![entry.clone()],
+    };
+    if entries.iter().any(|entry| names.iter().any(|name| name.name == entry.name)) {
+        return Ok(());
+    }
+    Err(Error::usage(format_args!(
+        "--delete would remove all that is in {}, which has nothing in common with the snapshot",
+        target.display()
+    ))
+    .with_hint("Check the target; --force says that it is meant."))
+}

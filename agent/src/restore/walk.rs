@@ -1,0 +1,414 @@
+//! Walks the snapshot's tree and puts each entry in its place.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
+
+use super::file::FileWork;
+use super::place::{Owners, Place, in_the_way};
+use super::target::Target;
+use super::window::Window;
+use super::{Overwrite, Run};
+use crate::events::{Counters, Event};
+use crate::fetch::walk::components;
+use crate::fs::apply::Wanted;
+use crate::fs::{FileType, Shortfall, Stat, capture, create, remove};
+use crate::tree::{Entry, EntryKind, Meta, path_text};
+use crate::{Error, Kind, Result};
+
+/// What is known of the directory an entry lies in.
+#[derive(Clone, Copy)]
+struct Where<'a> {
+    place: &'a Arc<Place>,
+    owners: &'a Arc<Owners>,
+    path: &'a [u8],
+}
+
+impl Run<'_> {
+    /// Restores (or verifies) `entry` below the target.
+    pub(super) fn tree(&self, entry: &Entry, path: Option<&[u8]>, target: &Target) -> Result<()> {
+        let directory = target.directory.try_clone().map_err(|e| Error::io("cannot use the target", e))?;
+        let owners = Arc::new(Owners::default());
+        let meta = target.made.then(|| (entry.meta.clone(), owners.clone())).filter(|_| entry.is_directory());
+        let mut base: Vec<u8> = Vec::new();
+        for name in components(path.unwrap_or_default()) {
+            base.push(b'/');
+            base.extend_from_slice(name);
+        }
+        let root = Arc::new(Place::root(directory, &base, meta));
+        let mut window = Window::new();
+        if entry.is_directory() {
+            self.directory(&root, entry, &mut base, &mut window)?;
+        } else {
+            let path = base.clone();
+            let here = Where { place: &root, owners: &owners, path: &path };
+            self.entry(here, entry, &mut window)?;
+        }
+        self.flush(&mut window)?;
+        self.settle(&mut window);
+        Ok(())
+    }
+
+    fn directory(
+        &self,
+        place: &Arc<Place>,
+        entry: &Entry,
+        path: &mut Vec<u8>,
+        window: &mut Window,
+    ) -> Result<()> {
+        let EntryKind::Directory { content, .. } = &entry.kind else { return Ok(()) };
+        let base = path.len();
+        let mut kept = self.options.delete.then(Vec::new);
+        let mut outcome = Ok(());
+        let read = self.reader.for_each_node(content, &mut |node| {
+            let owners = Arc::new(Owners { users: node.users, groups: node.groups });
+            for entry in node.entries {
+                if let Err(e) = self.context.check_stop() {
+                    outcome = Err(e);
+                    return Err(Error::interrupted());
+                }
+                path.truncate(base);
+                path.push(b'/');
+                path.extend_from_slice(&entry.name);
+                if let Some(kept) = &mut kept {
+                    kept.push(entry.name.clone());
+                }
+                outcome = self.child(place, &owners, &entry, path, window);
+                if outcome.is_err() {
+                    return Err(Error::interrupted());
+                }
+            }
+            Ok(())
+        });
+        path.truncate(base);
+        outcome?;
+        match read {
+            Ok(()) => {
+                if let Some(kept) = kept {
+                    self.delete_others(place, &kept, path);
+                }
+            }
+            Err(e) if e.kind() == Kind::Damaged => self.failed(path, &e.context("the directory's entries")),
+            Err(e) => return Err(e),
+        }
+        window.leave(place.clone());
+        if window.is_full() {
+            self.flush(window)?;
+            self.settle(window);
+        }
+        Ok(())
+    }
+
+    fn child(
+        &self,
+        place: &Arc<Place>,
+        owners: &Arc<Owners>,
+        entry: &Entry,
+        path: &mut Vec<u8>,
+        window: &mut Window,
+    ) -> Result<()> {
+        if self.selection.excludes(path, entry.is_directory()) {
+            return Ok(());
+        }
+        let included = self.selection.includes(path, entry.is_directory());
+        if entry.is_directory() {
+            let below = Arc::new(Place::below(place, &entry.name, path, entry.meta.clone(), owners));
+            if included {
+                match self.ensure(&below) {
+                    Ok(_) => Counters::add(&self.tally.others, u64::from(!self.verifying)),
+                    Err(e) => {
+                        self.failed(path, &e);
+                        return Ok(());
+                    }
+                }
+            }
+            if entry.incomplete && included {
+                self.context.report(Event::Warning(format!(
+                    "{} could not be listed when it was backed up: it is restored empty",
+                    path_text::display(path)
+                )));
+            }
+            return self.directory(&below, entry, path, window);
+        }
+        if included { self.entry(Where { place, owners, path }, entry, window) } else { Ok(()) }
+    }
+
+    /// Puts one entry that is no directory in its place.
+    fn entry(&self, here: Where<'_>, entry: &Entry, window: &mut Window) -> Result<()> {
+        let parent = match self.ensure(here.place) {
+            Ok(Some(parent)) => parent,
+            Ok(None) => {
+                // A dry run: the directory is not there, so neither is the entry.
+                self.count_planned(here.path, entry);
+                return Ok(());
+            }
+            Err(e) => {
+                self.failed(here.path, &e);
+                return Ok(());
+            }
+        };
+        let existing = match capture::stat(parent, &entry.name) {
+            Ok(stat) => Some(stat),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => {
+                self.failed_io(here.path, "cannot look at it", e);
+                return Ok(());
+            }
+        };
+        if let Some(stat) = &existing
+            && self.leaves_alone(entry, stat)
+        {
+            Counters::add(&self.tally.files_skipped, 1);
+            Counters::add(&self.context.counters.bytes, entry.bytes());
+            return Ok(());
+        }
+        if self.options.dry_run {
+            if existing.as_ref().is_none_or(|stat| !looks_equal(entry, stat)) {
+                self.count_planned(here.path, entry);
+            } else {
+                Counters::add(&self.tally.files_unchanged, 1);
+            }
+            return Ok(());
+        }
+        if entry.meta.links > 1 && self.link_to_first(here, parent, entry, existing.as_ref()) {
+            return Ok(());
+        }
+        match &entry.kind {
+            EntryKind::File { size, content } => {
+                let work = FileWork::new(here.place, here.owners, here.path, entry, *size, existing.as_ref());
+                self.file(Arc::new(work), content, window)
+            }
+            _ => {
+                if let Err(e) = self.special(here, parent, entry, existing.as_ref()) {
+                    self.failed(here.path, &e);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn count_planned(&self, path: &[u8], entry: &Entry) {
+        Counters::add(&self.tally.files_restored, u64::from(entry.is_file()));
+        Counters::add(&self.tally.others, u64::from(!entry.is_file()));
+        Counters::add(&self.tally.bytes_written, entry.bytes());
+        self.context.report(Event::Path { action: "would restore", path: path.to_vec(), bytes: entry.bytes() });
+    }
+
+    fn leaves_alone(&self, entry: &Entry, stat: &Stat) -> bool {
+        if self.verifying {
+            return false;
+        }
+        match self.overwrite {
+            Overwrite::Always => false,
+            Overwrite::Never => true,
+            Overwrite::IfNewer => stat.meta.mtime >= entry.meta.mtime,
+            Overwrite::IfChanged => looks_equal(entry, stat),
+        }
+    }
+
+    /// Makes a further name of a file that was restored before. `false` if it is the first, or cannot be linked.
+    fn link_to_first(
+        &self,
+        here: Where<'_>,
+        parent: BorrowedFd<'_>,
+        entry: &Entry,
+        existing: Option<&Stat>,
+    ) -> bool {
+        let key = (entry.meta.device, entry.meta.inode);
+        let first = {
+            let mut links = self.links.lock();
+            match links.get(&key) {
+                Some(first) => first.clone(),
+                None => {
+                    links.insert(key, here.path.to_vec());
+                    return false;
+                }
+            }
+        };
+        let root = root_of(here.place);
+        let Some((directory, name)) = open_parent(root, relative(&root.path, &first)) else { return false };
+        let Ok(original) = capture::stat(directory.as_fd(), &name) else { return false };
+        if let Some(stat) = existing {
+            if (stat.meta.device, stat.meta.inode) == (original.meta.device, original.meta.inode) {
+                Counters::add(&self.tally.files_unchanged, u64::from(!self.verifying));
+                return true;
+            }
+            if self.verifying || !self.may_replace(stat.kind) || remove::remove_entry(parent, &entry.name).is_err()
+            {
+                return false;
+            }
+        }
+        match create::create_link(directory.as_fd(), &name, parent, &entry.name) {
+            Ok(()) => {
+                Counters::add(&self.tally.files_restored, 1);
+                Counters::add(&self.context.counters.bytes, entry.bytes());
+                true
+            }
+            Err(e) => {
+                self.applier.shortfalls.note(Shortfall::HardLink, here.path, || e.to_string());
+                false
+            }
+        }
+    }
+
+    /// A link, fifo, socket or device.
+    fn special(
+        &self,
+        here: Where<'_>,
+        parent: BorrowedFd<'_>,
+        entry: &Entry,
+        existing: Option<&Stat>,
+    ) -> Result<()> {
+        if entry.kind == EntryKind::Socket {
+            self.applier.shortfalls.note(Shortfall::Socket, here.path, || "sockets are made by programs".into());
+            return Ok(());
+        }
+        let io = |e: std::io::Error| Error::io("cannot make it", e);
+        let mut there = false;
+        if let Some(stat) = existing {
+            there = is_same_special(entry, stat, parent);
+            if self.verifying {
+                Counters::add(&self.tally.verified, 1);
+                return if there { Ok(()) } else { Err(Error::failed("is not as in the snapshot")) };
+            }
+            if !there {
+                if !self.may_replace(stat.kind) {
+                    return Err(in_the_way(stat.kind));
+                }
+                remove::remove_entry(parent, &entry.name).map_err(io)?;
+            }
+        } else if self.verifying {
+            // Devices may be beyond this user; that was noted when they could not be made.
+            let is_device =
+                matches!(entry.kind, EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. });
+            return if is_device { Ok(()) } else { Err(Error::failed("is missing")) };
+        }
+        if !there && !self.make_special(here, parent, entry).map_err(io)? {
+            return Ok(());
+        }
+        let wanted = wanted(&entry.meta, here.owners, here.path);
+        self.applier.special(parent, &entry.name, file_type(&entry.kind), &wanted).map_err(io)?;
+        Counters::add(&self.tally.others, 1);
+        Ok(())
+    }
+
+    /// Makes a link, fifo or device; `false` if this user may not.
+    fn make_special(&self, here: Where<'_>, parent: BorrowedFd<'_>, entry: &Entry) -> std::io::Result<bool> {
+        let name = &entry.name;
+        let (kind, major, minor) = match &entry.kind {
+            EntryKind::Symlink { target } => {
+                return create::create_symlink(parent, name, target).map(|()| true);
+            }
+            EntryKind::Fifo => return create::create_fifo(parent, name).map(|()| true),
+            EntryKind::CharDevice { major, minor } => (FileType::CharDevice, *major, *minor),
+            EntryKind::BlockDevice { major, minor } => (FileType::BlockDevice, *major, *minor),
+            _ => return Ok(false),
+        };
+        let made = create::create_device(parent, name, kind, major, minor)?;
+        if !made {
+            self.applier
+                .shortfalls
+                .note(Shortfall::Device, here.path, || "only root may make device nodes".into());
+        }
+        Ok(made)
+    }
+
+    /// Removes what is in a directory and not in the snapshot.
+    fn delete_others(&self, place: &Place, kept: &[Box<[u8]>], path: &[u8]) {
+        let Some(fd) = place.opened() else { return };
+        let Ok(names) = capture::read_names(fd) else { return };
+        for name in names {
+            let child = [path, b"/", &name.name].concat();
+            let is_dir = name.kind == Some(FileType::Directory);
+            let foreign = kept.binary_search(&name.name).is_err();
+            let ours = place.up.is_none() && name.name.starts_with(b".lifeboat-restore");
+            let selected = self.selection.includes(&child, is_dir) && !self.selection.excludes(&child, is_dir);
+            if !foreign || ours || !selected || self.verifying {
+                continue;
+            }
+            self.context.report(Event::Path { action: "deleted", path: child.clone(), bytes: 0 });
+            if !self.options.dry_run
+                && let Err(e) = remove::remove_entry(fd, &name.name)
+            {
+                self.failed_io(&child, "cannot delete it", e);
+                continue;
+            }
+            Counters::add(&self.tally.deleted, 1);
+        }
+    }
+
+    /// Sets the metadata of directories that are done, the deepest first.
+    pub(super) fn settle(&self, window: &mut Window) {
+        for place in window.take_left() {
+            let (Some((meta, owners)), Some(fd)) = (&place.meta, place.opened()) else { continue };
+            if self.options.dry_run || self.verifying {
+                continue;
+            }
+            let wanted = wanted(meta, owners, &place.path);
+            if let Err(e) = self.applier.directory(fd, &wanted) {
+                self.failed_io(&place.path, "cannot set the directory's metadata", e);
+            }
+        }
+    }
+}
+
+pub(super) fn wanted<'a>(meta: &'a Meta, owners: &'a Owners, path: &'a [u8]) -> Wanted<'a> {
+    Wanted { meta, users: &owners.users, groups: &owners.groups, path }
+}
+
+/// Same type, size and time: what people take for unchanged.
+fn looks_equal(entry: &Entry, stat: &Stat) -> bool {
+    file_type(&entry.kind) == stat.kind
+        && match entry.kind {
+            EntryKind::File { size, .. } => size == stat.size && entry.meta.mtime == stat.meta.mtime,
+            _ => true,
+        }
+}
+
+fn is_same_special(entry: &Entry, stat: &Stat, parent: BorrowedFd<'_>) -> bool {
+    file_type(&entry.kind) == stat.kind
+        && match &entry.kind {
+            EntryKind::Symlink { target } => {
+                capture::read_link(parent, &entry.name).is_ok_and(|found| found == *target)
+            }
+            EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => {
+                (*major, *minor) == (stat.major, stat.minor)
+            }
+            _ => true,
+        }
+}
+
+const fn file_type(kind: &EntryKind) -> FileType {
+    match kind {
+        EntryKind::File { .. } => FileType::File,
+        EntryKind::Directory { .. } => FileType::Directory,
+        EntryKind::Symlink { .. } => FileType::Symlink,
+        EntryKind::Fifo => FileType::Fifo,
+        EntryKind::Socket => FileType::Socket,
+        EntryKind::CharDevice { .. } => FileType::CharDevice,
+        EntryKind::BlockDevice { .. } => FileType::BlockDevice,
+    }
+}
+
+fn root_of(place: &Place) -> &Place {
+    let mut place = place;
+    while let Some(up) = &place.up {
+        place = up;
+    }
+    place
+}
+
+fn relative<'p>(base: &[u8], path: &'p [u8]) -> &'p [u8] {
+    path.get(base.len()..).unwrap_or(path)
+}
+
+/// Opens the directory of a path below the target, component by component, following no link.
+fn open_parent(root: &Place, path: &[u8]) -> Option<(std::os::fd::OwnedFd, Vec<u8>)> {
+    let mut names: Vec<&[u8]> = components(path).collect();
+    // A single file restored by its own path lands in the target under its name.
+    let name = names.pop().map_or_else(|| root.path.rsplit(|b| *b == b'/').next().unwrap_or_default(), |n| n);
+    let mut directory = root.opened()?.try_clone_to_owned().ok()?;
+    for component in names {
+        directory = capture::open_dir(directory.as_fd(), component).ok()?;
+    }
+    Some((directory, name.to_vec()))
+}

@@ -1,0 +1,282 @@
+//! Chunks to be written, in the order of the packs they lie in: each segment is read and decoded once a window.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::Run;
+use super::file::FileWork;
+use super::place::Place;
+use crate::chunk::ChunkId;
+use crate::compress::Decompressor;
+use crate::events::Counters;
+use crate::index::{Index, Location};
+use crate::repository::{Repository, layout};
+use crate::{Error, Kind, Result};
+
+/// A window is worked off when it has this many bytes …
+const WINDOW_BYTES: u64 = 64 << 20;
+/// … or chunks …
+const WINDOW_ITEMS: usize = 32 << 10;
+/// … or files: each may be open meanwhile …
+const WINDOW_FILES: usize = 2048;
+/// … or directories: each is open.
+const WINDOW_PLACES: usize = 512;
+/// Segments of one pack that lie this close are read together, in bytes.
+const GAP_BYTES_MAX: u64 = 512 << 10;
+/// … up to this many bytes at once.
+const READ_BYTES_MAX: u64 = 4 << 20;
+
+/// A chunk and where it belongs.
+pub(super) struct Item {
+    work: Arc<FileWork>,
+    offset: u64,
+    id: ChunkId,
+    length: u64,
+    location: Option<Location>,
+}
+
+impl Item {
+    pub(super) fn new(work: &Arc<FileWork>, offset: u64, id: ChunkId, length: u64, index: &Index) -> Self {
+        Self { work: work.clone(), offset, id, length, location: index.lookup(&id) }
+    }
+
+    fn order(&self) -> u128 {
+        self.location.as_ref().map_or(0, Location::order_key)
+    }
+}
+
+/// Chunks that wait, and directories that are done when they are written.
+pub(super) struct Window {
+    items: Vec<Item>,
+    bytes: u64,
+    files: usize,
+    left: Vec<Arc<Place>>,
+}
+
+impl Window {
+    pub(super) const fn new() -> Self {
+        Self { items: Vec::new(), bytes: 0, files: 0, left: Vec::new() }
+    }
+
+    pub(super) fn push(&mut self, item: Item) {
+        self.bytes += item.length;
+        self.items.push(item);
+    }
+
+    pub(super) const fn add_file(&mut self) {
+        self.files += 1;
+    }
+
+    /// A directory whose entries are all in the window or done.
+    pub(super) fn leave(&mut self, place: Arc<Place>) {
+        self.left.push(place);
+    }
+
+    /// Directories that were left, in the order in which they were: the deepest first.
+    pub(super) fn take_left(&mut self) -> Vec<Arc<Place>> {
+        std::mem::take(&mut self.left)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= WINDOW_BYTES
+            || self.items.len() >= WINDOW_ITEMS
+            || self.files >= WINDOW_FILES
+            || self.left.len() >= WINDOW_PLACES
+    }
+}
+
+/// Buffers of one worker.
+struct Buffers {
+    decompressor: Decompressor,
+    sealed: Vec<u8>,
+    plain: Vec<u8>,
+    existing: Vec<u8>,
+}
+
+impl Run<'_> {
+    /// Writes all chunks of the window.
+    pub(super) fn flush(&self, window: &mut Window) -> Result<()> {
+        let mut items = std::mem::take(&mut window.items);
+        (window.bytes, window.files) = (0, 0);
+        if items.is_empty() {
+            return Ok(());
+        }
+        items.sort_by_key(Item::order);
+        let batches = batches(&items);
+        let next = AtomicUsize::new(0);
+        let threads = match self.options.threads {
+            0 => std::thread::available_parallelism().map_or(2, usize::from),
+            threads => threads,
+        };
+        let results: Vec<Result<()>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads.min(batches.len()))
+                .map(|_| scope.spawn(|| self.work(&items, &batches, &next)))
+                .collect();
+            let broke = |_| Err(Error::failed("a worker thread broke down: this is a bug in lifeboat"));
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(broke)).collect()
+        });
+        results.into_iter().collect()
+    }
+
+    fn work(&self, items: &[Item], batches: &[Range<usize>], next: &AtomicUsize) -> Result<()> {
+        let mut buffers = Buffers {
+            decompressor: Decompressor::new()?,
+            sealed: Vec::new(),
+            plain: Vec::new(),
+            existing: Vec::new(),
+        };
+        while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+            self.context.check_stop()?;
+            self.write_batch(&items[batch.clone()], &mut buffers)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the segments of a batch at once and writes their chunks.
+    fn write_batch(&self, items: &[Item], buffers: &mut Buffers) -> Result<()> {
+        let mut needed = Vec::with_capacity(items.len());
+        for item in items {
+            if self.is_there_already(item, buffers) {
+                self.done(item);
+            } else {
+                needed.push(item);
+            }
+        }
+        let (Some(first), Some(last)) = (
+            needed.first().and_then(|item| item.location.as_ref()),
+            needed.last().and_then(|item| item.location.as_ref()),
+        ) else {
+            needed.iter().for_each(|item| self.write_alone(item));
+            return Ok(());
+        };
+        let start = first.segment.offset;
+        let end = last.segment.offset + u64::from(last.segment.box_bytes);
+        let key = layout::pack(first.kind, &first.pack)?;
+        let bytes = match self.reader.repository().store().get_range(&key, start..end) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == Kind::Damaged => {
+                // Perhaps only a part of it is damaged, or there is another copy.
+                needed.iter().for_each(|item| self.write_alone(item));
+                return Ok(());
+            }
+            Err(e) => return Err(e),
+        };
+        for segment in needed.chunk_by(|a, b| a.order() == b.order() || same_segment(a, b)) {
+            self.write_segment(segment, start, &bytes, buffers);
+        }
+        Ok(())
+    }
+
+    /// Decodes one segment out of what was read and writes its chunks.
+    fn write_segment(&self, items: &[&Item], start: u64, bytes: &[u8], buffers: &mut Buffers) {
+        let Some(location) = items.first().and_then(|item| item.location.as_ref()) else { return };
+        let from = usize::try_from(location.segment.offset - start).unwrap_or(usize::MAX);
+        let sealed = bytes.get(from..from.saturating_add(location.segment.box_bytes as usize));
+        let cipher = self.reader.repository().pack_cipher(location.kind, location.pack_salt);
+        buffers.sealed.clear();
+        buffers.sealed.extend_from_slice(sealed.unwrap_or_default());
+        let opened = Repository::open_segment(
+            &cipher,
+            &location.segment,
+            &mut buffers.sealed,
+            &mut buffers.decompressor,
+            &mut buffers.plain,
+        );
+        if opened.is_err() {
+            items.iter().for_each(|item| self.write_alone(item));
+            return;
+        }
+        let data_id = &self.reader.repository().keys().data_id;
+        for item in items {
+            let Some(location) = &item.location else { continue };
+            let range = location.offset as usize..(location.offset as usize + location.length as usize);
+            match buffers.plain.get(range) {
+                Some(chunk) if chunk.len() as u64 == item.length && data_id.id(chunk) == item.id => {
+                    self.put(item, chunk);
+                }
+                _ => self.write_alone(item),
+            }
+        }
+    }
+
+    /// Writes one chunk by itself, from whichever place has it undamaged.
+    fn write_alone(&self, item: &Item) {
+        match self.reader.data(&item.id, item.length) {
+            Ok(chunk) => self.put(item, &chunk),
+            Err(e) => {
+                self.fail_file(&item.work, &e);
+                self.done(item);
+            }
+        }
+    }
+
+    fn put(&self, item: &Item, chunk: &[u8]) {
+        if self.verifying {
+            self.fail_file(&item.work, &Error::failed("what was written is not what is there now"));
+        } else if !item.work.has_failed()
+            && let Err(e) = self.write_chunk(&item.work, item.offset, chunk)
+        {
+            self.fail_file(&item.work, &e);
+        }
+        self.done(item);
+    }
+
+    /// Whether the file that is there has these bytes where they belong.
+    fn is_there_already(&self, item: &Item, buffers: &mut Buffers) -> bool {
+        if !(item.work.compare || self.verifying) || item.work.has_failed() {
+            return false;
+        }
+        let length = usize::try_from(item.length).unwrap_or(usize::MAX);
+        let read = self.read_existing(&item.work, item.offset, length, &mut buffers.existing);
+        match read {
+            Ok(()) => self.reader.repository().keys().data_id.id(&buffers.existing) == item.id,
+            Err(e) => {
+                self.fail_file(&item.work, &e);
+                false
+            }
+        }
+    }
+
+    fn done(&self, item: &Item) {
+        Counters::add(&self.context.counters.bytes, item.length);
+        self.release(&item.work);
+    }
+}
+
+fn same_segment(a: &Item, b: &Item) -> bool {
+    match (&a.location, &b.location) {
+        (Some(a), Some(b)) => a.pack == b.pack && a.segment.number == b.segment.number,
+        _ => false,
+    }
+}
+
+/// Cuts ordered items into runs that are read with one call.
+fn batches(items: &[Item]) -> Vec<Range<usize>> {
+    let mut batches = Vec::new();
+    let mut start = 0;
+    for at in 1..=items.len() {
+        let ends = match (items.get(start), items.get(at - 1), items.get(at)) {
+            (Some(first), Some(last), Some(next)) => !joins(first, last, next),
+            _ => true,
+        };
+        if ends {
+            batches.push(start..at);
+            start = at;
+        }
+    }
+    batches
+}
+
+fn joins(first: &Item, last: &Item, next: &Item) -> bool {
+    let (Some(first), Some(last), Some(next)) = (&first.location, &last.location, &next.location) else {
+        return false;
+    };
+    if first.pack != next.pack {
+        return false;
+    }
+    let last_end = last.segment.offset + u64::from(last.segment.box_bytes);
+    let next_end = next.segment.offset + u64::from(next.segment.box_bytes);
+    let same = last.segment.number == next.segment.number;
+    same || (next.segment.offset <= last_end + GAP_BYTES_MAX && next_end <= first.segment.offset + READ_BYTES_MAX)
+}
