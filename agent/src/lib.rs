@@ -18,13 +18,19 @@
 //! | [`fetch`] | reading chunks back |
 //! | [`browse`] | looking into snapshots: list, find, compare, dump, measure, mount |
 //! | [`restore`] | from a snapshot to files |
+//! | [`check`] | proof that a repository can be restored |
+//! | [`repair`] | mending what is damaged |
+//! | [`cli`], [`config`] | what people and programs see of all that |
 //!
 //! Shared by all: [`error`], [`events`].
 
 pub mod backup;
 pub mod browse;
+pub mod check;
 pub mod chunk;
+pub mod cli;
 pub mod compress;
+pub mod config;
 pub mod error;
 pub mod events;
 pub mod fetch;
@@ -32,6 +38,7 @@ pub mod fs;
 pub mod index;
 pub mod ingest;
 pub mod pack;
+pub mod repair;
 pub mod repository;
 pub mod restore;
 pub mod scan;

@@ -9,6 +9,7 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import report
@@ -40,17 +41,15 @@ def main() -> int:
     results["tools"] = {tool.name: tool.version() for tool in present}
     results["absent"] = absent
     home = work / "runs" / f"{stamp}-{os.getpid()}"
-    sound = True
-    sections = [preamble(results)]
+    results["corpora"] = {}
     for corpus in corpora:
-        runs, failures = measure_corpus(corpus, present, options, home)
-        failures += report.troubles(runs)
-        sound = sound and not failures
-        results.setdefault("corpora", {})[corpus.name] = {"facts": corpus.facts, "runs": runs, "failures": failures}
-        floors = {tool.name for tool in present if tool.is_floor}
-        sections.append(section(corpus, report.table(runs, floors), failures))
-        write_results(work, stamp, results, sections)
-    print("\n\n".join(sections))
+        measured = {"facts": corpus.facts, "runs": {tool.name: [] for tool in present}, "failures": {}}
+        results["corpora"][corpus.name] = measured
+        for _ in measure_corpus(corpus, present, options, home, measured):
+            # After each tool, so that a run that is broken off is not lost.
+            write_results(work, stamp, results)
+    print(document(results))
+    sound = not any(failures_of(measured) for measured in results["corpora"].values())
     print(f"\nwritten to {work / 'results' / stamp}.md and .json")
     if options.keep:
         print(f"repositories kept in {home}")
@@ -86,36 +85,39 @@ def choose(options: argparse.Namespace) -> tuple[list[type[tools.Tool]], list[st
 
 
 def measure_corpus(
-    corpus: Corpus, present: list[type[tools.Tool]], options: argparse.Namespace, home: Path
-) -> tuple[dict[str, list[dict]], list[str]]:
-    """Run every tool `options.runs` times; a tool that fails is left out of further runs."""
-    runs: dict[str, list[dict]] = {tool.name: [] for tool in present}
-    failed: dict[str, str] = {}
+    corpus: Corpus, present: list[type[tools.Tool]], options: argparse.Namespace, home: Path, measured: dict
+) -> Iterator[None]:
+    """Run every tool `options.runs` times, adding to `measured`; yields after each tool's turn.
+
+    A tool that fails is left out of further runs.
+    """
+    failures = measured["failures"]
     require_space(corpus, home)
     for number in range(options.runs):
         # Each run starts with another tool, so that none is always first or always after the same one.
         turn = number % len(present)
         for kind in present[turn:] + present[:turn]:
-            if kind.name in failed:
+            if kind.name in failures:
                 continue
             print(f"{corpus.name}, run {number + 1} of {options.runs}: {kind.name}", file=sys.stderr, flush=True)
             tool = kind(home / f"{number}-{corpus.name.replace('/', '_')}-{kind.name}")
             try:
                 rows = scenario.play(tool, corpus, set(options.skip.split(",")), verify=number == 0)
-                runs[kind.name].append(rows)
+                measured["runs"][kind.name].append(rows)
             except StepFailed as failure:
-                failed[kind.name] = f"{kind.name}: {failure}"
-            if not options.keep:
-                shutil.rmtree(tool.home, ignore_errors=True)
+                failures[kind.name] = str(failure)
+            finally:
+                if not options.keep:
+                    shutil.rmtree(tool.home, ignore_errors=True)
+            yield
     if not options.keep:
         shutil.rmtree(home, ignore_errors=True)
     corpus.set_state("first")
-    return runs, list(failed.values())
 
 
 def require_space(corpus: Corpus, home: Path) -> None:
     """Stop before the disk runs full, where the corpus' size is known."""
-    home.mkdir(parents=True)
+    home.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(home).free
     if free < FREE_DISK_FACTOR * corpus.facts.get("bytes", 0):
         raise SystemExit(f"{free / 1e9:.0f} GB free in {home} are too few for the corpus {corpus.name}")
@@ -141,19 +143,33 @@ def preamble(results: dict) -> str:
     return f"{text}\n\n{versions}.{absent}"
 
 
-def section(corpus: Corpus, table: str, failures: list[str]) -> str:
+def section(name: str, measured: dict, processors: int) -> str:
     """One corpus with its table and what went wrong."""
-    size = f" ({corpus.facts['files']:,} files, {corpus.facts['bytes'] / 1e6:,.0f} MB)" if corpus.facts else ""
-    wrong = "".join(f"\n\nFAILED {failure}" for failure in failures)
-    return f"**{corpus.name}**{size}\n\n{table}{wrong}"
+    facts, runs = measured["facts"], measured["runs"]
+    size = f" ({facts['files']:,} files, {facts['bytes'] / 1e6:,.0f} MB)" if facts else ""
+    floors = {tool.name for tool in tools.ALL if tool.is_floor}
+    table = report.table({tool: played for tool, played in runs.items() if played}, floors)
+    notes = [report.disturbance(runs, processors), *(f"FAILED {line}" for line in failures_of(measured))]
+    return "\n\n".join([f"**{name}**{size}", table, *filter(None, notes)])
 
 
-def write_results(work: Path, stamp: str, results: dict, sections: list[str]) -> None:
+def failures_of(measured: dict) -> list[str]:
+    """What went wrong on one corpus."""
+    return [f"{tool}: {what}" for tool, what in measured["failures"].items()] + report.troubles(measured["runs"])
+
+
+def document(results: dict) -> str:
+    """The whole report."""
+    parts = [section(name, measured, results["processors"]) for name, measured in results["corpora"].items()]
+    return "\n\n".join([preamble(results), *parts])
+
+
+def write_results(work: Path, stamp: str, results: dict) -> None:
     """Keep the figures of this run beside those of earlier ones."""
     folder = work / "results"
     folder.mkdir(exist_ok=True)
     (folder / f"{stamp}.json").write_text(json.dumps(results, indent=1))
-    (folder / f"{stamp}.md").write_text("\n\n".join(sections) + "\n")
+    (folder / f"{stamp}.md").write_text(document(results) + "\n")
 
 
 if __name__ == "__main__":

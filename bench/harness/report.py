@@ -19,6 +19,8 @@ CHANGE_GOAL = 0.3
 NEW_BYTES_GOAL = 0.05
 REPOSITORY_GOAL = 0.95
 NO_CHANGE_GOAL = 1.5
+# The kernel's own work for the measured command (writeback, interrupts) stays below this.
+DISTURBED_SHARE = 0.08
 
 # corpus → tool → row → figure → median
 Medians = dict[str, dict[str, dict[str, float]]]
@@ -119,6 +121,16 @@ def three(figures: dict[str, float]) -> str:
 def seconds(value: float) -> str:
     """Seconds with as many digits as mean something."""
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def disturbance(runs: dict[str, list[dict[str, dict]]], processors: int) -> str:
+    """A line on how much of the machine other processes used meanwhile; empty if hardly any."""
+    steps = [figures for played in runs.values() for run in played for figures in run.values()]
+    available = sum(step["wall_seconds"] for step in steps) * processors
+    share = sum(step["others_cpu_seconds"] for step in steps) / available if available else 0
+    if share < DISTURBED_SHARE:
+        return ""
+    return f"Other processes used {share:.0%} of the processors during the measured commands: repeat on an idle machine."
 
 
 def troubles(runs: dict[str, list[dict[str, dict]]]) -> list[str]:

@@ -294,7 +294,33 @@ fn load_index(repository: &Repository, context: &Context) -> Result<crate::index
     for error in &catalog.damaged {
         context.report(Event::Warning(format!("{error}. Run `lifeboat repair index`.")));
     }
-    Ok(catalog.index)
+    if repository.store().capabilities().local_root.is_none() || !lost_packs(repository, &catalog.index)? {
+        return Ok(catalog.index);
+    }
+    // To deduplicate against what is gone would lose data in silence.
+    let repair = crate::repair::index(repository, context)?;
+    context.report(Event::Warning(format!(
+        "{} packs of the repository are missing or damaged ({}): the index was repaired, so that what is still on this machine is \
+         stored again. `lifeboat check` shows which snapshots have lost data",
+        repair.lost.len(),
+        repair.lost.first().map_or("", String::as_str),
+    )));
+    Ok(repository.load_catalog()?.index)
+}
+
+/// Whether the index names packs that are not there in full. Asked only where a listing costs next to nothing.
+fn lost_packs(repository: &Repository, index: &crate::index::Index) -> Result<bool> {
+    use crate::repository::{Area, layout};
+    let mut stored = std::collections::HashMap::new();
+    for area in [Area::Packs, Area::Meta] {
+        repository.store().for_each(&area.prefix(), |info| {
+            if let Ok(id) = layout::sha256_of(&info.key) {
+                stored.insert(id, info.size);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(index.packs()?.iter().any(|pack| stored.get(&pack.id) != Some(&pack.stored_bytes)))
 }
 
 fn warn_about_missing(repository: &Repository, history: &History, context: &Context) {

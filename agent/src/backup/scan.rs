@@ -228,7 +228,7 @@ impl Run<'_> {
         window: &mut Window,
     ) {
         let change = match old {
-            Some(old) if self.trust.is_unchanged(&old, &stat) => {
+            Some(old) if self.trust.is_unchanged(&old, &stat) && self.is_stored(&old) => {
                 self.count(&stat, Change::Unmodified);
                 window.slots.push(Some(old));
                 return;
@@ -262,6 +262,13 @@ impl Run<'_> {
         }
         self.count(&stat, change);
         window.slots.push(Some(Self::plain_entry(&name, &stat, target, xattrs)));
+    }
+
+    /// Whether the index still knows what an unchanged file is made of: if a pack was lost, the file is read again. The chunks below
+    /// lists are not looked up one by one; `repair snapshots` marks files of which any is lost, and those are read again too.
+    fn is_stored(&self, old: &Entry) -> bool {
+        let known = |extent: &crate::tree::Extent| extent.id.is_none_or(|id| self.reader.index().contains(&id));
+        old.content().is_none_or(|content| content.extents.iter().all(known))
     }
 
     fn count(&self, stat: &Stat, change: Change) {

@@ -268,7 +268,7 @@ type Pair = (Option<Entry>, Option<Entry>);
 fn next_pair(old: &mut Peekable<Entries<'_>>, new: &mut Peekable<Entries<'_>>) -> Result<Pair> {
     let order = match (old.peek(), new.peek()) {
         (Some(Ok(a)), Some(Ok(b))) => a.name.cmp(&b.name),
-        (Some(Err(_)) | None, Some(Ok(_))) if old.peek().is_none() => Ordering::Greater,
+        (None, Some(Ok(_))) => Ordering::Greater,
         (Some(Ok(_)), None) => Ordering::Less,
         // An error is taken from whichever side has it.
         _ => Ordering::Equal,

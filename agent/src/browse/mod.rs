@@ -18,7 +18,7 @@ pub mod diff;
 pub mod directory;
 pub mod dump;
 pub mod find;
-#[cfg(feature = "mount")]
+#[cfg(any())]
 pub mod mount;
 pub mod pattern;
 pub mod place;

@@ -163,6 +163,22 @@ impl Output {
         }
     }
 
+    /// Stored data is damaged or missing; the command goes on.
+    pub fn damage(&self, text: impl fmt::Display) {
+        if self.style.json {
+            let _ = self.object("damage", &json!({ "message": text.to_string() }));
+        } else {
+            self.message("damage:", "31", text);
+        }
+    }
+
+    /// A further line of a warning, for people only; also with `-q`.
+    pub fn complain(&self, text: impl fmt::Display) {
+        if !self.style.json {
+            self.to_stderr(text);
+        }
+    }
+
     /// A line of talk on standard error, for people only. Not with `-q`.
     pub fn say(&self, text: impl fmt::Display) {
         if !self.style.json && !self.style.quiet {

@@ -36,7 +36,9 @@ pub(super) struct Damaged;
 
 /// What the kernel may map when one page is touched: 64 KiB around it ("fault around"), since Linux 6.18 the whole
 /// folio, which is up to 256 KiB for a file that was written in buffers of that size.
-const WINDOW_BLOCKS: u64 = 64;
+///
+/// At most 64, the bits of a word. Tests want several windows in small tables.
+const WINDOW_BLOCKS: u64 = if cfg!(test) { 2 } else { 64 };
 const WINDOW_BYTES: u64 = WINDOW_BLOCKS * BLOCK_BYTES as u64;
 
 /// Up to this many bytes are read into a buffer: two blocks, as a line's entries seldom span more.
@@ -62,6 +64,11 @@ impl Resident {
         self.windows_max.store(windows, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
+    pub(super) fn windows(&self) -> i64 {
+        self.windows.load(Ordering::Relaxed)
+    }
+
     fn has_room(&self) -> bool {
         self.windows.load(Ordering::Relaxed) < self.windows_max.load(Ordering::Relaxed)
     }
@@ -75,7 +82,7 @@ impl Resident {
 fn mask(blocks: &Range<u64>, window: u64) -> u64 {
     let from = blocks.start.saturating_sub(window * WINDOW_BLOCKS).min(WINDOW_BLOCKS);
     let to = blocks.end.saturating_sub(window * WINDOW_BLOCKS).min(WINDOW_BLOCKS);
-    if from < to { (u64::MAX >> (WINDOW_BLOCKS - (to - from))) << from } else { 0 }
+    if from < to { (u64::MAX >> (64 - (to - from))) << from } else { 0 }
 }
 
 /// The blocks of one table file.

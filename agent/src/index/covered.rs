@@ -62,21 +62,15 @@ impl Fates {
         for (id, shard) in new.iter().copied() {
             known.entry(*id).or_insert(Known { replaces: &shard.replaces, has_packs: true }).has_packs = true;
         }
-        let mut fates: HashMap<Sha256, Fate> = known.keys().map(|id| (*id, Fate::Dropped)).collect();
-        known.retain(|id, _| present.is_none_or(|present| present.contains(id)));
-        // Dropping a record takes back what it replaces, which can make more records without packs count again.
-        loop {
-            let replaced: HashSet<Sha256> =
-                known.values().flat_map(|shard| shard.replaces).copied().collect();
-            let before = known.len();
-            known.retain(|id, shard| shard.has_packs || replaced.contains(id));
-            if known.len() == before {
-                for id in known.keys() {
-                    fates.insert(*id, if replaced.contains(id) { Fate::Ignored } else { Fate::Counts });
-                }
-                return Self(fates);
-            }
-        }
+        let is_present = |id: &Sha256| present.is_none_or(|present| present.contains(id));
+        let naming = known.iter().filter(|(id, _)| is_present(id));
+        let replaced: HashSet<Sha256> = naming.flat_map(|(_, shard)| shard.replaces).copied().collect();
+        let fate = |id: &Sha256, shard: &Known<'_>| match (is_present(id), replaced.contains(id)) {
+            (true, true) => Fate::Ignored,
+            (true, false) if shard.has_packs => Fate::Counts,
+            _ => Fate::Dropped,
+        };
+        Self(known.iter().map(|(id, shard)| (*id, fate(id, shard))).collect())
     }
 
     pub(super) fn of(&self, id: &Sha256) -> Fate {

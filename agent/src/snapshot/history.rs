@@ -74,7 +74,7 @@ impl Repository {
         for info in self.store().list(&Area::Forgotten.prefix())? {
             match self.read_forget_record(&info.key) {
                 Ok(record) => {
-                    history.forgotten.extend(record.forgotten.into_iter().map(|w| (w.id.clone(), w)));
+                    history.forgotten.extend(record.forgotten.into_iter().map(|w| (key_of(&w), w)));
                 }
                 Err(e) => keep_damage(e, &mut history.damaged)?,
             }
@@ -128,22 +128,35 @@ impl Repository {
     /// # Errors
     /// Errors of the store. What was recorded before an error stays forgotten.
     pub fn forget(&self, snapshots: &[&Snapshot], host: &str) -> Result<()> {
-        if snapshots.is_empty() {
+        self.record_forgotten(snapshots.iter().map(|snapshot| witness(snapshot)).collect(), host)
+    }
+
+    /// As [`Repository::forget`], for snapshots that perhaps cannot be read, or are gone already.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub fn record_forgotten(&self, forgotten: Vec<Witness>, host: &str) -> Result<()> {
+        if forgotten.is_empty() {
             return Ok(());
         }
-        let record = ForgetRecord {
-            version: 1,
-            time: chrono::Utc::now().to_rfc3339(),
-            host: host.to_owned(),
-            forgotten: snapshots.iter().map(|snapshot| witness(snapshot)).collect(),
-            replaces: Vec::new(),
-        };
+        let ids: Vec<Sha256> = forgotten.iter().filter_map(Witness::sha256).collect();
+        let time = chrono::Utc::now().to_rfc3339();
+        let record =
+            ForgetRecord { version: 1, time, host: host.to_owned(), forgotten, replaces: Vec::new() };
         let json = serde_json::to_vec(&record).map_err(|e| Error::failed(e.to_string()))?;
         self.put_whole(Area::Forgotten, ObjectKind::Forgotten, &json)?;
-        for snapshot in snapshots {
-            self.store().delete(&layout::named_by_hash(Area::Snapshots, &snapshot.id)?)?;
+        for id in ids {
+            self.store().delete(&layout::named_by_hash(Area::Snapshots, &id)?)?;
         }
         Ok(())
+    }
+}
+
+/// What a forgotten snapshot is found by: its id, or its place if nothing that was left named its id.
+fn key_of(witness: &Witness) -> String {
+    match witness.id.as_str() {
+        "" => format!("{}:{}", witness.writer, witness.sequence),
+        id => id.to_owned(),
     }
 }
 

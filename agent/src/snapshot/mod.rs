@@ -5,8 +5,10 @@
 //! | [`manifest`] | what a snapshot says |
 //! | [`history`] | all snapshots of a repository, and records of forgotten ones |
 //! | [`chain`] | whether any was removed behind the owner's back |
+//! | [`append`] | the next snapshot of a chain |
 //! | [`select`] | the snapshot a person means |
 
+pub mod append;
 pub mod chain;
 pub mod history;
 pub mod manifest;

@@ -70,6 +70,9 @@ pub(super) struct Writer {
     /// Whether the file system can rename without replacing; cleared when it was found that it cannot.
     has_rename_new: AtomicBool,
     hook: Option<StepHook>,
+    /// Every folder synced so far.
+    #[cfg(test)]
+    synced: Mutex<Vec<String>>,
 }
 
 /// A temporary file, removed when dropped.
@@ -88,7 +91,14 @@ struct Published {
 
 impl Writer {
     pub(super) fn new(root: Arc<Root>) -> Self {
-        Self { root, settled: Mutex::default(), has_rename_new: AtomicBool::new(true), hook: None }
+        Self {
+            root,
+            settled: Mutex::default(),
+            has_rename_new: AtomicBool::new(true),
+            hook: None,
+            #[cfg(test)]
+            synced: Mutex::default(),
+        }
     }
 
     pub(super) fn with_hook(mut self, hook: StepHook) -> Self {
@@ -229,6 +239,8 @@ impl Writer {
         // The deepest first, so that no name gets to the disk before what it names.
         for folder in folders.iter().rev() {
             sync_folder(self.root.open_folder(folder)?.as_fd())?;
+            #[cfg(test)]
+            self.synced.lock().push((*folder).to_owned());
         }
         let mut settled = self.settled.lock();
         if settled.len() + changes.len() > SETTLED_FOLDERS_MAX {

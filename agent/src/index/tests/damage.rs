@@ -148,6 +148,44 @@ fn damage_after_opening() {
     }
 }
 
+/// A block and its checksum that fit each other, but not the table.
+#[test]
+fn a_checksum_changed_with_its_block() {
+    let cache = Cache::new();
+    // The sums of so small a table are less than a block, at the end.
+    let sums_at = cache.bytes.len() / 4096 * 4096;
+    for block in 1..sums_at / 4096 {
+        let mut bytes = cache.bytes.clone();
+        bytes[block * 4096 + 5] ^= 1;
+        let sum = crate::index::layout::block_sum(&bytes[block * 4096..][..4096]);
+        bytes[sums_at + (block - 1) * 8..][..8].copy_from_slice(&sum);
+        cache.check(&bytes, &format!("block {block} changed with its checksum"));
+    }
+}
+
+/// The table with a shard's replacement is lost, the one that remembers the shard without its packs is not.
+#[test]
+fn a_shard_counts_again_when_its_replacement_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(dir.path()).unwrap();
+    let [first, mut second, third] = [1, 2, 3].map(simple_shard);
+    second.1.replaces.push(first.0);
+    index.add(std::slice::from_ref(&second)).unwrap();
+    index.add(std::slice::from_ref(&first)).unwrap();
+    let path = index.tables()[0].path().unwrap().to_path_buf();
+    let len = fs::metadata(&path).unwrap().len();
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&vec![0; len as usize], 0).unwrap();
+    index.verify().unwrap_err();
+    assert!(index.covered().is_empty());
+
+    index.add(std::slice::from_ref(&first)).unwrap();
+    index.add(std::slice::from_ref(&third)).unwrap();
+    assert_holds(&index, &[&first.1.packs[0], &third.1.packs[0]], []);
+    index.retain(&HashSet::from([first.0]));
+    assert_holds(&index, &[&first.1.packs[0]], (300..310).map(chunk_id));
+}
+
 /// A merge that meets damage goes on without the damaged table.
 #[test]
 fn damage_met_by_a_merge() {
@@ -163,6 +201,19 @@ fn damage_met_by_a_merge() {
     let packs: Vec<_> = more.iter().flat_map(|(_, shard)| &shard.packs).collect();
     assert_holds(&index, &packs, []);
     assert_eq!(tables_in(cache.dir.path()).len(), 1);
+}
+
+/// The same when the table had to be rewritten because a shard is gone.
+#[test]
+fn damage_met_by_retain() {
+    let cache = Cache::new();
+    let mut bytes = cache.bytes.clone();
+    bytes[4096 * 3] ^= 1;
+    fs::write(&cache.path, bytes).unwrap();
+    let index = Index::open(cache.dir.path()).unwrap();
+    index.retain(&cache.shards[1..].iter().map(|(id, _)| *id).collect());
+    assert!(!index.is_damaged() && index.covered().is_empty());
+    assert!(tables_in(cache.dir.path()).is_empty());
 }
 
 /// Where nothing can be written, `add` says so and the index is as it was; `retain` forgets rather than fails.

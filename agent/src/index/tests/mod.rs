@@ -43,7 +43,7 @@ fn pack(number: u64, chunks: impl IntoIterator<Item = u64>) -> PackEntry {
     PackEntry {
         id: sha256(number),
         salt: *blake3::hash(&number.to_le_bytes()).as_bytes(),
-        kind: if number % 3 == 0 { PackKind::Metadata } else { PackKind::Data },
+        kind: if number.is_multiple_of(3) { PackKind::Metadata } else { PackKind::Data },
         stored_bytes: directory.box_bytes() + 1000,
         directory,
     }
@@ -152,6 +152,33 @@ fn what_was_added_is_found_again_after_opening() {
     index.verify().unwrap();
 }
 
+/// Mapped entries are counted and limited; what is released or unmapped is counted no more.
+#[test]
+fn resident_memory_is_accounted_for() {
+    let index = Index::in_memory();
+    index.set_resident_bytes_max(0);
+    (0..20).for_each(|number| index.add(&[simple_shard(number)]).unwrap());
+    let windows = || index.storage.resident().windows();
+    let lookups = || assert!((0..2000).map(chunk_id).all(|id| index.contains(&id)));
+    index.trim_resident();
+    let besides_entries = windows();
+    assert!(besides_entries > 0);
+    lookups();
+    assert_eq!(windows(), besides_entries);
+    index.set_resident_bytes_max(u64::MAX);
+    lookups();
+    assert!(windows() > besides_entries);
+    let all = windows();
+    lookups();
+    assert_eq!(windows(), all);
+    index.verify().unwrap();
+    index.trim_resident();
+    assert_eq!(windows(), besides_entries);
+    lookups();
+    index.retain(&HashSet::new());
+    assert_eq!(windows(), 0);
+}
+
 #[test]
 fn tables_stay_few_while_shards_are_added_one_by_one() {
     let index = Index::in_memory();
@@ -185,6 +212,19 @@ fn a_chunk_twice_in_one_pack_has_two_places() {
 }
 
 #[test]
+fn a_pack_that_several_shards_list_is_kept_once() {
+    let index = Index::in_memory();
+    let [shared, other] = [pack(1, 0..40), pack(2, 40..80)];
+    for number in 0..3 {
+        let packs = vec![shared.clone(), other.clone()];
+        index.add(&[(sha256(number), Shard { replaces: Vec::new(), packs })]).unwrap();
+    }
+    assert_holds(&index, &[&shared, &other], []);
+    let packs: u32 = index.tables().iter().map(|table| table.counts().packs).sum();
+    assert!(packs <= 2 * index.tables().len() as u32, "kept {packs} times");
+}
+
+#[test]
 fn shards_without_packs_are_covered() {
     let dir = tempfile::tempdir().unwrap();
     let shard = (sha256(1), Shard { replaces: vec![sha256(9)], packs: Vec::new() });
@@ -207,6 +247,22 @@ fn opening_leaves_other_files_alone_and_deletes_what_is_no_table() {
         assert!(!path(name).exists(), "{name}");
     }
     assert_holds(&index, &[&simple_shard(1).1.packs[0]], [chunk_id(5)]);
+}
+
+/// A process killed after it wrote a merged table, before it deleted what went into it.
+#[test]
+fn tables_that_another_one_includes_are_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(dir.path()).unwrap();
+    index.add(&[simple_shard(1)]).unwrap();
+    let files = || std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let old: Vec<_> = files().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    index.add(&[simple_shard(2)]).unwrap();
+    assert_eq!(files().count(), 1);
+    old.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+    let index = Index::open(dir.path()).unwrap();
+    assert_eq!(files().count(), 1);
+    assert_holds(&index, &[&simple_shard(1).1.packs[0], &simple_shard(2).1.packs[0]], []);
 }
 
 #[test]

@@ -1,0 +1,168 @@
+//! A tree as a stream of members, whatever the archive's format.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use super::tar::TarWriter;
+use super::zip::ZipWriter;
+use super::dump_content;
+use crate::browse::walk::{Next, Seen, walk};
+use crate::browse::{OnDamage, Place};
+use crate::events::{Context, Counters};
+use crate::fetch::ChunkReader;
+use crate::tree::{Content, Entry, EntryKind};
+use crate::Result;
+
+/// How an archive is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// POSIX tar with pax headers: everything but holes.
+    #[default]
+    Tar,
+    /// Zip with deflate: files, directories and links, with permissions and times in seconds.
+    Zip,
+}
+
+/// What an archive holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dumped {
+    /// Members.
+    pub members: u64,
+    /// Bytes of files.
+    pub bytes: u64,
+    /// Entries that this format cannot hold: sockets, and in zip also devices and pipes.
+    pub skipped: u64,
+    /// Files whose bytes the backup could not read to their end.
+    pub incomplete: u64,
+}
+
+/// One member of an archive.
+pub(super) struct Member<'a> {
+    /// Its name, relative, without a slash at its end.
+    pub(super) name: &'a [u8],
+    /// What it is.
+    pub(super) seen: &'a Seen<'a>,
+    /// The member that it is another name of.
+    pub(super) link_to: Option<&'a [u8]>,
+}
+
+/// Writes archives of one format.
+pub(super) trait ArchiveWriter {
+    /// Begins a member. Says whether the format can hold it, and if so, whether its content is to be written next.
+    fn begin(&mut self, member: &Member<'_>) -> Result<Begun>;
+    /// Where the bytes of the member begun go.
+    fn content(&mut self) -> &mut dyn Write;
+    /// Ends the member whose content was written.
+    fn end(&mut self) -> Result<()>;
+    /// Writes what makes the archive complete.
+    fn finish(&mut self) -> Result<()>;
+}
+
+/// What became of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    Skipped,
+    Whole,
+    WantsContent,
+}
+
+/// Writes an entry, with all below it if it is a directory, as an archive. Names begin with the entry's own name; those below
+/// the root with the names in it.
+///
+/// # Errors
+/// `Damaged` if anything is missing or damaged, and what `damaged` returns for directories: the archive then has no end.
+/// Errors of `out`; `Interrupted`.
+pub fn dump_archive(
+    reader: &ChunkReader,
+    context: &Context,
+    place: &Place,
+    format: Format,
+    out: &mut dyn Write,
+    damaged: &mut OnDamage<'_>,
+) -> Result<Dumped> {
+    let mut tar;
+    let mut zip;
+    let writer: &mut dyn ArchiveWriter = match format {
+        Format::Tar => {
+            tar = TarWriter::new(out);
+            &mut tar
+        }
+        Format::Zip => {
+            zip = ZipWriter::new(out);
+            &mut zip
+        }
+    };
+    let base = place.path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let mut dump =
+        Dump { reader, context, writer, base, hard_links: HashMap::new(), dumped: Dumped::default() };
+    let mut path = place.path.clone();
+    if !path.is_empty() {
+        dump.member(&Seen::of(&path, &place.listed))?;
+    } else {
+        // Members below the root have no name before them: "/etc" is the member "etc".
+        dump.base = 1;
+    }
+    if let EntryKind::Directory { content, .. } = &place.listed.entry.kind {
+        walk(reader, context, &mut path, content, &mut |seen| dump.member(seen).map(|()| Next::Descend), damaged)?;
+    }
+    dump.writer.finish()?;
+    Ok(dump.dumped)
+}
+
+struct Dump<'a> {
+    reader: &'a ChunkReader,
+    context: &'a Context,
+    writer: &'a mut dyn ArchiveWriter,
+    /// Where in a path the member's name begins.
+    base: usize,
+    /// Files with several names: the first name, and how many are still to come.
+    hard_links: HashMap<(u64, u64), (Box<[u8]>, u64)>,
+    dumped: Dumped,
+}
+
+impl Dump<'_> {
+    fn member(&mut self, seen: &Seen<'_>) -> Result<()> {
+        self.context.set_current(|path| path.extend_from_slice(seen.path));
+        let name = seen.path.get(self.base..).unwrap_or_default();
+        let link_to = self.first_name(seen.entry, name);
+        let begun = self.writer.begin(&Member { name, seen, link_to: link_to.as_deref() })?;
+        match (begun, &seen.entry.kind) {
+            (Begun::Skipped, _) => {
+                self.dumped.skipped += 1;
+                return Ok(());
+            }
+            (Begun::WantsContent, EntryKind::File { content, .. }) => self.content(seen, content)?,
+            _ => {}
+        }
+        self.dumped.members += 1;
+        Counters::add(&self.context.counters.files, 1);
+        Ok(())
+    }
+
+    fn content(&mut self, seen: &Seen<'_>, content: &Content) -> Result<()> {
+        let read = dump_content(self.reader, self.context, content, self.writer.content());
+        read.map_err(|e| e.context(crate::tree::path_text::display(seen.path)))?;
+        self.dumped.bytes += content.bytes();
+        self.dumped.incomplete += u64::from(seen.entry.incomplete);
+        self.writer.end()
+    }
+
+    /// The name under which this file was written before, if it has several.
+    fn first_name(&mut self, entry: &Entry, name: &[u8]) -> Option<Box<[u8]>> {
+        if entry.meta.links < 2 || entry.is_directory() {
+            return None;
+        }
+        let file = (entry.meta.device, entry.meta.inode);
+        let Some((first, left)) = self.hard_links.get_mut(&file) else {
+            self.hard_links.insert(file, (name.into(), entry.meta.links - 1));
+            return None;
+        };
+        let first = first.clone();
+        *left -= 1;
+        if *left == 0 {
+            // All names were seen: memory is for files whose other names are still to come, or lie elsewhere.
+            self.hard_links.remove(&file);
+        }
+        Some(first)
+    }
+}

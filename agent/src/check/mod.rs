@@ -1,0 +1,275 @@
+//! Proving that a repository can be restored: in tiers, from listings to every stored byte.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`subset`] | which packs are read |
+//! | [`packs`] | packs against the index, by names and sizes |
+//! | [`data`] | every byte of packs: hash, authentication, decoding, ids |
+//! | [`trees`] | every directory and list, and that every chunk has a place |
+//! | [`touched`] | which snapshots and paths damage touches |
+
+mod data;
+mod packs;
+pub mod subset;
+mod touched;
+mod trees;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use lifeboat_providers::Sha256;
+
+use crate::chunk::ChunkId;
+use crate::events::{Context, Event};
+use crate::fetch::ChunkReader;
+use crate::index::{Index, Location};
+use crate::pack::directory::PackKind;
+use crate::repository::{Area, Repository, layout, slots, state};
+use crate::seal::header::ObjectKind;
+use crate::snapshot::{History, chain};
+use crate::{Error, Kind, Result};
+
+pub use subset::ReadData;
+
+/// How thorough a check is.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct CheckOptions {
+    /// Which packs are read whole.
+    pub read_data: ReadData,
+    /// Worker threads; 0 for one a core.
+    pub threads: usize,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The object, or what stands for it.
+    pub object: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// A path of a snapshot whose data cannot be had in full.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Touched {
+    /// The snapshot's id, 64 hex digits.
+    pub snapshot: String,
+    /// The path; empty for the whole snapshot.
+    pub path: Vec<u8>,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Damaged and missing objects.
+    pub damages: Vec<Damage>,
+    /// What that touches.
+    pub touched: Vec<Touched>,
+    /// What is odd but harms nothing.
+    pub warnings: Vec<String>,
+    /// Snapshots examined.
+    pub snapshots: u64,
+    /// Packs that the index names.
+    pub packs: u64,
+    /// Packs that were read whole.
+    pub packs_read: u64,
+    /// Bytes that were read of them.
+    pub bytes_read: u64,
+    /// Chunks in those.
+    pub chunks_read: u64,
+    /// Directories and lists examined.
+    pub trees: u64,
+    /// Packs that no index names: left by an interrupted run, used by the next.
+    pub orphans: u64,
+}
+
+impl Report {
+    /// `Damaged` if anything is wrong.
+    ///
+    /// # Errors
+    /// The error that the report deserves.
+    pub fn verdict(&self) -> Result<()> {
+        if self.damages.is_empty() && self.touched.is_empty() {
+            return Ok(());
+        }
+        let snapshots: HashSet<&str> = self.touched.iter().map(|touched| touched.snapshot.as_str()).collect();
+        Err(Error::damaged(format_args!(
+            "the repository is damaged: {} problems, touching {} snapshots",
+            self.damages.len().max(1),
+            snapshots.len()
+        ))
+        .with_hint(
+            "If the index is concerned, `lifeboat repair index` mends it. Back up the source again to store what is missing; \
+             `lifeboat repair snapshots` then saves what can be saved of old snapshots.",
+        ))
+    }
+
+    fn damage(&mut self, object: impl ToString, problem: impl ToString) {
+        let damage = Damage { object: object.to_string(), problem: problem.to_string() };
+        if !self.damages.contains(&damage) {
+            self.damages.push(damage);
+        }
+    }
+}
+
+/// What is known to be bad: packs that are missing or damaged, and segments that do not decode.
+#[derive(Debug, Default)]
+pub(crate) struct Bad {
+    packs: HashMap<Sha256, String>,
+    segments: HashMap<(Sha256, u32), String>,
+}
+
+impl Bad {
+    /// Why this place of a chunk is no good; `None` if nothing speaks against it.
+    fn reason(&self, location: &Location) -> Option<&str> {
+        self.packs
+            .get(&location.pack)
+            .or_else(|| self.segments.get(&(location.pack, location.segment.number)))
+            .map(String::as_str)
+    }
+}
+
+/// What the parts of one check share.
+pub(crate) struct Check<'a> {
+    repository: &'a Repository,
+    options: &'a CheckOptions,
+    context: &'a Context,
+    /// Made from the stored shards.
+    pub(crate) index: Arc<Index>,
+    bad: Bad,
+    pub(crate) report: Report,
+}
+
+/// Examines a repository.
+///
+/// # Errors
+/// `Interrupted`; errors of the store that are no damage, such as lost connections. Damage is in the report.
+pub fn run(repository: &Repository, options: &CheckOptions, context: &Context) -> Result<Report> {
+    let mut report = Report::default();
+    context.report(Event::Phase("checking keys and snapshots"));
+    check_slots(repository, &mut report)?;
+    let history = repository.load_history()?;
+    check_history(repository, &history, &mut report);
+    check_sessions(repository, &mut report)?;
+    let mut check = survey(repository, options, context, report)?;
+    context.report(Event::Phase("checking directories"));
+    let reader = ChunkReader::new(repository, check.index.clone());
+    let sound = check.trees(&history, &reader)?;
+    if !sound {
+        context.report(Event::Phase("finding what the damage touches"));
+        check.find_touched(&history, &reader)?;
+    }
+    check.report.snapshots = history.snapshots.len() as u64;
+    Ok(check.report)
+}
+
+/// Learns what is stored: the index from its shards, packs by their sizes, and by their bytes as far as `options` says.
+pub(crate) fn survey<'a>(
+    repository: &'a Repository,
+    options: &'a CheckOptions,
+    context: &'a Context,
+    mut report: Report,
+) -> Result<Check<'a>> {
+    context.report(Event::Phase("checking the index"));
+    let index = check_index(repository, &mut report)?;
+    let mut check =
+        Check { repository, options, context, index: Arc::new(index), bad: Bad::default(), report };
+    context.report(Event::Phase("checking packs"));
+    check.packs()?;
+    if options.read_data != ReadData::Nothing {
+        context.report(Event::Phase("reading data"));
+        check.data()?;
+    }
+    Ok(check)
+}
+
+fn check_slots(repository: &Repository, report: &mut Report) -> Result<()> {
+    let (_, errors) = slots::list(repository.store(), repository.id())?;
+    for error in errors {
+        report.damage("key slot", error);
+    }
+    Ok(())
+}
+
+fn check_history(repository: &Repository, history: &History, report: &mut Report) {
+    for error in &history.damaged {
+        report.damage("snapshot or record", error);
+    }
+    for id in &history.lingering {
+        report.warnings.push(format!(
+            "snapshot {id} was forgotten on purpose and is there still or again: the next forget or prune removes it"
+        ));
+    }
+    let memory = state::peek(repository.directories());
+    let chain = chain::examine(history, memory.as_ref());
+    for missing in chain.missing {
+        let object = match &missing.id {
+            Some(id) => format!("snapshots/{id}"),
+            None => format!("snapshot {} of writer {}", missing.sequence, missing.writer),
+        };
+        report.damage(
+            object,
+            format!("was removed without a record that it was forgotten (known from {})", missing.said_by),
+        );
+    }
+    for fork in chain.forks {
+        report.warnings.push(format!(
+            "writer {} has two snapshots at place {}: two machines seem to share one state directory",
+            fork.writer, fork.sequence
+        ));
+    }
+}
+
+fn check_sessions(repository: &Repository, report: &mut Report) -> Result<()> {
+    for info in repository.store().list(&Area::Sessions.prefix())? {
+        let opened = repository
+            .store()
+            .get(&info.key)
+            .and_then(|stored| repository.open_object(ObjectKind::Session, &stored));
+        match opened {
+            Ok(_) => {}
+            Err(e) if crate::repository::store::is_missing(&e) => {}
+            Err(e) if e.kind() == Kind::Damaged => {
+                report.damage(&info.key, format!("{e} (nothing depends on it; it can be removed)"));
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Reads every index shard anew: the local cache would hide what is wrong with the stored ones.
+fn check_index(repository: &Repository, report: &mut Report) -> Result<Index> {
+    let index = Index::in_memory();
+    for info in repository.store().list(&Area::Index.prefix())? {
+        let shard = layout::sha256_of(&info.key).and_then(|id| Ok((id, repository.read_shard(&id)?)));
+        match shard {
+            Ok(shard) => index.add(&[shard])?,
+            Err(e) if crate::repository::store::is_missing(&e) => {}
+            Err(e) if e.kind() == Kind::Damaged => {
+                report.damage(&info.key, e.with_hint("`lifeboat repair index` makes it anew."));
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(index)
+}
+
+impl Check<'_> {
+    /// Whether a chunk can be read, as far as this check knows; the reason if not.
+    pub(crate) fn place_of(&self, id: &ChunkId, kind: PackKind) -> std::result::Result<(), String> {
+        match self.index.lookup(id) {
+            None => Err("its chunk is in no pack that the index names".to_owned()),
+            Some(location) if location.kind == kind && self.bad.reason(&location).is_none() => Ok(()),
+            Some(first) => {
+                let any = |location: &Location| location.kind == kind && self.bad.reason(location).is_none();
+                if self.index.lookup_all(id).iter().any(any) {
+                    return Ok(());
+                }
+                Err(self.bad.reason(&first).unwrap_or("its chunk is in a pack of the wrong kind").to_owned())
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Packs against the index: names and sizes from listings, nothing is read.
+
+use std::collections::HashMap;
+
+use lifeboat_providers::Sha256;
+
+use super::Check;
+use crate::Result;
+use crate::pack::directory::PackKind;
+use crate::repository::{Area, layout};
+
+impl Check<'_> {
+    /// Finds packs that are missing or have another size than the index says, and packs that no index names.
+    pub(super) fn packs(&mut self) -> Result<()> {
+        let mut stored: HashMap<(PackKind, Sha256), u64> = HashMap::new();
+        for kind in [PackKind::Data, PackKind::Metadata] {
+            for info in self.repository.store().list(&Area::of_packs(kind).prefix())? {
+                self.context.check_stop()?;
+                let id = match layout::sha256_of(&info.key) {
+                    Ok(id) if layout::pack(kind, &id)? == info.key => id,
+                    Ok(_) => {
+                        self.report.damage(&info.key, "lies in the wrong folder");
+                        continue;
+                    }
+                    Err(e) => {
+                        self.report.warnings.push(e.to_string());
+                        continue;
+                    }
+                };
+                stored.insert((kind, id), info.size);
+            }
+        }
+        for pack in self.index.packs()? {
+            self.report.packs += 1;
+            let key = layout::pack(pack.kind, &pack.id)?;
+            let problem = match stored.remove(&(pack.kind, pack.id)) {
+                Some(size) if size == pack.stored_bytes => continue,
+                Some(size) => format!("has {size} bytes instead of {}", pack.stored_bytes),
+                None => "is missing".to_owned(),
+            };
+            self.bad.packs.insert(pack.id, format!("{key} {problem}"));
+            self.report.damage(key, problem);
+        }
+        self.report.orphans = stored.len() as u64;
+        Ok(())
+    }
+}

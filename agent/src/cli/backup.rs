@@ -1,0 +1,125 @@
+//! `lifeboat backup`.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+pub use super::backup_options::Backup;
+use super::default_repository;
+use super::output::Output;
+use super::progress::Work;
+use super::session::Session;
+use super::text::{self, count};
+use crate::backup::{self, Outcome, Plan, Stream};
+use crate::fs::size::human;
+use crate::repository::Repository;
+use crate::tree::path_text;
+use crate::{Error, Kind, Result};
+
+/// The snapshot was made, but something could not be read as it is.
+const EXIT_INCOMPLETE: u8 = 3;
+
+impl Backup {
+    /// Backs up.
+    ///
+    /// # Errors
+    /// `NoRepository`, `WrongKey`, `Usage`, `Interrupted`; errors of the store.
+    pub fn run(self, session: &Session) -> Result<ExitCode> {
+        // All that can be wrong about the arguments is found before a repository is made or a passphrase asked for.
+        let (plan, stream) = self.what()?;
+        let rules = self.exclude_rules(&session.settings, &plan)?;
+        let options = self.options(&session.settings);
+        for (link, target) in &plan.followed {
+            session.output.notice(format_args!(
+                "{} is a link: what it leads to, {}, is backed up too",
+                path_text::display(link),
+                path_text::display(target)
+            ));
+        }
+        let repository = self.repository(session)?;
+        let running = session.begin(Work::Backup);
+        let outcome = backup::run(&repository, plan, stream, &rules, &options, running.context());
+        running.end();
+        let outcome = outcome?;
+        if session.output.json() {
+            session.output.object("summary", &summary_object(&outcome))?;
+        } else {
+            summary(&session.output, &outcome)?;
+        }
+        Ok(if outcome.errors_total > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
+    }
+
+    fn what(&self) -> Result<(Plan, Option<Stream>)> {
+        if !self.stdin {
+            return Ok((self.plan()?, None));
+        }
+        let path = self.stdin_path()?;
+        let stream = Stream { path: path.clone(), reader: Box::new(std::io::stdin()) };
+        Ok((Plan::for_stream(&path), Some(stream)))
+    }
+
+    /// The repository that was named or the default one, which is made if need be.
+    fn repository(&self, session: &Session) -> Result<Repository> {
+        let is_missing = session.target()?.is_default && !default_repository::exists(&session.settings);
+        if !is_missing {
+            return session.open();
+        }
+        if self.dry_run {
+            return Err(Error::new(Kind::NoRepository, "a dry run makes no repository, and there is none to compare with yet")
+                .with_hint("Run it without --dry-run, or name a repository by --repository."));
+        }
+        default_repository::create(session, Default::default())
+    }
+}
+
+fn summary_object(outcome: &Outcome) -> Value {
+    let mut object = json!({
+        "snapshot": outcome.snapshot.as_ref().map(|snapshot| snapshot.id.to_string()),
+        "parent": outcome.parent,
+        "errors_total": outcome.errors_total,
+        "dry_run": outcome.snapshot.is_none(),
+    });
+    if let (Value::Object(object), Ok(Value::Object(mut fields))) = (&mut object, serde_json::to_value(outcome.summary)) {
+        object.append(&mut fields);
+    }
+    object
+}
+
+fn summary(output: &Output, outcome: &Outcome) -> Result<()> {
+    let summary = &outcome.summary;
+    let would = if outcome.snapshot.is_none() { "would be " } else { "" };
+    if !output.quiet() {
+        output.line(format_args!(
+            "Files:   {} new, {} changed, {} unmodified",
+            text::grouped(summary.files_new),
+            text::grouped(summary.files_changed),
+            text::grouped(summary.files_unmodified)
+        ))?;
+        output.line(format_args!(
+            "Others:  {}, {}",
+            count(summary.directories, "directory", "directories"),
+            count(summary.others, "link or special file", "links and special files"),
+        ))?;
+        output.line(format_args!(
+            "Data:    {} in all, {} read, {} {would}added, {} {would}stored",
+            human(summary.bytes_total),
+            human(summary.bytes_read),
+            human(summary.bytes_added),
+            human(summary.bytes_stored)
+        ))?;
+        let rate = summary.bytes_total as f64 / summary.seconds.max(0.001);
+        output.line(format_args!("Time:    {} ({}/s)", text::duration(summary.seconds), human(rate as u64)))?;
+    }
+    if outcome.errors_total > 0 {
+        let errors = count(outcome.errors_total, "path", "paths");
+        output.complain(format_args!("{errors} could not be read as it is; the snapshot lists them."));
+    }
+    match (&outcome.snapshot, &outcome.parent) {
+        (None, _) => output.line("Nothing was stored: this was a dry run."),
+        (Some(snapshot), None) => output.line(format_args!("Snapshot {} made.", snapshot.short_id())),
+        (Some(snapshot), Some(parent)) => {
+            let parent = parent.get(..8).unwrap_or(parent);
+            output.line(format_args!("Snapshot {} made, compared with {parent}.", snapshot.short_id()))
+        }
+    }
+}

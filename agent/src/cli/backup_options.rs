@@ -1,0 +1,197 @@
+//! Arguments of `lifeboat backup`, and the plan, rules and options that they mean together with the configuration.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::backup::{BackupOptions, Plan};
+use crate::compress::Level;
+use crate::config::Settings;
+use crate::fs::size::parse_size;
+use crate::scan::exclude::{ExcludeRules, ExcludeSettings};
+use crate::{Error, Result};
+
+/// Arguments of `backup`.
+#[derive(Debug, Args)]
+#[command(after_help = "Without a repository named or configured, one is made in ~/.local/share/lifeboat with a key file beside it.\n\n\
+                        Exit code 3: the snapshot was made, but something could not be read as it is.")]
+pub struct Backup {
+    /// Files and directories
+    #[arg(value_name = "PATH", required_unless_present_any = ["stdin", "files_from", "files_from0"])]
+    pub(super) paths: Vec<OsString>,
+    /// Tag the snapshot; may be given more than once
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// Name of this machine in the snapshot
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Name what is backed up: snapshots of one source form one history, whatever their paths
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// Which history the snapshot belongs to
+    #[arg(long, value_name = "NAME", default_value = "manual")]
+    class: String,
+    /// Only say what would be backed up
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
+    /// Back up standard input as one file
+    #[arg(long, conflicts_with_all = ["paths", "files_from", "files_from0"])]
+    pub(super) stdin: bool,
+    /// Path of that file in the snapshot
+    #[arg(long, value_name = "PATH", default_value = "/stdin", requires = "stdin")]
+    pub(super) stdin_filename: PathBuf,
+    /// Read paths from a file, one a line, `-` for standard input; nothing in them is special
+    #[arg(long, value_name = "FILE")]
+    files_from: Vec<PathBuf>,
+    /// As --files-from, but paths end in NUL bytes, as `find -print0` writes them
+    #[arg(long, value_name = "FILE")]
+    files_from0: Vec<PathBuf>,
+    /// Compare with this snapshot instead of the newest of the same host and source or paths
+    #[arg(long, value_name = "SNAPSHOT")]
+    parent: Option<String>,
+    /// Read all files, also those that look unchanged
+    #[arg(long)]
+    rescan: bool,
+    /// How hard to compress: off, fast, default, high, or 1 to 19
+    #[arg(long, value_name = "LEVEL")]
+    compression: Option<Level>,
+    /// Do not decode and compare what was packed before it is stored
+    #[arg(long, hide = true)]
+    no_verify_writes: bool,
+}
+
+/// What is left out.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What is left out")]
+struct ExcludeArgs {
+    /// A pattern with the syntax of .gitignore: `*.tmp`, `/home/*/.cache`, `node_modules/`, `!keep.tmp`
+    #[arg(short, long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// A file of such patterns, one a line
+    #[arg(long, value_name = "FILE")]
+    exclude_file: Vec<PathBuf>,
+    /// Contents of directories that are tagged as caches (CACHEDIR.TAG)
+    #[arg(long)]
+    exclude_caches: bool,
+    /// Files larger than this, such as 500M
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    exclude_larger_than: Option<u64>,
+    /// Contents of directories that hold a file of this name, such as .nobackup
+    #[arg(long, value_name = "NAME")]
+    exclude_if_present: Vec<String>,
+    /// Other file systems than those of the paths named
+    #[arg(short = 'x', long)]
+    one_file_system: bool,
+}
+
+impl Backup {
+    /// The paths named, here and in files.
+    ///
+    /// # Errors
+    /// `Usage` for a path that is not there, a file of paths that cannot be read, or no path at all.
+    pub(super) fn plan(&self) -> Result<Plan> {
+        let mut paths: Vec<Vec<u8>> = self.paths.iter().map(|path| path.as_bytes().to_vec()).collect();
+        if paths.iter().any(Vec::is_empty) {
+            return Err(Error::usage("a path is empty").with_hint("Is a variable in your script not set?"));
+        }
+        for (files, end) in [(&self.files_from, b'\n'), (&self.files_from0, b'\0')] {
+            for file in files {
+                paths.extend(paths_in(file, end)?);
+            }
+        }
+        if paths.is_empty() {
+            return Err(Error::usage("the files of paths name no path"));
+        }
+        Plan::new(&paths)
+    }
+
+    /// Where standard input appears in the snapshot.
+    ///
+    /// # Errors
+    /// `Usage` if that is no path of a file.
+    pub(super) fn stdin_path(&self) -> Result<Vec<u8>> {
+        let path = Path::new("/").join(&self.stdin_filename);
+        let plain = path.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
+        if path.file_name().is_none() || !plain || path.as_os_str().as_bytes().ends_with(b"/") {
+            return Err(Error::usage(format_args!("--stdin-filename {} is no path of a file", path.display()))
+                .with_hint("Write a name such as database.sql, without `..`."));
+        }
+        Ok(path.components().as_path().as_os_str().as_bytes().to_vec())
+    }
+
+    /// What is left out.
+    ///
+    /// # Errors
+    /// `Usage` for a pattern or file that cannot be used.
+    pub(super) fn exclude_rules(&self, settings: &Settings, plan: &Plan) -> Result<ExcludeRules> {
+        let defaults = &settings.backup;
+        let both = |a: &[String], b: &[String]| [a, b].concat();
+        let mut patterns = both(&defaults.exclude, &self.exclude.exclude);
+        patterns.extend(own_cache(&settings.directories.cache, plan));
+        ExcludeRules::new(&ExcludeSettings {
+            patterns,
+            files: [&defaults.exclude_file[..], &self.exclude.exclude_file].concat(),
+            caches: defaults.exclude_caches || self.exclude.exclude_caches,
+            if_present: self.exclude.exclude_if_present.clone(),
+            larger_than: self.exclude.exclude_larger_than,
+        })
+    }
+
+    /// The engine's options.
+    pub(super) fn options(&self, settings: &Settings) -> BackupOptions {
+        BackupOptions {
+            host: self.host.clone().unwrap_or_else(|| settings.host.clone()),
+            user: settings.user.clone(),
+            source: self.source.clone(),
+            tags: self.tags.clone(),
+            class: self.class.clone(),
+            parent: self.parent.clone(),
+            rescan: self.rescan,
+            dry_run: self.dry_run,
+            one_file_system: settings.backup.one_file_system || self.exclude.one_file_system,
+            level: self.compression.unwrap_or(settings.backup.level),
+            verify: !self.no_verify_writes,
+            threads: 0,
+        }
+    }
+}
+
+/// Lifeboat's own cache changes while it is backed up and is of no use to anybody. Patterns cost time, so there is one only where the
+/// cache lies in what is backed up.
+fn own_cache(cache: &Path, plan: &Plan) -> Option<String> {
+    let cache = std::fs::canonicalize(cache).ok()?;
+    let inside = |path: &Vec<u8>| cache.starts_with(std::ffi::OsStr::from_bytes(path));
+    let targets = plan.followed.iter().map(|(_, target)| target);
+    if !plan.paths().iter().chain(targets).any(inside) {
+        return None;
+    }
+    let mut pattern = String::new();
+    for c in cache.to_str()?.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\' | ' ') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    Some(pattern)
+}
+
+fn paths_in(file: &Path, end: u8) -> Result<Vec<Vec<u8>>> {
+    let cannot = |e: std::io::Error| {
+        let why = crate::error::describe_io(&e);
+        Error::usage(format_args!("cannot read the paths in {}: {why}", file.display()))
+    };
+    let mut bytes = Vec::new();
+    if file == Path::new("-") {
+        std::io::stdin().lock().read_to_end(&mut bytes).map_err(cannot)?;
+    } else {
+        File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(cannot)?;
+    }
+    let lines = bytes.split(|byte| *byte == end).filter(|line| !line.is_empty());
+    Ok(lines.map(|line| OsString::from_vec(line.to_vec()).into_vec()).collect())
+}

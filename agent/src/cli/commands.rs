@@ -1,0 +1,82 @@
+//! All commands, in the order in which help lists them. Each is an argument struct with a `run` in a module of its own.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::output::Output;
+use super::session::Session;
+use super::{backup, browse, check, doctor, forget, init, key, manual, repair, restore, snapshots};
+use crate::Result;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a repository
+    Init(init::Init),
+    /// Back up files and directories, or standard input
+    Backup(Box<backup::Backup>),
+    /// List snapshots
+    Snapshots(snapshots::Snapshots),
+    /// Commands that look into snapshots
+    #[command(flatten)]
+    Browse(browse::Command),
+    /// Restore a snapshot, or a part of it
+    Restore(Box<restore::Restore>),
+    /// Check that the repository can be restored
+    Check(check::Check),
+    /// Mend a damaged repository
+    #[command(subcommand)]
+    Repair(repair::Repair),
+    /// Forget snapshots
+    Forget(forget::Forget),
+    /// Manage what opens the repository: passphrases, key files, recovery keys
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Find what is wrong with the set-up, and say the fix
+    Doctor(doctor::Doctor),
+    /// Print a completion script for a shell
+    Completions(manual::Completions),
+    /// Write man pages into a directory
+    Man(manual::Man),
+}
+
+impl Command {
+    /// Whether it works without configuration and environment.
+    pub const fn needs_no_session(&self) -> bool {
+        matches!(self, Self::Completions(_) | Self::Man(_))
+    }
+
+    /// Runs a command that needs no session.
+    ///
+    /// # Errors
+    /// The command's.
+    pub fn run_alone(self, output: &Output) -> Result<ExitCode> {
+        match self {
+            Self::Completions(command) => command.run(output),
+            Self::Man(command) => command.run(output),
+            _ => Ok(ExitCode::FAILURE),
+        }
+    }
+
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The command's.
+    pub fn run(self, session: &Session) -> Result<ExitCode> {
+        match self {
+            Self::Init(command) => command.run(session),
+            Self::Backup(command) => command.run(session),
+            Self::Snapshots(command) => command.run(session),
+            Self::Browse(command) => command.run(session),
+            Self::Restore(command) => command.run(session),
+            Self::Check(command) => command.run(session),
+            Self::Repair(command) => command.run(session),
+            Self::Forget(command) => command.run(session),
+            Self::Key(command) => command.run(session),
+            Self::Doctor(command) => command.run(session),
+            Self::Completions(command) => command.run(&session.output),
+            Self::Man(command) => command.run(&session.output),
+        }
+    }
+}

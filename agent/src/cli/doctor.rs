@@ -1,0 +1,313 @@
+//! `lifeboat doctor`: finds what is wrong with the set-up, and says the fix.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use chrono::Utc;
+use clap::Args;
+use serde_json::json;
+
+use super::default_repository;
+use super::session::Session;
+use super::text::{self, count};
+use crate::config::SecretSource;
+use crate::fs::size::human;
+use crate::repository::connect::Mode;
+use crate::repository::{Area, Repository, Store, state};
+use crate::seal::slot::Purpose;
+use crate::repository::slots;
+use crate::snapshot::{History, chain};
+use crate::{Error, Kind, Result};
+
+/// Less free space than this is worth a word.
+const FREE_BYTES_MIN: u64 = 1 << 30;
+/// A newest snapshot older than this is worth a word.
+const AGE_DAYS_MAX: i64 = 7;
+/// Sessions older than this were most likely cut off.
+const SESSION_HOURS_MAX: u64 = 24;
+/// This program was not there before: an earlier clock is wrong.
+const BUILT_AFTER: i64 = 1_795_000_000;
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit code 1 if something is wrong. Nothing is changed; `lifeboat check` looks into the repository.")]
+pub struct Doctor {}
+
+/// How a thing that was looked at is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    /// Worth knowing, but nothing is broken.
+    Advice,
+    Bad,
+}
+
+/// Prints findings as they are found and counts them.
+struct Findings<'a> {
+    session: &'a Session,
+    bad: u64,
+    advice: u64,
+}
+
+impl Findings<'_> {
+    fn good(&mut self, what: &str, text: impl std::fmt::Display) -> Result<()> {
+        self.add(Verdict::Good, what, &text.to_string(), None)
+    }
+
+    fn bad(&mut self, what: &str, text: impl std::fmt::Display, fix: &str) -> Result<()> {
+        self.add(Verdict::Bad, what, &text.to_string(), Some(fix))
+    }
+
+    fn advice(&mut self, what: &str, text: impl std::fmt::Display, fix: &str) -> Result<()> {
+        self.add(Verdict::Advice, what, &text.to_string(), Some(fix))
+    }
+
+    fn error(&mut self, what: &str, error: &Error) -> Result<()> {
+        self.add(Verdict::Bad, what, &error.to_string(), error.hint())
+    }
+
+    fn add(&mut self, verdict: Verdict, what: &str, text: &str, fix: Option<&str>) -> Result<()> {
+        let word = match verdict {
+            Verdict::Good => "ok",
+            Verdict::Advice => "advice",
+            Verdict::Bad => "wrong",
+        };
+        self.bad += u64::from(verdict == Verdict::Bad);
+        self.advice += u64::from(verdict == Verdict::Advice);
+        let output = &self.session.output;
+        if output.json() {
+            return output.object("finding", &json!({ "verdict": word, "subject": what, "message": text, "fix": fix }));
+        }
+        if verdict == Verdict::Good && output.quiet() {
+            return Ok(());
+        }
+        output.line(format_args!("{word:<7} {what}: {text}"))?;
+        match fix {
+            Some(fix) => output.line(format_args!("        fix: {fix}")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Doctor {
+    /// Looks at everything.
+    ///
+    /// # Errors
+    /// If the findings cannot be printed.
+    #[expect(clippy::unused_self, reason = "every command is run by a method of its arguments")]
+    pub fn run(self, session: &Session) -> Result<ExitCode> {
+        let mut findings = Findings { session, bad: 0, advice: 0 };
+        clock(&mut findings)?;
+        configuration(&mut findings)?;
+        directories(&mut findings)?;
+        key(&mut findings)?;
+        store(&mut findings)?;
+        let (bad, advice) = (findings.bad, findings.advice);
+        if session.output.json() {
+            session.output.object("summary", &json!({ "wrong": bad, "advice": advice }))?;
+        } else if bad == 0 {
+            session.output.line(match advice {
+                0 => "Nothing is wrong.".to_owned(),
+                _ => format!("Nothing is wrong; {}.", count(advice, "piece of advice", "pieces of advice")),
+            })?;
+        } else {
+            session.output.line(format_args!("{} wrong.", count(bad, "thing is", "things are")))?;
+        }
+        Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn clock(findings: &mut Findings<'_>) -> Result<()> {
+    let now = Utc::now();
+    if now.timestamp() < BUILT_AFTER {
+        let fix = "Set the clock, best by NTP (timedatectl set-ntp true).";
+        return findings.bad("clock", format_args!("it says {}, which is long past", text::local_time(&now)), fix);
+    }
+    findings.good("clock", text::local_time(&now))
+}
+
+fn configuration(findings: &mut Findings<'_>) -> Result<()> {
+    match &findings.session.settings.config_path {
+        Some(path) => findings.good("configuration", path.display()),
+        None => findings.good("configuration", "no file, and none is needed"),
+    }
+}
+
+fn directories(findings: &mut Findings<'_>) -> Result<()> {
+    let directories = findings.session.settings.directories.clone();
+    for (what, path, variable) in
+        [("cache", &directories.cache, "LIFEBOAT_CACHE_DIR"), ("state", &directories.state, "LIFEBOAT_STATE_DIR")]
+    {
+        match writable(path) {
+            Ok(()) => findings.good(what, format_args!("{} is writable", path.display()))?,
+            Err(e) => {
+                let fix = format!("Give its owner write permission, or name another directory by {variable}.");
+                findings.bad(what, e, &fix)?;
+            }
+        }
+    }
+    match free_bytes(&directories.cache) {
+        Some(free) if free < FREE_BYTES_MIN => findings.bad(
+            "cache",
+            format_args!("only {} are free there", human(free)),
+            "Free some space, or name another directory by LIFEBOAT_CACHE_DIR.",
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn writable(directory: &Path) -> Result<()> {
+    state::make_private_dir(directory)?;
+    let probe = directory.join(format!(".doctor.{}", std::process::id()));
+    state::write_atomically(&probe, b"")?;
+    std::fs::remove_file(&probe).map_err(|e| Error::io(format_args!("cannot remove {}", probe.display()), e))
+}
+
+fn free_bytes(directory: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(directory).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn key(findings: &mut Findings<'_>) -> Result<()> {
+    let settings = &findings.session.settings;
+    let default = &settings.default_repository;
+    let uses_default = settings.repository.is_none() && default.key_file.exists();
+    let source = settings.secret.clone().or_else(|| uses_default.then(|| SecretSource::KeyFile(default.key_file.clone())));
+    match source {
+        None => findings.advice(
+            "key",
+            "none is configured: a passphrase is asked for on the terminal",
+            "For backups without a person, name a key file or LIFEBOAT_PASSPHRASE_FILE.",
+        ),
+        Some(source) => match source.load() {
+            Ok(_) => findings.good("key", source),
+            Err(e) => findings.error("key", &e),
+        },
+    }
+}
+
+/// The store, and with it the repository, as far as each can be reached.
+fn store(findings: &mut Findings<'_>) -> Result<()> {
+    let session = findings.session;
+    let target = match session.target() {
+        Ok(target) => target,
+        Err(e) => return findings.error("repository", &e),
+    };
+    if target.is_default && !default_repository::exists(&session.settings) {
+        return findings.error("repository", &default_repository::none_named(&session.settings));
+    }
+    let store = match target.location.connect(Mode::Open).and_then(Store::new) {
+        Ok(store) => store,
+        Err(e) => return findings.error("repository", &e),
+    };
+    space(findings, &store)?;
+    if target.is_default || same_disk(target.location.local_path(), &session.settings.default_repository.path) {
+        findings.advice(
+            "repository",
+            "it is on the same disk as your home directory, and lost with that disk",
+            "Keep another on an external disk or another machine: --repository PLACE.",
+        )?;
+    }
+    match session.open() {
+        Ok(repository) => {
+            findings.good("repository", format_args!("{} opens", repository.store().location()))?;
+            contents(findings, &repository)
+        }
+        Err(e) if e.kind() == Kind::Interrupted => Err(e),
+        Err(e) => findings.error("repository", &e),
+    }
+}
+
+fn same_disk(repository: Option<&Path>, home: &Path) -> bool {
+    let device = |path: &Path| {
+        let existing = path.ancestors().find(|path| path.exists())?;
+        rustix::fs::stat(existing).ok().map(|stat| stat.st_dev)
+    };
+    repository.is_some_and(|repository| device(repository).is_some() && device(repository) == device(home))
+}
+
+fn space(findings: &mut Findings<'_>, store: &Store) -> Result<()> {
+    match store.usage() {
+        Ok(usage) => match usage.available_bytes {
+            Some(free) if free < FREE_BYTES_MIN => findings.bad(
+                "space",
+                format_args!("only {} are free at {}", human(free), store.location()),
+                "Free some space there, or forget snapshots.",
+            ),
+            Some(free) => findings.good("space", format_args!("{} are free", human(free))),
+            None => Ok(()),
+        },
+        Err(e) => findings.error("space", &e),
+    }
+}
+
+fn contents(findings: &mut Findings<'_>, repository: &Repository) -> Result<()> {
+    match slots::list(repository.store(), repository.id()) {
+        Ok((slots, errors)) => {
+            for error in &errors {
+                findings.bad("key slots", error, "Remove it by `lifeboat key remove` and add another, or copy `keys` back.")?;
+            }
+            if !slots.iter().any(|slot| slot.purpose == Purpose::Recovery) && slots.len() == 1 {
+                findings.advice(
+                    "key slots",
+                    "there is one way into the repository only",
+                    "`lifeboat key recovery` makes a key to keep on paper.",
+                )?;
+            }
+        }
+        Err(e) => findings.error("key slots", &e)?,
+    }
+    sessions(findings, repository)?;
+    match repository.load_history() {
+        Ok(history) => snapshots(findings, repository, &history),
+        Err(e) => findings.error("snapshots", &e),
+    }
+}
+
+fn sessions(findings: &mut Findings<'_>, repository: &Repository) -> Result<()> {
+    let sessions = match repository.store().list(&Area::Sessions.prefix()) {
+        Ok(sessions) => sessions,
+        Err(e) => return findings.error("sessions", &e),
+    };
+    let old = |modified: SystemTime| {
+        modified.elapsed().is_ok_and(|elapsed| elapsed.as_secs() > SESSION_HOURS_MAX * 3600)
+    };
+    let stale = sessions.iter().filter(|info| info.modified.is_some_and(old)).count() as u64;
+    if stale > 0 {
+        let text = format!("{} of a backup that was most likely cut off", count(stale, "trace", "traces"));
+        return findings.advice("sessions", text, "The next backup from that machine continues it and takes the trace away.");
+    }
+    match sessions.len() as u64 {
+        0 => findings.good("sessions", "none open"),
+        open => findings.good("sessions", format_args!("{} open: a backup runs, or was cut off lately", count(open, "is", "are"))),
+    }
+}
+
+fn snapshots(findings: &mut Findings<'_>, repository: &Repository, history: &History) -> Result<()> {
+    for error in &history.damaged {
+        findings.bad("snapshots", error, "`lifeboat check` shows what is touched.")?;
+    }
+    let memory = state::peek(repository.directories());
+    let missing = chain::examine(history, memory.as_ref()).missing.len() as u64;
+    if missing > 0 {
+        let text = format!("{} removed without a record", count(missing, "snapshot was", "snapshots were"));
+        findings.bad("snapshots", text, "`lifeboat check` lists them; find out who can write to the store.")?;
+    }
+    let Some(newest) = history.snapshots.last() else {
+        return findings.bad("snapshots", "there are none yet", "Make one: lifeboat backup PATH");
+    };
+    let time = newest.manifest.time;
+    let days = Utc::now().signed_duration_since(time).num_days();
+    let words = format!("{}, the newest {}", count(history.snapshots.len() as u64, "snapshot", "snapshots"), text::age(&time));
+    if time > Utc::now() + chrono::TimeDelta::minutes(10) {
+        findings.bad("clock", "the newest snapshot is from the future", "Set the clock of this or the other machine.")
+    } else if days > AGE_DAYS_MAX {
+        findings.bad("snapshots", words, "Run `lifeboat backup` again, best from a timer.")
+    } else if newest.manifest.errors_total > 0 {
+        let text = format!("{words}; {} could not be read", count(newest.manifest.errors_total, "path", "paths"));
+        findings.advice("snapshots", text, "`lifeboat snapshots latest --json` lists them.")
+    } else {
+        findings.good("snapshots", words)
+    }
+}

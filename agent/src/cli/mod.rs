@@ -1,0 +1,120 @@
+//! The command line: one definition for help, completions and man pages.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`commands`] | all commands |
+//! | [`session`] | what every command shares: options, repository, history |
+//! | [`output`], [`progress`], [`text`], [`terminal`] | what people and programs see |
+//! | [`signals`] | stopping |
+//! | [`default_repository`] | the repository of those who name none |
+//! | all others | one command each |
+
+mod backup;
+mod backup_options;
+pub mod browse;
+mod check;
+pub mod commands;
+mod default_repository;
+mod doctor;
+mod forget;
+mod init;
+mod key;
+mod manual;
+pub mod output;
+pub mod progress;
+mod repair;
+mod restore;
+pub mod session;
+mod signals;
+mod snapshots;
+pub mod terminal;
+pub mod text;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+
+use crate::config::Environment;
+use crate::{Kind, Result};
+use commands::Command;
+use output::Output;
+use session::{Globals, Session};
+
+/// Encrypted, deduplicated backups that are proved to be restorable
+///
+/// `lifeboat backup PATH` is all that is needed: without a repository it makes one. `lifeboat COMMAND --help` explains a command.
+#[derive(Debug, Parser)]
+#[command(name = "lifeboat", bin_name = "lifeboat", version, max_term_width = 110, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done · 1 failed · 2 wrong usage · 3 snapshot made, but something could not be read · 10 no repository · 11 locked · 12 wrong key · 13 no space · 14 damage found · 130 interrupted";
+
+/// Runs the command that the arguments ask for and returns the process's exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match Cli::try_parse_from(&arguments) {
+        Ok(cli) => run(cli),
+        Err(error) => explain_usage(&error, &arguments),
+    }
+}
+
+fn run(cli: Cli) -> ExitCode {
+    raise_file_limit();
+    let environment = Environment::read();
+    let color = environment.as_ref().is_ok_and(|environment| environment.color);
+    let output = Arc::new(Output::new(cli.globals.style(color)));
+    let outcome = environment
+        .and_then(|environment| {
+            if cli.command.needs_no_session() {
+                return cli.command.run_alone(&output);
+            }
+            let session = Session::start(&cli.globals, output.clone(), &environment)?;
+            cli.command.run(&session)
+        })
+        .and_then(|code| output.flush().map(|()| code));
+    finish(outcome, &output)
+}
+
+fn finish(outcome: Result<ExitCode>, output: &Output) -> ExitCode {
+    match outcome {
+        Ok(code) => code,
+        Err(error) if output::is_output_closed(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.fatal(&error);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+/// Help and version go to standard output and are no failure; with `--json` a usage error is an object like any other error.
+fn explain_usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let code = Kind::Usage.exit_code();
+    if arguments.iter().any(|argument| argument == "--json") {
+        let text = error.render().to_string();
+        let message = text.trim().strip_prefix("error: ").unwrap_or(&text);
+        eprintln!("{}", json!({ "message_type": "exit_error", "code": code, "message": message }));
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(code)
+}
+
+/// A backup has many files and directories open at once. What cannot be raised is left as it is.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

@@ -1,0 +1,158 @@
+//! `lifeboat repair`: mend what is damaged, never deleting what can be saved.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::progress::Work;
+use super::session::Session;
+use super::text::count;
+use crate::repair::{self, IndexRepair, SnapshotRepair, SnapshotRepairOptions};
+use crate::tree::path_text;
+use crate::{Kind, Result};
+
+const PATHS_LISTED_MAX: usize = 50;
+
+/// The `repair` commands.
+#[derive(Debug, Subcommand)]
+pub enum Repair {
+    /// Make the index anew from the packs
+    Index,
+    /// Write damaged snapshots once more, with all that can be saved
+    Snapshots(Snapshots),
+}
+
+/// Arguments of `repair snapshots`.
+#[derive(Debug, Args)]
+pub struct Snapshots {
+    /// Read all stored data first, to know of all damage
+    #[arg(long)]
+    read_data: bool,
+    /// Forget the snapshots that were written once more
+    #[arg(long)]
+    forget: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Repair {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// `NoRepository`, `WrongKey`, `Interrupted`; errors of the store.
+    pub fn run(self, session: &Session) -> Result<ExitCode> {
+        match self {
+            Self::Index => index(session),
+            Self::Snapshots(arguments) => snapshots(session, &arguments),
+        }
+    }
+}
+
+fn index(session: &Session) -> Result<ExitCode> {
+    let repository = session.open()?;
+    let running = session.begin(Work::Check);
+    let repaired = repair::index(&repository, running.context());
+    running.end();
+    let repaired = repaired?;
+    report_index(session, &repaired)?;
+    Ok(if repaired.lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(Kind::Damaged.exit_code()) })
+}
+
+fn report_index(session: &Session, repaired: &IndexRepair) -> Result<()> {
+    let output = &session.output;
+    if output.json() {
+        return output.object(
+            "summary",
+            &json!({
+                "was_sound": repaired.was_sound,
+                "packs": repaired.packs,
+                "found": repaired.found,
+                "lost": repaired.lost,
+                "unreadable": repaired.unreadable,
+                "damaged_shards": repaired.damaged_shards,
+            }),
+        );
+    }
+    for (what, packs) in [("lost", &repaired.lost), ("unreadable, left as it is", &repaired.unreadable)] {
+        for pack in packs {
+            output.line(format_args!("{pack}: {what}"))?;
+        }
+    }
+    if repaired.was_sound {
+        return output.line(format_args!("The index is sound ({}); nothing was changed.", count(repaired.packs, "pack", "packs")));
+    }
+    output.line(format_args!(
+        "The index was made anew: {}, {} of them not known before.",
+        count(repaired.packs, "pack", "packs"),
+        repaired.found
+    ))?;
+    if repaired.lost.is_empty() {
+        return Ok(());
+    }
+    output.complain("What is lost may still be on disk: back up the sources again, then run `lifeboat repair snapshots`.");
+    Ok(())
+}
+
+fn snapshots(session: &Session, arguments: &Snapshots) -> Result<ExitCode> {
+    let repository = session.open()?;
+    let options = SnapshotRepairOptions {
+        read_data: arguments.read_data,
+        forget: arguments.forget,
+        dry_run: arguments.dry_run,
+        host: session.settings.host.clone(),
+    };
+    let running = session.begin(Work::Check);
+    let repaired = repair::snapshots(&repository, &options, running.context());
+    running.end();
+    let repaired = repaired?;
+    if session.output.json() {
+        report_objects(session, &repaired)?;
+    } else {
+        report_snapshots(session, &repaired, arguments)?;
+    }
+    let is_whole = repaired.lost.is_empty() && repaired.gone.is_empty();
+    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(Kind::Damaged.exit_code()) })
+}
+
+fn report_objects(session: &Session, repaired: &SnapshotRepair) -> Result<()> {
+    let output = &session.output;
+    for (old, new) in &repaired.repaired {
+        let new = new.as_ref().map(|new| new.id.to_string());
+        output.object("repaired", &json!({ "snapshot": old.id.to_string(), "new": new }))?;
+    }
+    for (snapshot, path) in &repaired.lost {
+        output.object("lost", &json!({ "snapshot": snapshot, "path": path_text::to_text(path) }))?;
+    }
+    let (count, lost) = (repaired.repaired.len(), repaired.lost.len());
+    output.object("summary", &json!({ "repaired": count, "lost": lost, "gone": repaired.gone }))
+}
+
+fn report_snapshots(session: &Session, repaired: &SnapshotRepair, arguments: &Snapshots) -> Result<()> {
+    let output = &session.output;
+    let shown = if output.verbose() > 0 { repaired.lost.len() } else { repaired.lost.len().min(PATHS_LISTED_MAX) };
+    for (snapshot, path) in repaired.lost.iter().take(shown) {
+        let short = snapshot.get(..8).unwrap_or(snapshot);
+        output.line(format_args!("{short}:{}: something of it is lost", path_text::display(path)))?;
+    }
+    if shown < repaired.lost.len() {
+        output.line(format_args!("… and {} more (-v lists all)", repaired.lost.len() - shown))?;
+    }
+    for gone in &repaired.gone {
+        output.line(format_args!("snapshot {gone} cannot be read: nothing of it can be saved here"))?;
+    }
+    for (old, new) in &repaired.repaired {
+        match new {
+            Some(new) => output.line(format_args!("{} was written once more as {}", old.short_id(), new.short_id()))?,
+            None => output.line(format_args!("{} would be written once more", old.short_id()))?,
+        }
+    }
+    if repaired.repaired.is_empty() && repaired.gone.is_empty() {
+        return output.line("No snapshot is damaged; nothing was changed.");
+    }
+    if !arguments.forget && !arguments.dry_run {
+        output.say("The damaged snapshots are there still; --forget takes them away.");
+    }
+    Ok(())
+}

@@ -1,0 +1,322 @@
+//! What every command shares: decisions, output, the stop flag; opening the repository, its history and the snapshot meant.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+use lifeboat_providers::SharedProvider;
+use zeroize::Zeroizing;
+
+use super::output::{Output, Style};
+use super::progress::{Running, Work};
+use super::{default_repository, signals, terminal};
+use crate::config::{Environment, Overrides, SecretSource, Settings};
+use crate::fetch::ChunkReader;
+use crate::repository::connect::{Location, Mode};
+use crate::repository::{Directories, Repository, Store, create, state};
+use crate::seal::SecretKey;
+use crate::seal::slot::Secret;
+use crate::snapshot::select::{Filter, parse_time};
+use crate::snapshot::{History, Snapshot};
+use crate::{Error, Kind, Result};
+
+const PASSPHRASE_TRIES: usize = 3;
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// Repository: a directory or file:///a/directory [env: LIFEBOAT_REPOSITORY]
+    #[arg(short, long, global = true, value_name = "PLACE")]
+    pub repository: Option<std::ffi::OsString>,
+    /// Configuration file [default: ~/.config/lifeboat/config.toml, /etc/lifeboat/config.toml]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// File with the repository's key
+    ///
+    /// Without it, the key comes from LIFEBOAT_PASSPHRASE, LIFEBOAT_PASSPHRASE_FILE, LIFEBOAT_PASSPHRASE_COMMAND (a program with its
+    /// arguments, run without a shell), from `passphrase` or `key` in $CREDENTIALS_DIRECTORY, from the configuration, or from a prompt
+    /// on the terminal.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Print only results and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more: phases, each path, causes of errors
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// Print one JSON object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Draw no progress line
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+/// Options that narrow which snapshots are meant.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Which snapshots")]
+pub struct FilterArgs {
+    /// Only snapshots of this machine
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Only snapshots of this source
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// Only snapshots with this tag; more than one: with all of them
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// Only snapshots of this path; more than one: of all of them
+    #[arg(long = "path", value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Only snapshots not later than this: '2026-11-20 14:00' (local time), 2026-11-20 (its end), or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+}
+
+impl FilterArgs {
+    /// The filter they mean.
+    ///
+    /// # Errors
+    /// `Usage` if `--at` is no time or a path cannot be made absolute.
+    pub fn filter(&self) -> Result<Filter> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let absolute = |path: &PathBuf| {
+            let absolute = std::path::absolute(path)
+                .map_err(|e| Error::usage(Error::io(format_args!("--path {}", path.display()), e)))?;
+            let real = fs::canonicalize(&absolute).unwrap_or(absolute);
+            Ok(real.as_os_str().as_bytes().to_vec())
+        };
+        Ok(Filter {
+            host: self.host.clone(),
+            source: self.source.clone(),
+            tags: self.tags.clone(),
+            paths: self.paths.iter().map(absolute).collect::<Result<_>>()?,
+            at: self.at.as_deref().map(parse_time).transpose()?,
+        })
+    }
+
+    /// The snapshot that `text` names (id prefix, `latest`, `latest~2`) among those they leave.
+    ///
+    /// # Errors
+    /// As [`History::find`].
+    pub fn find<'h>(&self, history: &'h History, text: &str) -> Result<&'h Snapshot> {
+        history.find(text, &self.filter()?)
+    }
+}
+
+/// A command's surroundings.
+#[derive(Debug)]
+pub struct Session {
+    /// Decisions: command line over environment over configuration file over defaults.
+    pub settings: Settings,
+    /// Where and how to print.
+    pub output: Arc<Output>,
+    stop: Arc<AtomicBool>,
+}
+
+/// A repository as named and as used.
+#[derive(Debug)]
+pub struct Target {
+    /// The place.
+    pub location: Location,
+    /// It is the default repository, because none was named.
+    pub is_default: bool,
+}
+
+impl Globals {
+    /// How to print, as far as the command line says.
+    pub fn style(&self, color: bool) -> Style {
+        Style {
+            json: self.json,
+            quiet: self.quiet,
+            verbose: self.verbose,
+            progress: !self.no_progress,
+            color,
+        }
+    }
+}
+
+impl Session {
+    /// Reads environment and configuration and takes over signals.
+    ///
+    /// # Errors
+    /// `Usage` for a configuration that means nothing.
+    pub fn start(globals: &Globals, output: Arc<Output>, environment: &Environment) -> Result<Self> {
+        let overrides = Overrides {
+            repository: globals.repository.clone(),
+            config: globals.config.clone(),
+            key_file: globals.key_file.clone(),
+        };
+        let settings = Settings::load(overrides, environment)?;
+        if let Some(path) = &settings.config_path {
+            output.say_verbose(format_args!("configuration: {}", path.display()));
+        }
+        Ok(Self { settings, output, stop: signals::install()? })
+    }
+
+    /// The flag that a signal sets.
+    pub const fn stop(&self) -> &Arc<AtomicBool> {
+        &self.stop
+    }
+
+    /// Begins to show an operation; its context is what the engine is given.
+    pub fn begin(&self, work: Work) -> Running {
+        Running::begin(&self.output, work, self.stop.clone())
+    }
+
+    /// The repository that was named, or the default one.
+    ///
+    /// # Errors
+    /// `Usage` if what was named means nothing.
+    pub fn target(&self) -> Result<Target> {
+        match &self.settings.repository {
+            Some(named) => Ok(Target { location: Location::parse(named)?, is_default: false }),
+            None => {
+                let path = self.settings.default_repository.path.clone();
+                Ok(Target { location: Location::Local(path), is_default: true })
+            }
+        }
+    }
+
+    /// Opens the repository that was named, or the default one.
+    ///
+    /// # Errors
+    /// `NoRepository`, `WrongKey`, `Damaged`; errors of the store.
+    pub fn open(&self) -> Result<Repository> {
+        self.open_with_secret().map(|(repository, _)| repository)
+    }
+
+    /// As [`Session::open`], with the secret that opened it.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn open_with_secret(&self) -> Result<(Repository, Secret)> {
+        let target = self.target()?;
+        if target.is_default && !default_repository::exists(&self.settings) {
+            return Err(default_repository::none_named(&self.settings));
+        }
+        let provider = target.location.connect(Mode::Open)?;
+        let directories = self.directories()?;
+        let (repository, secret) = match self.secret(&target)? {
+            Some(secret) => (Repository::open(provider, &secret, directories)?, secret),
+            None => self.open_with_prompt(&provider, &directories)?,
+        };
+        self.output.say_verbose(format_args!("repository {} at {}", repository.id(), repository.store().location()));
+        Ok((repository, secret))
+    }
+
+    /// The secret that is configured, if any is.
+    fn secret(&self, target: &Target) -> Result<Option<Secret>> {
+        if let Some(source) = &self.settings.secret {
+            return source.load().map(Some);
+        }
+        let key_file = &self.settings.default_repository.key_file;
+        if target.is_default && key_file.exists() {
+            return SecretSource::KeyFile(key_file.clone()).load().map(Some);
+        }
+        Ok(None)
+    }
+
+    fn open_with_prompt(&self, provider: &SharedProvider, directories: &Directories) -> Result<(Repository, Secret)> {
+        let location = provider.location();
+        if !create::exists(&Store::new(provider.clone())?)? {
+            // Opening says it best: nobody is asked for a passphrase of what is not there.
+            let secret = Secret::Passphrase(Zeroizing::default());
+            return Ok((Repository::open(provider.clone(), &secret, directories.clone())?, secret));
+        }
+        let mut tries = 0;
+        loop {
+            let prompt = format!("Passphrase (or recovery key) for {location}: ");
+            let Some(typed) = terminal::ask_passphrase(&prompt, &self.stop)? else { return Err(no_key()) };
+            let secret = match SecretKey::parse(&typed) {
+                Ok(key) => Secret::Key(key),
+                Err(_) => Secret::Passphrase(typed),
+            };
+            tries += 1;
+            match Repository::open(provider.clone(), &secret, directories.clone()) {
+                Ok(repository) => return Ok((repository, secret)),
+                Err(e) if e.kind() == Kind::WrongKey && tries < PASSPHRASE_TRIES => {
+                    self.output.complain("That is not the passphrase; try again.");
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// A new passphrase, typed twice.
+    ///
+    /// # Errors
+    /// `WrongKey` if there is no terminal, `Usage` if the two differ.
+    pub fn ask_new_passphrase(&self, what: &str) -> Result<Zeroizing<String>> {
+        let ask = |prompt: &str| terminal::ask_passphrase(prompt, &self.stop)?.ok_or_else(no_key);
+        let first = ask(&format!("New passphrase for {what}: "))?;
+        if *first == *ask("The same again: ")? {
+            Ok(first)
+        } else {
+            Err(Error::usage("the two passphrases differ").with_hint("Run the command again; nothing was changed."))
+        }
+    }
+
+    /// This machine's directories, with the cache tagged so that backup programs leave it out.
+    ///
+    /// # Errors
+    /// If the cache directory cannot be made.
+    pub fn directories(&self) -> Result<Directories> {
+        const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of Lifeboat; it may be deleted at any time.\n";
+        let directories = self.settings.directories.clone();
+        state::make_private_dir(&directories.cache)
+            .map_err(|e| e.with_hint("Name another directory by LIFEBOAT_CACHE_DIR."))?;
+        let tag = directories.cache.join("CACHEDIR.TAG");
+        if !tag.exists() {
+            state::write_atomically(&tag, TAG.as_bytes())
+                .map_err(|e| e.with_hint("Name another cache directory by LIFEBOAT_CACHE_DIR."))?;
+        }
+        Ok(directories)
+    }
+
+    /// All snapshots; those that cannot be read are warned about.
+    ///
+    /// # Errors
+    /// If the store cannot be listed or read.
+    pub fn history(&self, repository: &Repository) -> Result<History> {
+        let history = repository.load_history()?;
+        for error in &history.damaged {
+            self.output.damage(error);
+        }
+        Ok(history)
+    }
+
+    /// A reader of chunks, contents and directories. Call it after [`Session::history`], never before.
+    ///
+    /// # Errors
+    /// If the index cannot be loaded.
+    pub fn reader(&self, repository: &Repository) -> Result<ChunkReader> {
+        let catalog = repository.load_catalog()?;
+        for error in &catalog.damaged {
+            self.output.warning(format_args!("{error}. Run `lifeboat repair index`."));
+        }
+        Ok(ChunkReader::new(repository, Arc::new(catalog.index)))
+    }
+
+    /// Whether standard input can be asked for an answer.
+    pub fn is_interactive(&self) -> bool {
+        std::io::stdin().is_terminal() && !self.output.json()
+    }
+}
+
+fn no_key() -> Error {
+    Error::new(Kind::WrongKey, "no key was given, and there is no terminal to ask for a passphrase").with_hint(
+        "Set LIFEBOAT_PASSPHRASE, LIFEBOAT_PASSPHRASE_FILE or LIFEBOAT_PASSPHRASE_COMMAND, or name a --key-file.",
+    )
+}
+
+/// The bytes of an argument.
+pub fn argument_bytes(argument: &OsStr) -> &[u8] {
+    use std::os::unix::ffi::OsStrExt as _;
+    argument.as_bytes()
+}

@@ -1,0 +1,142 @@
+//! `lifeboat snapshots`: what there is, grouped by machine and source or paths.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::session::{FilterArgs, Session};
+use super::text::{self, Align, Table, count};
+use crate::fs::size::human;
+use crate::snapshot::Snapshot;
+use crate::tree::path_text;
+use crate::{Error, Result};
+
+/// Arguments of `snapshots`.
+#[derive(Debug, Args)]
+pub struct Snapshots {
+    /// Only these: id, latest, latest~N
+    #[arg(value_name = "SNAPSHOT")]
+    snapshots: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only the newest N of each group
+    #[arg(long, value_name = "N")]
+    latest: Option<usize>,
+}
+
+impl Snapshots {
+    /// Lists them.
+    ///
+    /// # Errors
+    /// `NoRepository`, `WrongKey`; `Usage` for a snapshot that is not there.
+    pub fn run(self, session: &Session) -> Result<ExitCode> {
+        let repository = session.open()?;
+        let history = session.history(&repository)?;
+        let filter = self.filter.filter()?;
+        let mut chosen: Vec<&Snapshot> = if self.snapshots.is_empty() {
+            history.snapshots.iter().filter(|snapshot| filter.matches(snapshot)).collect()
+        } else {
+            self.snapshots.iter().map(|text| history.find(text, &filter)).collect::<Result<_>>()?
+        };
+        let groups = group(&chosen);
+        if let Some(latest) = self.latest {
+            let kept: Vec<_> = groups.values().flat_map(|group| group.iter().rev().take(latest)).map(|s| s.id).collect();
+            chosen.retain(|snapshot| kept.contains(&snapshot.id));
+        }
+        if session.output.json() {
+            for snapshot in &chosen {
+                session.output.object("snapshot", &object(snapshot)?)?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        print(session, &chosen, history.snapshots.len())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A machine, and the name or paths of what is backed up there.
+type GroupKey = (String, String);
+
+fn group<'s>(snapshots: &[&'s Snapshot]) -> BTreeMap<GroupKey, Vec<&'s Snapshot>> {
+    let mut groups: BTreeMap<GroupKey, Vec<&Snapshot>> = BTreeMap::new();
+    for snapshot in snapshots {
+        let manifest = &snapshot.manifest;
+        let what = match &manifest.source {
+            Some(source) => format!("source {}", path_text::display(source.as_bytes())),
+            None => paths(snapshot),
+        };
+        groups.entry((path_text::display(manifest.host.as_bytes()), what)).or_default().push(snapshot);
+    }
+    groups
+}
+
+/// The manifest with the ids, and without the root directory, which is for programs that read the format.
+fn object(snapshot: &Snapshot) -> Result<Value> {
+    let manifest = serde_json::to_value(&snapshot.manifest).map_err(|e| Error::failed(e.to_string()))?;
+    let mut object = json!({ "id": snapshot.id.to_string(), "short_id": snapshot.short_id() });
+    if let (Value::Object(object), Value::Object(mut fields)) = (&mut object, manifest) {
+        fields.remove("root");
+        object.append(&mut fields);
+    }
+    Ok(object)
+}
+
+fn print(session: &Session, chosen: &[&Snapshot], all: usize) -> Result<()> {
+    let output = &session.output;
+    if chosen.is_empty() {
+        return if all == 0 {
+            output.line("There are no snapshots yet: make one with `lifeboat backup PATH`.")
+        } else {
+            output.line(format_args!("None of the {} passes the filter.", count(all as u64, "snapshot", "snapshots")))
+        };
+    }
+    for ((host, what), snapshots) in group(chosen) {
+        output.line(format_args!("{host}, {what}"))?;
+        for line in table(&snapshots).lines() {
+            output.line(format_args!("  {line}"))?;
+        }
+        output.line("")?;
+    }
+    output.line(count(chosen.len() as u64, "snapshot", "snapshots"))
+}
+
+fn table(snapshots: &[&Snapshot]) -> Table {
+    use Align::{Left, Right};
+    let has = |test: fn(&Snapshot) -> bool| snapshots.iter().any(|snapshot| test(snapshot));
+    let paths_differ = has(|snapshot| snapshot.manifest.source.is_some());
+    let tags = has(|snapshot| !snapshot.manifest.tags.is_empty());
+    let errors = has(|snapshot| snapshot.manifest.errors_total > 0);
+    let optional = [(paths_differ, ("Paths", Left)), (tags, ("Tags", Left)), (errors, ("Errors", Right))];
+    let mut columns =
+        vec![("Id", Left), ("Time", Left), ("Age", Left), ("Files", Right), ("Size", Right), ("Added", Right)];
+    columns.extend(optional.iter().filter(|(wanted, _)| *wanted).map(|(_, column)| *column));
+    let mut table = Table::new(&columns);
+    for snapshot in snapshots {
+        let manifest = &snapshot.manifest;
+        let summary = &manifest.summary;
+        let files = summary.files_new + summary.files_changed + summary.files_unmodified;
+        let mut row = vec![
+            snapshot.short_id(),
+            text::local_time(&manifest.time),
+            text::age(&manifest.time),
+            text::grouped(files),
+            human(summary.bytes_total),
+            human(summary.bytes_stored),
+        ];
+        let cells = [
+            (paths_differ, paths(snapshot)),
+            (tags, path_text::display(manifest.tags.join(",").as_bytes())),
+            (errors, if manifest.errors_total == 0 { String::new() } else { text::grouped(manifest.errors_total) }),
+        ];
+        row.extend(cells.into_iter().filter(|(wanted, _)| *wanted).map(|(_, cell)| cell));
+        table.row(row);
+    }
+    table
+}
+
+fn paths(snapshot: &Snapshot) -> String {
+    let paths: Vec<String> = snapshot.manifest.path_bytes().iter().map(|path| path_text::display(path)).collect();
+    paths.join(" ")
+}

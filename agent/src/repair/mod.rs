@@ -1,0 +1,12 @@
+//! Mending what is damaged, never deleting what can be saved.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`index`] | the index anew from the packs |
+//! | [`snapshots`] | damaged snapshots once more, with all that can be saved |
+
+pub mod index;
+pub mod snapshots;
+
+pub use index::{IndexRepair, index};
+pub use snapshots::{SnapshotRepair, SnapshotRepairOptions, snapshots};

@@ -1,0 +1,54 @@
+//! Appends a snapshot to this writer's chain: the last step of whatever makes one.
+
+use std::collections::BTreeMap;
+
+use super::history::{Snapshot, witness};
+use super::manifest::{Manifest, Witness};
+use crate::Result;
+use crate::repository::state::LockedMemory;
+use crate::repository::{Area, Repository};
+use crate::seal::header::ObjectKind;
+
+impl Repository {
+    /// Stores `manifest` as the next of this machine's chain; `writer`, `sequence`, `previous` and `heads` of it are set here.
+    ///
+    /// The memory is locked meanwhile, so that two processes of one machine take different places.
+    ///
+    /// # Errors
+    /// Errors of the store; if this machine's memory cannot be written. The snapshot may be stored even then.
+    pub fn append_snapshot(&self, mut manifest: Manifest) -> Result<Snapshot> {
+        let mut memory = LockedMemory::open(self.directories())?;
+        // Listed under the lock: another process may have taken the next place since this run began.
+        let history = self.load_history()?;
+        for snapshot in &history.snapshots {
+            memory.memory.saw(&snapshot.manifest.writer, snapshot.manifest.sequence, &snapshot.id);
+        }
+        for Witness { writer, sequence, id } in history.forgotten.values() {
+            if let Ok(id) = id.parse() {
+                memory.memory.saw(writer, *sequence, &id);
+            }
+        }
+        manifest.writer.clone_from(&memory.memory.writer);
+        let last = memory.memory.heads.get(&manifest.writer).cloned();
+        manifest.sequence = last.as_ref().map_or(1, |last| last.sequence + 1);
+        manifest.previous = last.map(|last| last.id);
+        manifest.heads = other_heads(&history.snapshots, &manifest.writer);
+        let id = self.put_whole(Area::Snapshots, ObjectKind::Snapshot, &manifest.encode()?)?;
+        memory.memory.saw(&manifest.writer, manifest.sequence, &id);
+        memory.save()?;
+        Ok(Snapshot { id, manifest })
+    }
+}
+
+/// The newest snapshot of every other writer: witnesses that they were there.
+fn other_heads(snapshots: &[Snapshot], own: &str) -> Vec<Witness> {
+    let mut heads: BTreeMap<&str, Witness> = BTreeMap::new();
+    for snapshot in snapshots.iter().filter(|snapshot| snapshot.manifest.writer != own) {
+        let seen = witness(snapshot);
+        let head = heads.entry(&snapshot.manifest.writer).or_insert_with(|| seen.clone());
+        if head.sequence < seen.sequence {
+            *head = seen;
+        }
+    }
+    heads.into_values().collect()
+}

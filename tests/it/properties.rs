@@ -1,0 +1,222 @@
+//! Random trees and edits: back up, edit, back up, restore both; every byte and all metadata as they were.
+
+use std::fs;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use lifeboat_agent::backup::BackupOptions;
+use lifeboat_agent::seal::Cipher;
+use lifeboat_providers::layer::{Operation, RecordProvider};
+use lifeboat_providers::memory::MemoryProvider;
+use lifeboat_tests::proof;
+use lifeboat_tests::random::Random;
+use lifeboat_tests::seen::see;
+use lifeboat_tests::world::{World, backup, backup_all, create, open, options, settle};
+use lifeboat_tests::grow;
+
+/// Backs up four states of a random tree, then restores each of them.
+fn round_trips(seed: u64, cipher: Cipher) {
+    let mut random = Random::new(seed);
+    let world = World::new();
+    let store = Arc::new(MemoryProvider::new());
+    let repository = create(store.clone(), &world.machine("a"), cipher);
+    grow::grow(&world.source(), 60, &mut random);
+    let mut states = Vec::new();
+    for round in 0..4 {
+        let tree = see(&world.source());
+        // Every round goes by another way: as before, by a machine without a cache, reading everything.
+        let repository = if round == 2 { open(store.clone(), &world.machine("b")).unwrap() } else { repository.clone() };
+        let how = BackupOptions { rescan: round == 3, ..options() };
+        let outcome = backup(&repository, &world.source(), &how).unwrap();
+        assert_eq!(outcome.errors_total, 0, "seed {seed}");
+        states.push((outcome.snapshot.unwrap(), tree));
+        grow::edit(&world.source(), 25, &mut random);
+    }
+    proof::assert_whole(&repository, &format!("seed {seed}"));
+    let reader = open(store, &world.machine("reader")).unwrap();
+    for (number, (snapshot, tree)) in states.iter().enumerate() {
+        world.restored(&reader, snapshot).assert_equals(tree, &format!("seed {seed}, state {number}"));
+    }
+}
+
+#[test]
+fn random_trees_come_back_as_they_were() {
+    for seed in 0..6 {
+        round_trips(seed, Cipher::XChaCha20Poly1305);
+    }
+}
+
+#[test]
+fn random_trees_come_back_as_they_were_with_aes() {
+    for seed in 100..103 {
+        round_trips(seed, Cipher::Aes256Gcm);
+    }
+}
+
+#[test]
+fn a_second_backup_of_an_unchanged_tree_reads_and_stores_nothing() {
+    let world = World::new();
+    grow::grow(&world.source(), 80, &mut Random::new(7));
+    settle(&world.source());
+    let record = Arc::new(RecordProvider::new(Arc::new(MemoryProvider::new())).with_log(1000));
+    let repository = create(record.clone(), &world.machine("a"), Cipher::default());
+    let first = backup_all(&repository, &world.source());
+    assert!(first.manifest.summary.bytes_read > 0);
+    record.reset();
+    let second = backup_all(&repository, &world.source());
+    let summary = second.manifest.summary;
+    assert_eq!((summary.bytes_read, summary.bytes_added, summary.chunks_added), (0, 0, 0), "{summary:?}");
+    assert_eq!((summary.files_new, summary.files_changed), (0, 0), "{summary:?}");
+    assert_eq!(summary.bytes_total, first.manifest.summary.bytes_total);
+    assert_eq!(second.manifest.root, first.manifest.root);
+    let puts: Vec<_> = record.log().into_iter().filter(|call| call.operation == Operation::Put).collect();
+    let folders: Vec<_> = puts.iter().filter_map(|call| call.subject.split('/').next()).collect();
+    assert_eq!(folders, ["sessions", "snapshots"]);
+    // What an unchanged file costs must not be a read of the store: a write-only machine can back up too.
+    let gets = record.log().into_iter().filter(|call| call.operation == Operation::Get);
+    assert!(gets.clone().all(|call| !call.subject.starts_with("packs/")), "{:?}", gets.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_rescan_reads_everything_and_stores_nothing_new() {
+    let world = World::new();
+    grow::grow(&world.source(), 60, &mut Random::new(8));
+    settle(&world.source());
+    let repository = create(Arc::new(MemoryProvider::new()), &world.machine("a"), Cipher::default());
+    let first = backup_all(&repository, &world.source());
+    let how = BackupOptions { rescan: true, ..options() };
+    let second = backup(&repository, &world.source(), &how).unwrap().snapshot.unwrap();
+    let summary = second.manifest.summary;
+    assert_eq!(summary.bytes_read, first.manifest.summary.bytes_read);
+    assert_eq!(summary.chunks_added, 0, "{summary:?}");
+    assert_eq!(second.manifest.root, first.manifest.root);
+}
+
+#[test]
+fn a_rescan_notices_what_times_hide() {
+    let world = World::new();
+    let path = world.source().join("file");
+    fs::write(&path, b"before").unwrap();
+    let repository = create(Arc::new(MemoryProvider::new()), &world.machine("a"), Cipher::default());
+    backup_all(&repository, &world.source());
+    fs::write(&path, b"behind").unwrap();
+    let how = BackupOptions { rescan: true, ..options() };
+    let snapshot = backup(&repository, &world.source(), &how).unwrap().snapshot.unwrap();
+    world.restored(&repository, &snapshot).assert_equals(&see(&world.source()), "rescan");
+}
+
+/// A change within the same tick of the clock, of the same size, with the time put back: nothing but the racy-timestamp rule can
+/// notice it. Done many times, so that some fall into the tick of the scan.
+#[test]
+fn a_change_in_the_tick_of_the_backup_is_noticed_by_the_next() {
+    let world = World::new();
+    let repository = create(Arc::new(MemoryProvider::new()), &world.machine("a"), Cipher::default());
+    let path = world.source().join("file");
+    let mut same_tick = 0;
+    for round in 0..40_u8 {
+        fs::write(&path, [round, 0]).unwrap();
+        grow::set_mtime(&path, 1_600_000_000, 1);
+        let before = path.metadata().unwrap();
+        backup_all(&repository, &world.source());
+        let mut file = fs::File::options().write(true).open(&path).unwrap();
+        file.seek(SeekFrom::Start(1)).unwrap();
+        file.write_all(&[1]).unwrap();
+        grow::set_mtime(&path, 1_600_000_000, 1);
+        let after = path.metadata().unwrap();
+        same_tick += u8::from((before.ctime(), before.ctime_nsec()) == (after.ctime(), after.ctime_nsec()));
+        let snapshot = backup_all(&repository, &world.source());
+        let restored = world.restored(&repository, &snapshot);
+        restored.assert_equals(&see(&world.source()), &format!("round {round}"));
+    }
+    println!("{same_tick} of 40 changes fell into the same tick");
+}
+
+#[test]
+fn a_file_that_hides_its_change_behind_its_mtime_is_noticed_by_ctime() {
+    let world = World::new();
+    let path = world.source().join("file");
+    fs::write(&path, b"before").unwrap();
+    grow::set_mtime(&path, 1_600_000_000, 1);
+    settle(&world.source());
+    let repository = create(Arc::new(MemoryProvider::new()), &world.machine("a"), Cipher::default());
+    backup_all(&repository, &world.source());
+    settle(&world.source());
+    fs::write(&path, b"behind").unwrap();
+    grow::set_mtime(&path, 1_600_000_000, 1);
+    let snapshot = backup_all(&repository, &world.source());
+    world.restored(&repository, &snapshot).assert_equals(&see(&world.source()), "second");
+}
+
+#[test]
+fn holes_stay_holes() {
+    let world = World::new();
+    let path = world.source().join("sparse");
+    let mut file = fs::File::create(&path).unwrap();
+    file.set_len(200 << 20).unwrap();
+    for offset in [0, 5 << 20, (200 << 20) - 4096] {
+        file.seek(SeekFrom::Start(offset)).unwrap();
+        file.write_all(&Random::new(offset).bytes(4096)).unwrap();
+    }
+    file.sync_all().unwrap();
+    let repository = create(Arc::new(MemoryProvider::new()), &world.machine("a"), Cipher::default());
+    let snapshot = backup_all(&repository, &world.source());
+    let summary = snapshot.manifest.summary;
+    assert!(summary.bytes_read < 1 << 20, "holes were read: {summary:?}");
+    let target = world.path("target");
+    lifeboat_tests::world::restore_source(&repository, &snapshot, &world.source(), &target).unwrap();
+    see(&target).assert_equals(&see(&world.source()), "sparse");
+    let restored = target.join("sparse").metadata().unwrap();
+    let original = path.metadata().unwrap();
+    assert!(restored.blocks() <= original.blocks() + 64, "{} blocks of {}", restored.blocks(), original.blocks());
+}
+
+#[test]
+fn a_directory_of_many_names_and_a_deep_path_come_back() {
+    let world = World::new();
+    let many = world.source().join("many");
+    fs::create_dir(&many).unwrap();
+    for number in 0..9_000 {
+        fs::write(many.join(format!("entry-{number:06}")), format!("{number}")).unwrap();
+    }
+    // A path longer than PATH_MAX, which nobody can open in one call.
+    let mut deep = fs::File::open(world.source()).unwrap();
+    for _ in 0..60 {
+        let name = "d".repeat(100);
+        rustix::fs::mkdirat(&deep, name.as_str(), rustix::fs::Mode::RWXU).unwrap();
+        let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::RDONLY;
+        deep = rustix::fs::openat(&deep, name.as_str(), flags, rustix::fs::Mode::empty()).unwrap().into();
+    }
+    let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
+    let bottom = rustix::fs::openat(&deep, "bottom", flags, rustix::fs::Mode::RWXU).unwrap();
+    rustix::io::write(&bottom, b"at the bottom").unwrap();
+    let repository = create(Arc::new(MemoryProvider::new()), &world.machine("a"), Cipher::default());
+    let snapshot = backup_all(&repository, &world.source());
+    assert_eq!(snapshot.manifest.summary.files_new, 9_001);
+    let target = world.path("target");
+    let outcome =
+        lifeboat_tests::world::restore_source(&repository, &snapshot, &world.source(), &target).unwrap();
+    outcome.verdict().unwrap();
+    see(&target.join("many")).assert_equals(&see(&many), "many");
+    assert_eq!(read_deep(&target), b"at the bottom");
+    // One entry more changes one node, not the whole directory.
+    fs::write(many.join("entry-004500a"), "new").unwrap();
+    let again = backup_all(&repository, &world.source());
+    assert!(again.manifest.summary.bytes_added < 300 << 10, "{:?}", again.manifest.summary);
+}
+
+fn read_deep(target: &Path) -> Vec<u8> {
+    let mut deep = fs::File::open(target).unwrap();
+    for _ in 0..60 {
+        let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::RDONLY;
+        let name = "d".repeat(100);
+        deep = rustix::fs::openat(&deep, name.as_str(), flags, rustix::fs::Mode::empty()).unwrap().into();
+    }
+    let flags = rustix::fs::OFlags::RDONLY;
+    let bottom = rustix::fs::openat(&deep, "bottom", flags, rustix::fs::Mode::empty()).unwrap();
+    let mut bytes = vec![0; 100];
+    let len = rustix::io::read(&bottom, &mut bytes).unwrap();
+    bytes.truncate(len);
+    bytes
+}

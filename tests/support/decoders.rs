@@ -1,0 +1,1 @@
+//! Every entry point that takes stored or foreign bytes.
