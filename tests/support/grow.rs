@@ -187,7 +187,8 @@ impl Garden {
                 return;
             }
             65..74 => {
-                let target: &[u8] = random.pick(&[b"plain".as_slice(), b"/nowhere/at/all", b"..", b"\xff loop\n", &[b'x'; 900]]);
+                let targets: [&[u8]; 5] = [b"plain", b"/nowhere/at/all", b"..", b"\xff loop\n", &[b'x'; 900]];
+                let target = *random.pick(&targets);
                 symlink(OsStr::from_bytes(target), &path).unwrap();
                 self.dress(&path, false, random);
                 self.others.insert(path, false);

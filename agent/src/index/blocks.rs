@@ -86,7 +86,6 @@ fn mask(blocks: &Range<u64>, window: u64) -> u64 {
 }
 
 /// The blocks of one table file.
-#[derive(Debug)]
 pub(super) struct Blocks {
     file: File,
     map: Mmap,

@@ -34,6 +34,7 @@ mod writer;
 mod tests;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -49,7 +50,6 @@ use table::Table;
 pub use visit::{PackSummary, Totals};
 
 /// The index of one repository.
-#[derive(Debug)]
 pub struct Index {
     storage: Storage,
     /// The tables in use, largest first: most chunks are found there.
@@ -214,6 +214,14 @@ impl Index {
 
     fn tables(&self) -> Arc<[Arc<Table>]> {
         Arc::clone(&self.tables.read())
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tables = self.tables();
+        let entries: Vec<u32> = tables.iter().map(|table| table.counts().entries).collect();
+        f.debug_struct("Index").field("storage", &self.storage).field("entries", &entries).finish()
     }
 }
 

@@ -21,7 +21,6 @@ use super::{Location, SegmentLocation};
 use crate::chunk::ChunkId;
 
 /// A mapped table.
-#[derive(Debug)]
 pub(super) struct Table {
     blocks: Blocks,
     counts: Counts,

@@ -152,8 +152,9 @@ struct Run<'a> {
     tally: Tally,
     /// Compare only: a difference is a failure.
     verifying: bool,
-    /// Names that hard links were restored under: device and inode in the snapshot to path below the target.
-    links: Mutex<std::collections::HashMap<(u64, u64), Vec<u8>>>,
+    /// Names that files with several names were restored under, by device, inode and content in the snapshot. The content is part of it:
+    /// an inode may have been used again for another file while the backup ran.
+    links: Mutex<std::collections::HashMap<(u64, u64, blake3::Hash), Vec<u8>>>,
 }
 
 /// Restores `snapshot`, or the entry at `path` of it, below the target.

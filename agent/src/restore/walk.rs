@@ -213,7 +213,7 @@ impl Run<'_> {
         entry: &Entry,
         existing: Option<&Stat>,
     ) -> bool {
-        let key = (entry.meta.device, entry.meta.inode);
+        let key = (entry.meta.device, entry.meta.inode, fingerprint(entry));
         let first = {
             let mut links = self.links.lock();
             match links.get(&key) {
@@ -375,6 +375,17 @@ fn is_same_special(entry: &Entry, stat: &Stat, parent: BorrowedFd<'_>) -> bool {
             }
             _ => true,
         }
+}
+
+/// Tells what an entry is made of.
+fn fingerprint(entry: &Entry) -> blake3::Hash {
+    let mut bytes = vec![file_type(&entry.kind) as u8];
+    match &entry.kind {
+        EntryKind::File { content, .. } => content.encode(&mut bytes),
+        EntryKind::Symlink { target } => bytes.extend_from_slice(target),
+        _ => {}
+    }
+    blake3::hash(&bytes)
 }
 
 const fn file_type(kind: &EntryKind) -> FileType {

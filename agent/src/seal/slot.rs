@@ -17,6 +17,7 @@ const MAGIC: &[u8; 4] = b"LBKY";
 const VERSION: u8 = 1;
 const CIPHER_XCHACHA: u8 = 1;
 const LABEL_BYTES_MAX: usize = 128;
+const CHECKSUM_BYTES: usize = 16;
 const CONTEXT_WRAP: &str = "lifeboat 2026-11-21 v1 slot wrap";
 const CONTEXT_COMMITMENT: &str = "lifeboat 2026-11-21 v1 slot commitment";
 
@@ -179,6 +180,8 @@ impl Slot {
         let mut out = self.head();
         out.extend_from_slice(&self.commitment);
         out.extend_from_slice(&self.wrapped);
+        let checksum = checksum(&out);
+        out.extend_from_slice(&checksum);
         out
     }
 
@@ -187,7 +190,13 @@ impl Slot {
     /// # Errors
     /// `Damaged` if it is no slot or asks for impossible costs.
     pub fn parse(stored: &[u8]) -> Result<Self> {
-        let mut d = Decoder::new(stored);
+        let damaged = || Error::damaged("not a key slot, or a damaged one: its checksum does not match");
+        let end = stored.len().checked_sub(CHECKSUM_BYTES).ok_or_else(damaged)?;
+        let (body, expected) = stored.split_at(end);
+        if checksum(body) != *expected {
+            return Err(damaged());
+        }
+        let mut d = Decoder::new(body);
         Self::decode(&mut d).map_err(|e| Error::damaged(format_args!("not a key slot: {e}")))
     }
 
@@ -243,6 +252,13 @@ impl Slot {
         let key = Zeroizing::new(blake3::derive_key(CONTEXT_WRAP, &material));
         Ok((key, blake3::derive_key(CONTEXT_COMMITMENT, &material)))
     }
+}
+
+/// Shows damage without a secret; anybody can compute it, so it shows nothing else.
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut checksum = [0; CHECKSUM_BYTES];
+    checksum.copy_from_slice(&blake3::hash(bytes).as_bytes()[..CHECKSUM_BYTES]);
+    checksum
 }
 
 fn slot_head(slot: &Slot, label: &[u8]) -> Vec<u8> {

@@ -265,7 +265,7 @@ fn decode_entry(decoder: &mut Decoder<'_>, node_device: u64) -> Result<Entry, Ma
         }
     }
     let incomplete = flags & FLAG_INCOMPLETE != 0;
-    let kind = decode_kind(decoder, code, incomplete)?;
+    let kind = decode_kind(decoder, code)?;
     Ok(Entry { name, meta, kind, incomplete })
 }
 
@@ -300,12 +300,12 @@ fn decode_xattrs(decoder: &mut Decoder<'_>) -> Result<Vec<Xattr>, Malformed> {
     Ok(xattrs)
 }
 
-fn decode_kind(decoder: &mut Decoder<'_>, code: u8, incomplete: bool) -> Result<EntryKind, Malformed> {
+fn decode_kind(decoder: &mut Decoder<'_>, code: u8) -> Result<EntryKind, Malformed> {
     Ok(match code {
         0 => {
             let size = decoder.varint()?;
             let content = Content::decode(decoder)?;
-            if !incomplete && content.bytes() != size {
+            if content.bytes() != size {
                 return Err(decoder.malformed("content is not as long as its file"));
             }
             EntryKind::File { size, content }
