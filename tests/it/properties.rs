@@ -13,7 +13,7 @@ use lifeboat_providers::memory::MemoryProvider;
 use lifeboat_tests::proof;
 use lifeboat_tests::random::Random;
 use lifeboat_tests::seen::see;
-use lifeboat_tests::world::{World, backup, backup_all, create, open, options, settle};
+use lifeboat_tests::world::{World, backup, backup_all, create, open, options, restore_source, settle};
 use lifeboat_tests::grow;
 
 /// Backs up four states of a random tree, then restores each of them.
@@ -59,6 +59,7 @@ fn random_trees_come_back_as_they_were_with_aes() {
 fn a_second_backup_of_an_unchanged_tree_reads_and_stores_nothing() {
     let world = World::new();
     grow::grow(&world.source(), 80, &mut Random::new(7));
+    grow::leave_the_future(&world.source());
     settle(&world.source());
     let record = Arc::new(RecordProvider::new(Arc::new(MemoryProvider::new())).with_log(1000));
     let repository = create(record.clone(), &world.machine("a"), Cipher::default());
@@ -150,6 +151,31 @@ fn a_file_that_hides_its_change_behind_its_mtime_is_noticed_by_ctime() {
 }
 
 #[test]
+fn the_target_itself_becomes_the_directory() {
+    let world = World::new();
+    fs::write(world.source().join("file"), b"content").unwrap();
+    grow::set_xattr(&world.source(), "user.own", b"value");
+    grow::set_mtime(&world.source(), 1_600_000_000, 1);
+    let repository = create(Arc::new(MemoryProvider::new()), &world.machine("a"), Cipher::default());
+    let snapshot = backup_all(&repository, &world.source());
+    let target = world.path("target");
+    restore_source(&repository, &snapshot, &world.source(), &target).unwrap().verdict().unwrap();
+    see(&target).assert_equals(&see(&world.source()), "target");
+}
+
+/// Somebody backed up a directory with an unfinished restore in it: its mark is a file like any other.
+#[test]
+fn a_file_called_like_the_mark_of_a_restore_comes_back() {
+    let world = World::new();
+    fs::write(world.source().join(".lifeboat-restore"), b"{\"snapshot\":\"not this one\"}").unwrap();
+    let repository = create(Arc::new(MemoryProvider::new()), &world.machine("a"), Cipher::default());
+    let snapshot = backup_all(&repository, &world.source());
+    let target = world.path("target");
+    restore_source(&repository, &snapshot, &world.source(), &target).unwrap().verdict().unwrap();
+    assert_eq!(see(&target).contents(), see(&world.source()).contents());
+}
+
+#[test]
 fn holes_stay_holes() {
     let world = World::new();
     let path = world.source().join("sparse");
@@ -165,8 +191,8 @@ fn holes_stay_holes() {
     let summary = snapshot.manifest.summary;
     assert!(summary.bytes_read < 1 << 20, "holes were read: {summary:?}");
     let target = world.path("target");
-    lifeboat_tests::world::restore_source(&repository, &snapshot, &world.source(), &target).unwrap();
-    see(&target).assert_equals(&see(&world.source()), "sparse");
+    restore_source(&repository, &snapshot, &world.source(), &target).unwrap();
+    see(&target.join("sparse")).assert_equals(&see(&path), "sparse");
     let restored = target.join("sparse").metadata().unwrap();
     let original = path.metadata().unwrap();
     assert!(restored.blocks() <= original.blocks() + 64, "{} blocks of {}", restored.blocks(), original.blocks());
@@ -196,7 +222,7 @@ fn a_directory_of_many_names_and_a_deep_path_come_back() {
     assert_eq!(snapshot.manifest.summary.files_new, 9_001);
     let target = world.path("target");
     let outcome =
-        lifeboat_tests::world::restore_source(&repository, &snapshot, &world.source(), &target).unwrap();
+        restore_source(&repository, &snapshot, &world.source(), &target).unwrap();
     outcome.verdict().unwrap();
     see(&target.join("many")).assert_equals(&see(&many), "many");
     assert_eq!(read_deep(&target), b"at the bottom");

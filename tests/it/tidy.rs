@@ -106,7 +106,7 @@ fn only_sealed_bytes_can_be_stored() {
     );
     // The provider's own `put` is called in one place.
     forbid(
-        &[".put("],
+        &["provider.put(", "provider().put("],
         |s| watched(s) && s.path != "agent/src/repository/store.rs",
         "something is put past repository/store.rs",
     );

@@ -58,13 +58,15 @@ impl World {
         Directories { cache: machine.join("cache"), state: machine.join("state") }
     }
 
-    /// Restores `snapshot`'s source into a new directory and looks at it.
+    /// Restores `snapshot` into a new directory, with its whole path, and looks at what was backed up from the source.
     pub fn restored(&self, repository: &Repository, snapshot: &Snapshot) -> Tree {
         let target = tempfile::tempdir_in(self.dir.path()).unwrap();
-        let outcome = restore_source(repository, snapshot, &self.source(), &target.path().join("t")).unwrap();
+        let options = RestoreOptions::into_directory(target.path().to_path_buf());
+        let outcome =
+            restore::run(repository, snapshot, None, &Selection::default(), &options, &Context::silent()).unwrap();
         outcome.verdict().unwrap();
         assert_eq!(outcome.shortfalls, "", "nothing may be left out here");
-        see(&target.path().join("t"))
+        see(&target.path().join(self.source().strip_prefix("/").unwrap()))
     }
 }
 

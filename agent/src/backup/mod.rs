@@ -180,8 +180,13 @@ pub fn run(
             return Err(interrupted(context));
         }
         (Ok(root), Ok(())) => root,
-        // An upload's error is the cause; that the workers stopped is its consequence.
-        (_, Err(e)) | (Err(e), Ok(())) => return Err(e),
+        // An upload's error is the cause; that the workers stopped is its consequence. The session stays, so that the next run looks for
+        // packs that are not indexed.
+        (_, Err(e)) => return Err(e),
+        (Err(e), Ok(())) => {
+            session.close()?;
+            return Err(e);
+        }
     };
     let mut summary = run.record.summary();
     summary.bytes_stored = Counters::get(&context.counters.bytes_stored);

@@ -45,6 +45,8 @@ pub(super) fn choose<'h>(
 pub(super) struct Trust {
     /// When the parent's run began, in nanoseconds since 1970; `None` trusts nothing.
     since: Option<i128>,
+    /// When this run began, likewise.
+    now: i128,
 }
 
 impl Trust {
@@ -53,7 +55,9 @@ impl Trust {
         let since = start.map(|start| {
             i128::from(start.timestamp()) * 1_000_000_000 + i128::from(start.timestamp_subsec_nanos())
         });
-        Self { since }
+        let now = chrono::Utc::now();
+        let now = i128::from(now.timestamp()) * 1_000_000_000 + i128::from(now.timestamp_subsec_nanos());
+        Self { since, now }
     }
 
     /// Whether a file is as it was: all that a change would move is equal, and the times are old enough that a later change in the
@@ -71,13 +75,19 @@ impl Trust {
             && then.links == now.links
             && !old.incomplete
             && same_kind(&old.kind, stat);
-        same && settled(then.mtime, since) && settled(then.ctime, since)
+        // A time in the future cannot be made by a change: a file with a wrong mtime is not read again at every run.
+        let mtime_settled = settled(then.mtime, since) || nanoseconds(then.mtime) > self.now;
+        same && mtime_settled && settled(then.ctime, since)
     }
 }
 
 fn settled(time: Time, since: i128) -> bool {
     let tick = if time.nanoseconds == 0 { COARSE_TICK_NANOSECONDS } else { TICK_NANOSECONDS };
-    i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds) + tick < since
+    nanoseconds(time) + tick < since
+}
+
+fn nanoseconds(time: Time) -> i128 {
+    i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds)
 }
 
 fn same_kind(old: &EntryKind, stat: &Stat) -> bool {

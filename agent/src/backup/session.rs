@@ -1,5 +1,8 @@
 //! Tells others that a writer is at work, and finds the traces of one that was cut off.
 
+use std::collections::BTreeSet;
+
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::BackupOptions;
@@ -19,6 +22,9 @@ struct Session {
     pid_start: u64,
     time: String,
 }
+
+/// Sessions that are open in this process: a daemon outlives its runs, so that its own id says nothing of them.
+static OPEN: Mutex<BTreeSet<lifeboat_providers::Key>> = Mutex::new(BTreeSet::new());
 
 /// A session of this process; removed by [`OpenSession::close`], left over if the process is killed.
 pub(super) struct OpenSession {
@@ -48,8 +54,18 @@ pub(super) fn open(
     };
     let json = serde_json::to_vec(&session).map_err(|e| Error::failed(e.to_string()))?;
     let key = layout::session(u128::from_be_bytes(random_bytes()?))?;
+    OPEN.lock().insert(key.clone());
+    let open = OpenSession { repository: repository.clone(), key: Some(key.clone()) };
     repository.store().create(&key, &repository.seal(ObjectKind::Session, &json)?)?;
-    Ok(OpenSession { repository: repository.clone(), key: Some(key) })
+    Ok(open)
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        if let Some(key) = &self.key {
+            OPEN.lock().remove(key);
+        }
+    }
 }
 
 impl OpenSession {
@@ -77,7 +93,7 @@ fn adopt_leftovers(
             .ok()
             .and_then(|json| serde_json::from_slice::<Session>(&json).ok());
         // One that cannot be read says nothing of a live process; it is left for `check`.
-        if session.is_some_and(|session| session.host == options.host && is_over(&session)) {
+        if session.is_some_and(|session| session.host == options.host && is_over(&session, &info.key)) {
             stale.push(info.key);
         }
     }
@@ -96,8 +112,9 @@ fn adopt_leftovers(
 }
 
 /// Whether the process that opened a session on this machine has ended.
-fn is_over(session: &Session) -> bool {
-    session.boot != boot_id() || pid_start(session.pid) != Some(session.pid_start)
+fn is_over(session: &Session, key: &lifeboat_providers::Key) -> bool {
+    let other_process = session.boot != boot_id() || pid_start(session.pid) != Some(session.pid_start);
+    other_process || (session.pid == std::process::id() && !OPEN.lock().contains(key))
 }
 
 fn boot_id() -> String {

@@ -18,7 +18,7 @@ pub mod diff;
 pub mod directory;
 pub mod dump;
 pub mod find;
-#[cfg(any())]
+#[cfg(feature = "mount")]
 pub mod mount;
 pub mod pattern;
 pub mod place;

@@ -115,6 +115,7 @@ fn summary(output: &Output, outcome: &Outcome) -> Result<()> {
         output.complain(format_args!("{errors} could not be read as it is; the snapshot lists them."));
     }
     match (&outcome.snapshot, &outcome.parent) {
+        _ if output.quiet() => Ok(()),
         (None, _) => output.line("Nothing was stored: this was a dry run."),
         (Some(snapshot), None) => output.line(format_args!("Snapshot {} made.", snapshot.short_id())),
         (Some(snapshot), Some(parent)) => {

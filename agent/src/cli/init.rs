@@ -7,13 +7,13 @@ use serde_json::json;
 
 use super::default_repository::{self, write_key_file};
 use super::session::{Session, Target};
-use crate::Result;
 use crate::config::SecretSource;
-use crate::repository::Repository;
+use crate::repository::{Repository, Store, create};
 use crate::repository::connect::Mode;
 use crate::repository::create::CreateOptions;
 use crate::seal::slot::{Cost, Purpose, Secret};
 use crate::seal::{Cipher, SecretKey};
+use crate::{Error, Kind, Result};
 
 /// Arguments of `init`.
 ///
@@ -64,20 +64,38 @@ impl Init {
 }
 
 fn create(session: &Session, target: &Target, cipher: Cipher) -> Result<Repository> {
+    refuse_existing(target)?;
     let (secret, purpose) = first_secret(session)?;
     let options = CreateOptions { cipher, purpose, label: String::new(), cost: Cost::DEFAULT, pack_bytes: None };
     let provider = target.location.connect(Mode::Create)?;
+    // The key is on disk before anything is sealed by it, and no earlier: a place that cannot be leaves no key behind.
+    if let (Secret::Key(key), Some(SecretSource::KeyFile(path))) = (&secret, &session.settings.secret)
+        && !path.exists()
+    {
+        write_key_file(path, key)?;
+        session.output.say(format_args!("Made the key file {}.", path.display()));
+    }
     Repository::create(provider, &secret, &options, session.directories()?)
+}
+
+/// Nobody is asked for a passphrase of a repository that cannot be made.
+fn refuse_existing(target: &Target) -> Result<()> {
+    let provider = match target.location.connect(Mode::Open) {
+        Ok(provider) => provider,
+        Err(e) if e.kind() == Kind::NoRepository => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let store = Store::new(provider)?;
+    if create::exists(&store)? {
+        return Err(Error::usage(format_args!("there is a repository at {} already", store.location()))
+            .with_hint("Use it as it is, or name another place."));
+    }
+    Ok(())
 }
 
 fn first_secret(session: &Session) -> Result<(Secret, Purpose)> {
     match &session.settings.secret {
-        Some(SecretSource::KeyFile(path)) if !path.exists() => {
-            let key = SecretKey::generate()?;
-            write_key_file(path, &key)?;
-            session.output.say(format_args!("Made the key file {}.", path.display()));
-            Ok((Secret::Key(key), Purpose::KeyFile))
-        }
+        Some(SecretSource::KeyFile(path)) if !path.exists() => Ok((Secret::Key(SecretKey::generate()?), Purpose::KeyFile)),
         Some(source) => Ok((source.load()?, source.purpose())),
         None => Ok((Secret::Passphrase(session.ask_new_passphrase("the repository")?), Purpose::Passphrase)),
     }

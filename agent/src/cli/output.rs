@@ -195,7 +195,6 @@ impl Output {
 
     /// The error that ends the command: `error: …` and `hint: …`, or `exit_error` as JSON; on standard error.
     pub fn fatal(&self, error: &Error) {
-        let _ = self.stdout.lock().flush();
         if self.style.json {
             let object = json!({
                 "message_type": "exit_error",
@@ -227,9 +226,10 @@ impl Output {
         }
     }
 
-    /// Nothing can be done when standard error is gone.
+    /// After all results so far, so that the two are in order where they go to one place. Nothing can be done when standard error is gone.
     fn to_stderr(&self, text: impl fmt::Display) {
         self.aside(|| {
+            let _ = self.stdout.lock().flush();
             let _ = writeln!(io::stderr().lock(), "{text}");
         });
     }

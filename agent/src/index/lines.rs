@@ -6,6 +6,10 @@
 //! is, costs one cache miss, and a hit one more for the entry itself. Ids that are not uniform would only make
 //! lookups slower (a full filter, a binary search in a long range), never wrong.
 //!
+//! Without the filter the same probes took (CPU time of a miss, all tables, a shared 2-core Sapphire Rapids): 1
+//! million keys 250 ns instead of 30, 10 million 590 instead of 110; and where entries are read instead of
+//! mapped, see [`super::blocks`], 6,400 instead of 190, as every miss had to read entries. It costs 1.25 bytes a key.
+//!
 //! Lines are in the order of ids, as entries are: both are written front to back while a merge streams.
 
 use super::layout::u32_at;

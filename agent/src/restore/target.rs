@@ -11,13 +11,14 @@ use super::{Overwrite, RestoreOptions};
 use crate::fetch::ChunkReader;
 use crate::fs::capture;
 use crate::repository::Repository;
-use crate::repository::state::write_atomically;
+use crate::repository::state::{make_private_dir, write_atomically};
 use crate::snapshot::Snapshot;
 use crate::tree::Entry;
 use crate::{Error, Result};
 
-/// Lies in the target while a restore is under way; tells a second run that it continues.
-const MARK: &str = ".lifeboat-restore";
+/// Beginning of the name of the mark, in this machine's state directory, that a restore into a target is under way: tells a second run that
+/// it continues. Not in the target, which holds nothing but what is restored.
+const MARK: &str = "restore-";
 
 /// An open target.
 pub(super) struct Target {
@@ -68,11 +69,11 @@ pub(super) fn open(
     };
     let directory = capture::open_dir_path(path.as_os_str().as_bytes())
         .map_err(|e| Error::io(format_args!("cannot open the target {shown}"), e))?;
-    let mark_path = path.join(MARK);
+    let mark_path = mark_path(repository, path)?;
     let continues = read_mark(&mark_path).is_some_and(|mark| mark.snapshot == snapshot.id.to_string());
     let names = capture::read_names(std::os::fd::AsFd::as_fd(&directory))
         .map_err(|e| Error::io(format_args!("cannot list the target {shown}"), e))?;
-    let occupied = names.iter().any(|name| *name.name != *MARK.as_bytes());
+    let occupied = !names.is_empty();
     if occupied && options.overwrite.is_none() && !continues && !options.dry_run {
         return Err(Error::usage(format_args!("the target {shown} is not empty")).with_hint(
             "Name an empty or new directory, or say with --overwrite what becomes of files that are there.",
@@ -86,6 +87,7 @@ pub(super) fn open(
     } else {
         let mark = Mark { snapshot: snapshot.id.to_string() };
         let json = serde_json::to_vec(&mark).map_err(|e| Error::failed(e.to_string()))?;
+        make_private_dir(&repository.directories().state)?;
         write_atomically(&mark_path, &json)?;
         Some(mark_path)
     };
@@ -108,6 +110,15 @@ fn empty_stand_in() -> Result<Target> {
     let directory = capture::open_dir_path(b"/proc/self/fdinfo")
         .map_err(|e| Error::io("cannot open /proc", e))?;
     Ok(Target { directory, made: false, overwrite: Overwrite::Always, mark: None })
+}
+
+/// Where the mark for a target is kept.
+fn mark_path(repository: &Repository, target: &Path) -> Result<std::path::PathBuf> {
+    let real = std::fs::canonicalize(target)
+        .map_err(|e| Error::io(format_args!("cannot use the target {}", target.display()), e))?;
+    let name = blake3::hash(real.as_os_str().as_bytes()).to_hex();
+    let short: String = name.chars().take(32).collect();
+    Ok(repository.directories().state.join(format!("{MARK}{short}.json")))
 }
 
 fn read_mark(path: &Path) -> Option<Mark> {

@@ -320,9 +320,8 @@ impl Run<'_> {
             let child = [path, b"/", &name.name].concat();
             let is_dir = name.kind == Some(FileType::Directory);
             let foreign = kept.binary_search(&name.name).is_err();
-            let ours = place.up.is_none() && name.name.starts_with(b".lifeboat-restore");
             let selected = self.selection.includes(&child, is_dir) && !self.selection.excludes(&child, is_dir);
-            if !foreign || ours || !selected || self.verifying {
+            if !foreign || !selected || self.verifying {
                 continue;
             }
             self.context.report(Event::Path { action: "deleted", path: child.clone(), bytes: 0 });

@@ -16,7 +16,7 @@ pub mod dump;
 pub mod entry;
 pub mod find;
 pub mod ls;
-#[cfg(any())]
+#[cfg(feature = "mount")]
 pub mod mount;
 mod opened;
 pub mod stats;
@@ -42,7 +42,7 @@ pub enum Command {
     /// Show how much space snapshots take
     Stats(stats::Stats),
     /// Mount all snapshots as a read-only file system
-    #[cfg(any())]
+    #[cfg(feature = "mount")]
     Mount(mount::Mount),
 }
 
@@ -58,7 +58,7 @@ impl Command {
             Self::Diff(command) => command.run(session),
             Self::Dump(command) => command.run(session),
             Self::Stats(command) => command.run(session),
-            #[cfg(any())]
+            #[cfg(feature = "mount")]
             Self::Mount(command) => command.run(session),
         }
     }

@@ -19,7 +19,7 @@ pub(super) struct Opened<'a> {
     pub(super) session: &'a Session,
     pub(super) history: History,
     pub(super) reader: ChunkReader,
-    running: Running,
+    pub(super) running: Running,
 }
 
 /// What could not be read and was passed over.

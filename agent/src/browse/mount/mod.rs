@@ -1,0 +1,142 @@
+//! Snapshots as a read-only file system, by FUSE.
+//!
+//! | module | job |
+//! |---|---|
+//! | `top` | the directories above the snapshots: `ids`, `times`, `hosts` |
+//! | `cache` | what was used lately, bounded |
+//! | `inodes` | numbers of files, and what the kernel knows of them |
+//! | `files` | entries, directories and bytes by number |
+//! | `filesystem` | the kernel's questions and the answers |
+//!
+//! The kernel is spoken to directly; only users other than root need the program `fusermount3`. What is mounted are the
+//! snapshots there were when it was mounted. Damage is reported to the context and is an I/O error to the reader.
+
+mod cache;
+mod files;
+mod filesystem;
+mod inodes;
+mod top;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+
+use crate::events::Context;
+use crate::fetch::ChunkReader;
+use crate::snapshot::Snapshot;
+use crate::{Error, Kind, Result};
+use files::Files;
+use filesystem::SnapshotFilesystem;
+use top::Top;
+
+const FUSE_DEVICE: &str = "/dev/fuse";
+const FUSERMOUNT: [&str; 4] = ["/usr/bin/fusermount3", "/bin/fusermount3", "/usr/bin/fusermount", "/bin/fusermount"];
+/// How often it is looked whether to end.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Threads that answer the kernel: reads of several files overlap.
+const THREADS: usize = 4;
+
+/// How to mount.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MountOptions {
+    /// Let other users in, as far as the files' permissions let them.
+    pub allow_other: bool,
+}
+
+/// Mounts snapshots at a directory, calls `ready`, and serves it until it is unmounted or the context is stopped.
+///
+/// # Errors
+/// If it cannot be mounted, with what is missing; `ready`'s.
+pub fn mount(
+    reader: ChunkReader,
+    context: &Context,
+    snapshots: &[&Snapshot],
+    at: &Path,
+    options: MountOptions,
+    ready: &mut dyn FnMut() -> Result<()>,
+) -> Result<()> {
+    check_possible(at)?;
+    let files = Files::new(Arc::new(reader), Top::new(snapshots)?);
+    let filesystem = SnapshotFilesystem::new(files, context.clone());
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::RO,
+        MountOption::NoDev,
+        MountOption::NoSuid,
+        MountOption::NoAtime,
+        MountOption::FSName("lifeboat".to_owned()),
+        MountOption::Subtype("lifeboat".to_owned()),
+    ];
+    if options.allow_other {
+        // Others get what the files' owners and modes allow; alone, the one who has the key sees all.
+        config.mount_options.push(MountOption::DefaultPermissions);
+        config.acl = SessionACL::All;
+    }
+    config.n_threads = Some(THREADS);
+    let session = Session::new(filesystem, at, &config).and_then(Session::spawn);
+    let session = session.map_err(|e| cannot_mount(at, e))?;
+    let outcome = ready();
+    while outcome.is_ok() && !context.stopped() && !session.guard.is_finished() {
+        std::thread::sleep(POLL_INTERVAL);
+    }
+    unmount(session, at)?;
+    outcome
+}
+
+/// Unmounts; what is still in use goes away for all others at once, and for its users when they close it.
+fn unmount(session: BackgroundSession, at: &Path) -> Result<()> {
+    if session.guard.is_finished() {
+        return session.join().map_err(|e| Error::io(format_args!("{} stopped", at.display()), e));
+    }
+    match session.umount_and_join() {
+        Ok(()) => Ok(()),
+        Err(_) => detach(at),
+    }
+}
+
+fn detach(at: &Path) -> Result<()> {
+    let detached = nix::mount::umount2(at, nix::mount::MntFlags::MNT_DETACH).is_ok()
+        || FUSERMOUNT.iter().any(|program| {
+            let quietly = Command::new(program).args(["-u", "-q", "-z", "--"]).arg(at).stderr(Stdio::null()).status();
+            quietly.is_ok_and(|status| status.success())
+        });
+    if detached {
+        return Ok(());
+    }
+    Err(Error::failed(format_args!("cannot unmount {}: it is in use", at.display()))
+        .with_hint(format_args!("Close what uses it, then run `fusermount3 -u {}`.", at.display())))
+}
+
+/// Says what is missing before the kernel does, in words that help.
+fn check_possible(at: &Path) -> Result<()> {
+    let metadata = std::fs::metadata(at).map_err(|e| {
+        Error::new(Kind::Usage, Error::io(format_args!("cannot mount at {}", at.display()), e))
+            .with_hint("Name an existing directory.")
+    })?;
+    if !metadata.is_dir() {
+        return Err(Error::usage(format_args!("cannot mount at {}: it is not a directory", at.display())));
+    }
+    if !Path::new(FUSE_DEVICE).exists() {
+        return Err(Error::failed(format_args!("cannot mount: there is no {FUSE_DEVICE}")).with_hint(
+            "Load the kernel's module with `modprobe fuse`; a container needs `--device /dev/fuse --cap-add SYS_ADMIN`.",
+        ));
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root && !FUSERMOUNT.iter().any(|program| Path::new(program).exists()) {
+        return Err(Error::failed("cannot mount: there is no fusermount3, which users other than root need")
+            .with_hint("Install the package fuse3 (`apt-get install fuse3`, `dnf install fuse3`)."));
+    }
+    Ok(())
+}
+
+fn cannot_mount(at: &Path, error: std::io::Error) -> Error {
+    let text = error.to_string();
+    let own = Error::io(format_args!("cannot mount at {}", at.display()), error);
+    if text.contains("user_allow_other") {
+        return own.with_hint("--allow-other needs the line `user_allow_other` in /etc/fuse.conf.");
+    }
+    own.with_hint("In a container, mounting needs `--device /dev/fuse --cap-add SYS_ADMIN`; elsewhere the package fuse3.")
+}
