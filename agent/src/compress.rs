@@ -78,24 +78,21 @@ impl Compressor {
         Ok(Self { context })
     }
 
-    /// Appends `plain` in the better of its forms to `out` and says which it is.
+    /// Replaces the content of `out` by `plain` in the better of its forms, and says which that is.
     ///
     /// # Errors
     /// If zstd fails.
     pub fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<Codec> {
-        let start = out.len();
+        out.clear();
         if let Some(context) = &mut self.context {
             out.reserve(zstd::zstd_safe::compress_bound(plain.len()));
-            let mut tail = out.split_off(start);
-            tail.clear();
-            tail.reserve(zstd::zstd_safe::compress_bound(plain.len()));
             let coded = context
-                .compress_to_buffer(plain, &mut tail)
+                .compress_to_buffer(plain, out)
                 .map_err(|e| Error::io("cannot compress a segment", e))?;
             if coded < plain.len() - plain.len() * SAVING_MIN_PERCENT / 100 {
-                out.extend_from_slice(&tail);
                 return Ok(Codec::Zstd);
             }
+            out.clear();
         }
         out.extend_from_slice(plain);
         Ok(Codec::Raw)

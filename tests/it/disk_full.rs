@@ -86,6 +86,8 @@ fn a_full_disk(world: &World, mount: &Path, make_room: impl FnOnce()) {
         proof::assert_whole(&repository, "full");
         world.restored(&repository, &first).assert_equals(&first_tree, "full");
     }
+    // Nobody may hold the file system while it is enlarged.
+    drop(repository);
     make_room();
     let repository = open(Arc::new(LocalProvider::open(&place).unwrap()), &world.machine("a")).unwrap();
     let snapshot = backup_all(&repository, &world.source());

@@ -1,7 +1,12 @@
 //! The integration tests: one binary, because linking is what costs time.
 
+
 mod crash_fault;
 mod crash_kill;
+mod damage;
+mod decoding;
 mod disk_full;
+mod fixture;
 mod properties;
+mod reader;
 mod tidy;

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use lifeboat_agent::check::{self, CheckOptions, ReadData, Report};
 use lifeboat_agent::chunk::ChunkId;
+use lifeboat_agent::events::Context;
 use lifeboat_agent::fetch::ChunkReader;
 use lifeboat_agent::pack::directory::PackKind;
 use lifeboat_agent::repository::{Area, Repository, layout, state};
@@ -20,10 +22,18 @@ pub fn problems(repository: &Repository) -> Vec<String> {
     problems
 }
 
-/// Panics unless the repository is whole.
+/// Panics unless the repository is whole, and `check` says so too.
 pub fn assert_whole(repository: &Repository, when: &str) {
     let problems = problems(repository);
     assert!(problems.is_empty(), "{when}: {problems:#?}");
+    let report = check(repository);
+    assert!(report.verdict().is_ok() && report.warnings.is_empty(), "{when}: {report:#?}");
+}
+
+/// The most thorough check.
+pub fn check(repository: &Repository) -> Report {
+    let options = CheckOptions { read_data: ReadData::All, threads: 0 };
+    check::run(repository, &options, &Context::silent()).unwrap()
 }
 
 fn look(repository: &Repository, problems: &mut Vec<String>) -> Result<()> {

@@ -65,7 +65,8 @@ impl World {
         let outcome =
             restore::run(repository, snapshot, None, &Selection::default(), &options, &Context::silent()).unwrap();
         outcome.verdict().unwrap();
-        assert_eq!(outcome.shortfalls, "", "nothing may be left out here");
+        let sockets_only = outcome.shortfalls.matches('×').count() == 1 && outcome.shortfalls.contains(" × socket ");
+        assert!(outcome.shortfalls.is_empty() || sockets_only, "left out: {}", outcome.shortfalls);
         see(&target.path().join(self.source().strip_prefix("/").unwrap()))
     }
 }

@@ -21,7 +21,8 @@ pub(super) struct Draft<'a> {
 /// Writes the snapshot as the next of this writer's chain.
 pub(super) fn commit(repository: &Repository, run: &Run<'_>, draft: Draft<'_>) -> Result<Snapshot> {
     let root = {
-        let owners = run.owners.lock();
+        let mut owners = run.owners.lock();
+        owners.note(draft.root.meta.uid, draft.root.meta.gid);
         Manifest::encode_root(&draft.root, owners.users(), owners.groups())
     };
     repository.append_snapshot(Manifest {

@@ -16,7 +16,7 @@ use crate::fetch::ChunkReader;
 use crate::fs::FileType;
 use crate::snapshot::Snapshot;
 use crate::tree::content::LEVEL_MAX;
-use crate::tree::{Content, Entry, EntryKind, Extent};
+use crate::tree::{Content, Entry, EntryKind, Extent, Node};
 use crate::{Error, Kind, Result};
 
 /// What is looked for.
@@ -61,7 +61,7 @@ pub fn find(
         match snapshot.manifest.root() {
             Ok(root) => {
                 if let EntryKind::Directory { content, .. } = root.kind {
-                    merge(&mut roots, &content, &set, |known| *known == content, Clone::clone);
+                    merge(&mut roots, &content, &set);
                 }
             }
             Err(e) => damaged(b"/", e.context(format_args!("snapshot {}", snapshot.short_id())))?,
@@ -88,6 +88,21 @@ struct Name {
     directories: Vec<(Content, Set)>,
 }
 
+impl Name {
+    /// Adds a version, or snapshots to one that is known: the newest says what its owners and mode are.
+    fn add(&mut self, entry: &Entry, node: &Node, set: &Set) {
+        match self.versions.iter_mut().find(|(known, _)| is_same_version(&known.entry, entry)) {
+            Some((known, members)) => {
+                if set.newest() > members.newest() {
+                    *known = Listed::new(entry, node);
+                }
+                members.add(set);
+            }
+            None => self.versions.push((Listed::new(entry, node), set.clone())),
+        }
+    }
+}
+
 impl Search<'_, '_> {
     /// Looks through one path, given the distinct contents that the directory there has.
     fn directory(&mut self, contents: &[(Content, Set)], states: States) -> Result<()> {
@@ -111,11 +126,10 @@ impl Search<'_, '_> {
                 let name = names.entry(entry.name.clone()).or_default();
                 name.states = Some(next);
                 if hit {
-                    let same = |known: &Listed| is_same_version(&known.entry, entry);
-                    merge(&mut name.versions, entry, &set, same, |entry| Listed::new(entry, &node));
+                    name.add(entry, &node, &set);
                 }
                 if let Some(content) = below {
-                    merge(&mut name.directories, content, &set, |known| known == content, Clone::clone);
+                    merge(&mut name.directories, content, &set);
                 }
             }
         }
@@ -223,17 +237,11 @@ fn is_same_version(a: &Entry, b: &Entry) -> bool {
     same_kind && a.meta.mtime == b.meta.mtime
 }
 
-/// Adds snapshots to the version that `same` finds, or a new version.
-fn merge<T, U: ?Sized>(
-    versions: &mut Vec<(T, Set)>,
-    new: &U,
-    set: &Set,
-    same: impl Fn(&T) -> bool,
-    make: impl FnOnce(&U) -> T,
-) {
-    match versions.iter_mut().find(|(known, _)| same(known)) {
-        Some((_, known)) => known.add(set),
-        None => versions.push((make(new), set.clone())),
+/// Adds snapshots to a content that is known, or a new one.
+fn merge(contents: &mut Vec<(Content, Set)>, new: &Content, set: &Set) {
+    match contents.iter_mut().find(|(known, _)| known == new) {
+        Some((_, members)) => members.add(set),
+        None => contents.push((new.clone(), set.clone())),
     }
 }
 

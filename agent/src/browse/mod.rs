@@ -30,3 +30,6 @@ pub use walk::{Next, Seen};
 
 /// Receives a directory that could not be read and why, and decides whether to go on.
 pub type OnDamage<'a> = dyn FnMut(&[u8], crate::Error) -> crate::Result<()> + 'a;
+
+#[cfg(test)]
+mod tests;

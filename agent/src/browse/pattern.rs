@@ -32,7 +32,10 @@ enum Token {
     One,
     /// `*`: anything.
     Many,
-    Set { negated: bool, ranges: Vec<(char, char)> },
+    Set {
+        negated: bool,
+        ranges: Vec<(char, char)>,
+    },
 }
 
 impl Pattern {
@@ -55,7 +58,9 @@ impl Pattern {
         }
         match parts.len() {
             len if len > PARTS_MAX => Err(Error::usage("the pattern has too many parts")),
-            0 => Err(Error::usage("the pattern is empty").with_hint("`lifeboat find '*.conf'` finds by name.")),
+            0 => {
+                Err(Error::usage("the pattern is empty").with_hint("`lifeboat find '*.conf'` finds by name."))
+            }
             _ => Ok(Self { parts, ignore_case }),
         }
     }
@@ -75,7 +80,8 @@ impl Pattern {
             name
         };
         let mut next = 0;
-        for (number, part) in self.parts.iter().enumerate().filter(|(number, _)| states.0 >> number & 1 == 1) {
+        for (number, part) in self.parts.iter().enumerate().filter(|(number, _)| states.0 >> number & 1 == 1)
+        {
             match part {
                 Part::AnyDepth => next |= 1 << number,
                 Part::Name(tokens) if matches(tokens, name) => next |= 1 << (number + 1),
@@ -124,7 +130,8 @@ fn tokens(name: &[u8]) -> Result<Vec<Token>> {
             },
             b'[' => {
                 let (set, tail) = set(tail).ok_or_else(|| {
-                    Error::usage("the pattern has a [ without its ]").with_hint("Write \\[ for the character itself.")
+                    Error::usage("the pattern has a [ without its ]")
+                        .with_hint("Write \\[ for the character itself.")
                 })?;
                 tokens.push(set);
                 rest = tail;

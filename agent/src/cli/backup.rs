@@ -65,8 +65,11 @@ impl Backup {
             return session.open();
         }
         if self.dry_run {
-            return Err(Error::new(Kind::NoRepository, "a dry run makes no repository, and there is none to compare with yet")
-                .with_hint("Run it without --dry-run, or name a repository by --repository."));
+            return Err(Error::new(
+                Kind::NoRepository,
+                "a dry run makes no repository, and there is none to compare with yet",
+            )
+            .with_hint("Run it without --dry-run, or name a repository by --repository."));
         }
         default_repository::create(session, Default::default())
     }
@@ -79,7 +82,9 @@ fn summary_object(outcome: &Outcome) -> Value {
         "errors_total": outcome.errors_total,
         "dry_run": outcome.snapshot.is_none(),
     });
-    if let (Value::Object(object), Ok(Value::Object(mut fields))) = (&mut object, serde_json::to_value(outcome.summary)) {
+    if let (Value::Object(object), Ok(Value::Object(mut fields))) =
+        (&mut object, serde_json::to_value(outcome.summary))
+    {
         object.append(&mut fields);
     }
     object
@@ -108,11 +113,11 @@ fn summary(output: &Output, outcome: &Outcome) -> Result<()> {
             human(summary.bytes_stored)
         ))?;
         let rate = summary.bytes_total as f64 / summary.seconds.max(0.001);
-        output.line(format_args!("Time:    {} ({}/s)", text::duration(summary.seconds), human(rate as u64)))?;
-    }
-    if outcome.errors_total > 0 {
-        let errors = count(outcome.errors_total, "path", "paths");
-        output.complain(format_args!("{errors} could not be read as it is; the snapshot lists them."));
+        output.line(format_args!(
+            "Time:    {} ({}/s)",
+            text::duration(summary.seconds),
+            human(rate as u64)
+        ))?;
     }
     match (&outcome.snapshot, &outcome.parent) {
         _ if output.quiet() => Ok(()),

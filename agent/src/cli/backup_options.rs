@@ -17,8 +17,10 @@ use crate::{Error, Result};
 
 /// Arguments of `backup`.
 #[derive(Debug, Args)]
-#[command(after_help = "Without a repository named or configured, one is made in ~/.local/share/lifeboat with a key file beside it.\n\n\
-                        Exit code 3: the snapshot was made, but something could not be read as it is.")]
+#[command(
+    after_help = "Without a repository named or configured, one is made in ~/.local/share/lifeboat with a key file beside it.\n\n\
+                        Exit code 3: the snapshot was made, but something could not be read as it is."
+)]
 pub struct Backup {
     /// Files and directories
     #[arg(value_name = "PATH", required_unless_present_any = ["stdin", "files_from", "files_from0"])]
@@ -119,8 +121,11 @@ impl Backup {
         let path = Path::new("/").join(&self.stdin_filename);
         let plain = path.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
         if path.file_name().is_none() || !plain || path.as_os_str().as_bytes().ends_with(b"/") {
-            return Err(Error::usage(format_args!("--stdin-filename {} is no path of a file", path.display()))
-                .with_hint("Write a name such as database.sql, without `..`."));
+            return Err(Error::usage(format_args!(
+                "--stdin-filename {} is no path of a file",
+                path.display()
+            ))
+            .with_hint("Write a name such as database.sql, without `..`."));
         }
         Ok(path.components().as_path().as_os_str().as_bytes().to_vec())
     }

@@ -18,8 +18,10 @@ const LISTED_MAX: usize = 50;
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
-#[command(after_help = "Without options, everything is checked but the stored data itself: keys, snapshots, that none was removed, the \
-                        index, directories, and that every pack is there in full.\n\nExit code 14: damage was found.")]
+#[command(
+    after_help = "Without options, everything is checked but the stored data itself: keys, snapshots, that none was removed, the \
+                        index, directories, and that every pack is there in full.\n\nExit code 14: damage was found."
+)]
 pub struct Check {
     /// Read and authenticate all stored data too
     #[arg(long, conflicts_with = "read_data_subset")]
@@ -66,7 +68,10 @@ fn print_objects(session: &Session, report: &Report) -> Result<()> {
     }
     for touched in &report.touched {
         let path = path_text::to_text(&touched.path);
-        output.object("touched", &json!({ "snapshot": touched.snapshot, "path": path, "message": touched.reason }))?;
+        output.object(
+            "touched",
+            &json!({ "snapshot": touched.snapshot, "path": path, "message": touched.reason }),
+        )?;
     }
     output.object(
         "summary",
@@ -119,10 +124,14 @@ fn print(session: &Session, report: &Report) -> Result<()> {
     }
     if report.orphans > 0 {
         let packs = count(report.orphans, "pack", "packs");
-        output.say_verbose(format_args!("{packs} of an interrupted backup are not used yet; the next backup uses them."));
+        output.say_verbose(format_args!(
+            "{packs} of an interrupted backup are not used yet; the next backup uses them."
+        ));
     }
     match report.verdict() {
-        Ok(()) if report.packs_read == report.packs => output.line("No damage: all data is there and intact."),
+        Ok(()) if report.packs_read == report.packs => {
+            output.line("No damage: all data is there and intact.")
+        }
         Ok(()) if report.packs_read > 0 => output.line("No damage found; not all data was read."),
         Ok(()) => output.line("No damage found. `lifeboat check --read-data` reads the data too."),
         Err(_) => Ok(()),

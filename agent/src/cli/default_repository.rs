@@ -23,8 +23,11 @@ pub fn exists(settings: &Settings) -> bool {
 /// The error of every command but `backup` and `init` when there is none and none was named.
 pub fn none_named(settings: &Settings) -> Error {
     let path = settings.default_repository.path.display();
-    Error::new(Kind::NoRepository, format_args!("no repository was named, and there is none at the default place {path}"))
-        .with_hint("Name one by --repository or LIFEBOAT_REPOSITORY, or make one: `lifeboat backup PATH` does.")
+    Error::new(
+        Kind::NoRepository,
+        format_args!("no repository was named, and there is none at the default place {path}"),
+    )
+    .with_hint("Name one by --repository or LIFEBOAT_REPOSITORY, or make one: `lifeboat backup PATH` does.")
 }
 
 /// Makes it with a key file of its own, and says where both are.
@@ -40,7 +43,8 @@ pub fn create(session: &Session, cipher: Cipher) -> Result<Repository> {
         Some(source) => (source.load()?, source.purpose()),
         None => (Secret::Key(own_key(&place.key_file)?), Purpose::KeyFile),
     };
-    let options = CreateOptions { cipher, purpose, label: String::new(), cost: Cost::DEFAULT, pack_bytes: None };
+    let options =
+        CreateOptions { cipher, purpose, label: String::new(), cost: Cost::DEFAULT, pack_bytes: None };
     let provider = Location::Local(place.path.clone()).connect(Mode::Create)?;
     let repository = Repository::create(provider, &secret, &options, session.directories()?)?;
     tell(&session.output, place, session.settings.secret.is_none());
@@ -60,7 +64,10 @@ fn own_key(path: &Path) -> Result<SecretKey> {
 fn tell(output: &Output, place: &DefaultRepository, has_own_key: bool) {
     if output.json() {
         let key_file = has_own_key.then_some(&place.key_file);
-        let _ = output.object("repository_created", &serde_json::json!({ "repository": place.path, "key_file": key_file }));
+        let _ = output.object(
+            "repository_created",
+            &serde_json::json!({ "repository": place.path, "key_file": key_file }),
+        );
         return;
     }
     output.say("No repository was named, so one was made:");

@@ -14,9 +14,9 @@ use super::text::{self, count};
 use crate::config::SecretSource;
 use crate::fs::size::human;
 use crate::repository::connect::Mode;
+use crate::repository::slots;
 use crate::repository::{Area, Repository, Store, state};
 use crate::seal::slot::Purpose;
-use crate::repository::slots;
 use crate::snapshot::{History, chain};
 use crate::{Error, Kind, Result};
 
@@ -31,7 +31,9 @@ const BUILT_AFTER: i64 = 1_795_000_000;
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 1 if something is wrong. Nothing is changed; `lifeboat check` looks into the repository.")]
+#[command(
+    after_help = "Exit code 1 if something is wrong. Nothing is changed; `lifeboat check` looks into the repository."
+)]
 pub struct Doctor {}
 
 /// How a thing that was looked at is.
@@ -77,7 +79,10 @@ impl Findings<'_> {
         self.advice += u64::from(verdict == Verdict::Advice);
         let output = &self.session.output;
         if output.json() {
-            return output.object("finding", &json!({ "verdict": word, "subject": what, "message": text, "fix": fix }));
+            return output.object(
+                "finding",
+                &json!({ "verdict": word, "subject": what, "message": text, "fix": fix }),
+            );
         }
         if verdict == Verdict::Good && output.quiet() {
             return Ok(());
@@ -95,14 +100,13 @@ impl Doctor {
     ///
     /// # Errors
     /// If the findings cannot be printed.
-    #[expect(clippy::unused_self, reason = "every command is run by a method of its arguments")]
     pub fn run(self, session: &Session) -> Result<ExitCode> {
         let mut findings = Findings { session, bad: 0, advice: 0 };
         clock(&mut findings)?;
         configuration(&mut findings)?;
         directories(&mut findings)?;
-        key(&mut findings)?;
-        store(&mut findings)?;
+        let has_key = key(&mut findings)?;
+        store(&mut findings, has_key)?;
         let (bad, advice) = (findings.bad, findings.advice);
         if session.output.json() {
             session.output.object("summary", &json!({ "wrong": bad, "advice": advice }))?;
@@ -122,7 +126,11 @@ fn clock(findings: &mut Findings<'_>) -> Result<()> {
     let now = Utc::now();
     if now.timestamp() < BUILT_AFTER {
         let fix = "Set the clock, best by NTP (timedatectl set-ntp true).";
-        return findings.bad("clock", format_args!("it says {}, which is long past", text::local_time(&now)), fix);
+        return findings.bad(
+            "clock",
+            format_args!("it says {}, which is long past", text::local_time(&now)),
+            fix,
+        );
     }
     findings.good("clock", text::local_time(&now))
 }
@@ -136,13 +144,15 @@ fn configuration(findings: &mut Findings<'_>) -> Result<()> {
 
 fn directories(findings: &mut Findings<'_>) -> Result<()> {
     let directories = findings.session.settings.directories.clone();
-    for (what, path, variable) in
-        [("cache", &directories.cache, "LIFEBOAT_CACHE_DIR"), ("state", &directories.state, "LIFEBOAT_STATE_DIR")]
-    {
+    for (what, path, variable) in [
+        ("cache", &directories.cache, "LIFEBOAT_CACHE_DIR"),
+        ("state", &directories.state, "LIFEBOAT_STATE_DIR"),
+    ] {
         match writable(path) {
             Ok(()) => findings.good(what, format_args!("{} is writable", path.display()))?,
             Err(e) => {
-                let fix = format!("Give its owner write permission, or name another directory by {variable}.");
+                let fix =
+                    format!("Give its owner write permission, or name another directory by {variable}.");
                 findings.bad(what, e, &fix)?;
             }
         }
@@ -169,26 +179,34 @@ fn free_bytes(directory: &Path) -> Option<u64> {
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-fn key(findings: &mut Findings<'_>) -> Result<()> {
+/// Whether the repository can be tried: there is no key that is known to be bad.
+fn key(findings: &mut Findings<'_>) -> Result<bool> {
     let settings = &findings.session.settings;
     let default = &settings.default_repository;
     let uses_default = settings.repository.is_none() && default.key_file.exists();
-    let source = settings.secret.clone().or_else(|| uses_default.then(|| SecretSource::KeyFile(default.key_file.clone())));
+    let source = settings
+        .secret
+        .clone()
+        .or_else(|| uses_default.then(|| SecretSource::KeyFile(default.key_file.clone())));
     match source {
         None => findings.advice(
             "key",
             "none is configured: a passphrase is asked for on the terminal",
             "For backups without a person, name a key file or LIFEBOAT_PASSPHRASE_FILE.",
-        ),
+        )?,
         Some(source) => match source.load() {
-            Ok(_) => findings.good("key", source),
-            Err(e) => findings.error("key", &e),
+            Ok(_) => findings.good("key", source)?,
+            Err(e) => {
+                findings.error("key", &e)?;
+                return Ok(false);
+            }
         },
     }
+    Ok(true)
 }
 
 /// The store, and with it the repository, as far as each can be reached.
-fn store(findings: &mut Findings<'_>) -> Result<()> {
+fn store(findings: &mut Findings<'_>, has_key: bool) -> Result<()> {
     let session = findings.session;
     let target = match session.target() {
         Ok(target) => target,
@@ -202,12 +220,16 @@ fn store(findings: &mut Findings<'_>) -> Result<()> {
         Err(e) => return findings.error("repository", &e),
     };
     space(findings, &store)?;
-    if target.is_default || same_disk(target.location.local_path(), &session.settings.default_repository.path) {
+    if target.is_default || same_disk(target.location.local_path(), &session.settings.default_repository.path)
+    {
         findings.advice(
             "repository",
             "it is on the same disk as your home directory, and lost with that disk",
             "Keep another on an external disk or another machine: --repository PLACE.",
         )?;
+    }
+    if !has_key {
+        return Ok(());
     }
     match session.open() {
         Ok(repository) => {
@@ -246,7 +268,11 @@ fn contents(findings: &mut Findings<'_>, repository: &Repository) -> Result<()> 
     match slots::list(repository.store(), repository.id()) {
         Ok((slots, errors)) => {
             for error in &errors {
-                findings.bad("key slots", error, "Remove it by `lifeboat key remove` and add another, or copy `keys` back.")?;
+                findings.bad(
+                    "key slots",
+                    error,
+                    "Remove it by `lifeboat key remove` and add another, or copy `keys` back.",
+                )?;
             }
             if !slots.iter().any(|slot| slot.purpose == Purpose::Recovery) && slots.len() == 1 {
                 findings.advice(
@@ -276,11 +302,18 @@ fn sessions(findings: &mut Findings<'_>, repository: &Repository) -> Result<()> 
     let stale = sessions.iter().filter(|info| info.modified.is_some_and(old)).count() as u64;
     if stale > 0 {
         let text = format!("{} of a backup that was most likely cut off", count(stale, "trace", "traces"));
-        return findings.advice("sessions", text, "The next backup from that machine continues it and takes the trace away.");
+        return findings.advice(
+            "sessions",
+            text,
+            "The next backup from that machine continues it and takes the trace away.",
+        );
     }
     match sessions.len() as u64 {
         0 => findings.good("sessions", "none open"),
-        open => findings.good("sessions", format_args!("{} open: a backup runs, or was cut off lately", count(open, "is", "are"))),
+        open => findings.good(
+            "sessions",
+            format_args!("{} open: a backup runs, or was cut off lately", count(open, "is", "are")),
+        ),
     }
 }
 
@@ -292,20 +325,33 @@ fn snapshots(findings: &mut Findings<'_>, repository: &Repository, history: &His
     let missing = chain::examine(history, memory.as_ref()).missing.len() as u64;
     if missing > 0 {
         let text = format!("{} removed without a record", count(missing, "snapshot was", "snapshots were"));
-        findings.bad("snapshots", text, "`lifeboat check` lists them; find out who can write to the store.")?;
+        findings.bad(
+            "snapshots",
+            text,
+            "`lifeboat check` lists them; find out who can write to the store.",
+        )?;
     }
     let Some(newest) = history.snapshots.last() else {
         return findings.bad("snapshots", "there are none yet", "Make one: lifeboat backup PATH");
     };
     let time = newest.manifest.time;
     let days = Utc::now().signed_duration_since(time).num_days();
-    let words = format!("{}, the newest {}", count(history.snapshots.len() as u64, "snapshot", "snapshots"), text::age(&time));
+    let words = format!(
+        "{}, the newest {}",
+        count(history.snapshots.len() as u64, "snapshot", "snapshots"),
+        text::age(&time)
+    );
     if time > Utc::now() + chrono::TimeDelta::minutes(10) {
-        findings.bad("clock", "the newest snapshot is from the future", "Set the clock of this or the other machine.")
+        findings.bad(
+            "clock",
+            "the newest snapshot is from the future",
+            "Set the clock of this or the other machine.",
+        )
     } else if days > AGE_DAYS_MAX {
         findings.bad("snapshots", words, "Run `lifeboat backup` again, best from a timer.")
     } else if newest.manifest.errors_total > 0 {
-        let text = format!("{words}; {} could not be read", count(newest.manifest.errors_total, "path", "paths"));
+        let text =
+            format!("{words}; {} could not be read", count(newest.manifest.errors_total, "path", "paths"));
         findings.advice("snapshots", text, "`lifeboat snapshots latest --json` lists them.")
     } else {
         findings.good("snapshots", words)

@@ -13,8 +13,10 @@ use crate::{Error, Result};
 
 /// Arguments of `forget`.
 #[derive(Debug, Args)]
-#[command(after_help = "Forgotten snapshots cannot be restored any more. That they were forgotten on purpose is recorded, so that \
-                        `lifeboat check` can tell them from snapshots that somebody removed.")]
+#[command(
+    after_help = "Forgotten snapshots cannot be restored any more. That they were forgotten on purpose is recorded, so that \
+                        `lifeboat check` can tell them from snapshots that somebody removed."
+)]
 pub struct Forget {
     /// Which: id, latest, latest~N
     #[arg(required = true, value_name = "SNAPSHOT")]
@@ -56,7 +58,9 @@ impl Forget {
             self.report(session, snapshot)?;
         }
         if !self.dry_run && !session.output.json() {
-            session.output.line(format_args!("{} forgotten.", count(chosen.len() as u64, "snapshot", "snapshots")))?;
+            session
+                .output
+                .line(format_args!("{} forgotten.", count(chosen.len() as u64, "snapshot", "snapshots")))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -64,7 +68,8 @@ impl Forget {
     fn report(&self, session: &Session, snapshot: &Snapshot) -> Result<()> {
         let manifest = &snapshot.manifest;
         if session.output.json() {
-            let object = json!({ "id": snapshot.id.to_string(), "time": manifest.time, "dry_run": self.dry_run });
+            let object =
+                json!({ "id": snapshot.id.to_string(), "time": manifest.time, "dry_run": self.dry_run });
             return session.output.object("forgotten", &object);
         }
         let paths: Vec<String> = manifest.path_bytes().iter().map(|path| path_text::display(path)).collect();

@@ -8,9 +8,9 @@ use serde_json::json;
 use super::default_repository::{self, write_key_file};
 use super::session::{Session, Target};
 use crate::config::SecretSource;
-use crate::repository::{Repository, Store, create};
 use crate::repository::connect::Mode;
 use crate::repository::create::CreateOptions;
+use crate::repository::{Repository, Store, create};
 use crate::seal::slot::{Cost, Purpose, Secret};
 use crate::seal::{Cipher, SecretKey};
 use crate::{Error, Kind, Result};
@@ -19,8 +19,10 @@ use crate::{Error, Kind, Result};
 ///
 /// Without --repository and configuration, the default repository is made.
 #[derive(Debug, Args)]
-#[command(after_help = "The key is taken as with every command (see --key-file); on a terminal a new passphrase is asked for. A \
-                        --key-file that is not there is made, with a new key.")]
+#[command(
+    after_help = "The key is taken as with every command (see --key-file); on a terminal a new passphrase is asked for. A \
+                        --key-file that is not there is made, with a new key."
+)]
 pub struct Init {
     /// How stored data is sealed; both are safe
     #[arg(long, value_enum, default_value_t = CipherName::XChaCha20Poly1305)]
@@ -66,7 +68,8 @@ impl Init {
 fn create(session: &Session, target: &Target, cipher: Cipher) -> Result<Repository> {
     refuse_existing(target)?;
     let (secret, purpose) = first_secret(session)?;
-    let options = CreateOptions { cipher, purpose, label: String::new(), cost: Cost::DEFAULT, pack_bytes: None };
+    let options =
+        CreateOptions { cipher, purpose, label: String::new(), cost: Cost::DEFAULT, pack_bytes: None };
     let provider = target.location.connect(Mode::Create)?;
     // The key is on disk before anything is sealed by it, and no earlier: a place that cannot be leaves no key behind.
     if let (Secret::Key(key), Some(SecretSource::KeyFile(path))) = (&secret, &session.settings.secret)
@@ -95,7 +98,9 @@ fn refuse_existing(target: &Target) -> Result<()> {
 
 fn first_secret(session: &Session) -> Result<(Secret, Purpose)> {
     match &session.settings.secret {
-        Some(SecretSource::KeyFile(path)) if !path.exists() => Ok((Secret::Key(SecretKey::generate()?), Purpose::KeyFile)),
+        Some(SecretSource::KeyFile(path)) if !path.exists() => {
+            Ok((Secret::Key(SecretKey::generate()?), Purpose::KeyFile))
+        }
         Some(source) => Ok((source.load()?, source.purpose())),
         None => Ok((Secret::Passphrase(session.ask_new_passphrase("the repository")?), Purpose::Passphrase)),
     }
@@ -105,9 +110,14 @@ fn report(session: &Session, repository: &Repository) -> Result<()> {
     let output = &session.output;
     let (id, location) = (repository.id().to_string(), repository.store().location());
     if output.json() {
-        return output.object("summary", &json!({ "id": id, "repository": location, "cipher": repository.config().cipher }));
+        return output.object(
+            "summary",
+            &json!({ "id": id, "repository": location, "cipher": repository.config().cipher }),
+        );
     }
     output.line(format_args!("Made repository {} at {location}.", id.get(..8).unwrap_or(&id)))?;
-    output.say("Nobody can read it without its key. `lifeboat key recovery` makes a second one to keep on paper.");
+    output.say(
+        "Nobody can read it without its key. `lifeboat key recovery` makes a second one to keep on paper.",
+    );
     Ok(())
 }

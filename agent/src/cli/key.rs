@@ -191,7 +191,8 @@ fn change(session: &Session, arguments: &Add) -> Result<()> {
     let (repository, secret) = session.open_with_secret()?;
     let all = readable_slots(session, &repository)?;
     let old = all.iter().find(|slot| slot.unlock(&secret).is_ok()).ok_or_else(|| {
-        Error::failed("the key slot that opened the repository is gone").with_hint("`lifeboat key list` shows the others.")
+        Error::failed("the key slot that opened the repository is gone")
+            .with_hint("`lifeboat key list` shows the others.")
     })?;
     let new = add_slot(session, &repository, arguments)?;
     repository.remove_slot(old.id)?;
@@ -215,8 +216,10 @@ fn report(session: &Session, what: &str, slot: &Slot) -> Result<()> {
 fn show(session: &Session) -> Result<()> {
     let (repository, secret) = session.open_with_secret()?;
     let Secret::Key(key) = secret else {
-        return Err(Error::usage("the repository was opened by a passphrase, and there is no key file to show")
-            .with_hint("`lifeboat key recovery` makes a key to keep on paper."));
+        return Err(Error::usage(
+            "the repository was opened by a passphrase, and there is no key file to show",
+        )
+        .with_hint("`lifeboat key recovery` makes a key to keep on paper."));
     };
     print_key(session, &repository, &key)
 }
@@ -226,7 +229,10 @@ fn recovery(session: &Session, label: &str) -> Result<()> {
     let key = SecretKey::generate()?;
     let slot = repository.add_slot(&Secret::Key(key.clone()), Purpose::Recovery, label, Cost::DEFAULT)?;
     print_key(session, &repository, &key)?;
-    session.output.say(format_args!("It is stored nowhere. If it is lost, remove its slot: lifeboat key remove {}", id_text(&slot)));
+    session.output.say(format_args!(
+        "It is stored nowhere. If it is lost, remove its slot: lifeboat key remove {}",
+        id_text(&slot)
+    ));
     Ok(())
 }
 

@@ -69,6 +69,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(cli: Cli) -> ExitCode {
+    return_freed_memory();
     raise_file_limit();
     let environment = Environment::read();
     let color = environment.as_ref().is_ok_and(|environment| environment.color);
@@ -112,6 +113,21 @@ fn explain_usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     }
     ExitCode::from(code)
 }
+
+/// Large buffers go back to the system when they are freed. By default glibc raises this limit to the largest buffer it has seen, keeps
+/// what is freed in the heap of each thread, and a backup takes twice the memory (measured: 130–180 MB against 88 MB).
+#[cfg(target_env = "gnu")]
+fn return_freed_memory() {
+    const LARGE_BYTES: libc::c_int = 512 << 10;
+    // SAFETY: mallopt only sets parameters of the allocator; it is called before any other thread is started.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE_BYTES);
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+const fn return_freed_memory() {}
 
 /// A backup has many files and directories open at once. What cannot be raised is left as it is.
 fn raise_file_limit() {

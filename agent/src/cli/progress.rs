@@ -21,6 +21,7 @@ use crate::tree::path_text;
 /// How many problems with files are listed; the rest is counted.
 const FILE_ERRORS_LISTED_MAX: usize = 20;
 const DRAW_INTERVAL: Duration = Duration::from_millis(150);
+const DRAWS_A_SECOND: u8 = 8;
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const LINE_INTERVAL: Duration = Duration::from_secs(30);
 /// The rate is that of about this long.
@@ -40,6 +41,15 @@ pub enum Work {
     Quiet,
 }
 
+impl Work {
+    const fn verb(self) -> &'static str {
+        match self {
+            Self::Restore => "restored",
+            Self::Backup | Self::Check | Self::Quiet => "read",
+        }
+    }
+}
+
 /// A running operation's display; ends when dropped.
 pub struct Running {
     context: Context,
@@ -51,7 +61,7 @@ pub struct Running {
 impl Running {
     /// Begins to show an operation that `stop` ends.
     pub fn begin(output: &Arc<Output>, work: Work, stop: Arc<AtomicBool>) -> Self {
-        let reporter = Arc::new(Reporter::new(output.clone()));
+        let reporter = Arc::new(Reporter::new(output.clone(), work));
         let context = Context::new(reporter.clone(), stop);
         let ticker = start_ticker(output, work, &context, &reporter);
         Self { context, reporter, output: output.clone(), ticker }
@@ -86,13 +96,14 @@ impl Drop for Running {
 /// Prints events as they come in.
 struct Reporter {
     output: Arc<Output>,
+    work: Work,
     phase: Mutex<&'static str>,
     file_errors: Mutex<(Vec<String>, u64)>,
 }
 
 impl Reporter {
-    fn new(output: Arc<Output>) -> Self {
-        Self { output, phase: Mutex::new("starting"), file_errors: Mutex::default() }
+    fn new(output: Arc<Output>, work: Work) -> Self {
+        Self { output, work, phase: Mutex::new("starting"), file_errors: Mutex::default() }
     }
 
     fn phase(&self) -> &'static str {
@@ -118,7 +129,8 @@ impl Reporter {
             return;
         }
         lines.sort_unstable();
-        self.output.warning(format_args!("{} could not be dealt with as it is:", text::count(total, "path", "paths")));
+        let paths = text::count(total, "path", "paths");
+        self.output.warning(format_args!("{paths} could not be {} in full:", self.work.verb()));
         for line in &lines {
             self.output.complain(line);
         }
@@ -136,7 +148,11 @@ impl Reporter {
             let object = json!({ "action": action, "path": path_text::to_text(path), "bytes": bytes });
             let _ = self.output.object("path", &object);
         } else {
-            self.output.say(format_args!("{action:<10} {:>10}  {}", size::human(bytes), path_text::display(path)));
+            self.output.say(format_args!(
+                "{action:<10} {:>10}  {}",
+                size::human(bytes),
+                path_text::display(path)
+            ));
         }
     }
 }
@@ -276,7 +292,7 @@ fn choose_display(output: &Output) -> Option<Display> {
         return Some(Display::Objects);
     }
     if output.draws_progress() {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(DRAWS_A_SECOND));
         bar.set_style(style("{wide_msg}\n  {prefix}"));
         output.set_bar(Some(bar.clone()));
         return Some(Display::Bar(bar));

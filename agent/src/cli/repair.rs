@@ -81,7 +81,10 @@ fn report_index(session: &Session, repaired: &IndexRepair) -> Result<()> {
         }
     }
     if repaired.was_sound {
-        return output.line(format_args!("The index is sound ({}); nothing was changed.", count(repaired.packs, "pack", "packs")));
+        return output.line(format_args!(
+            "The index is sound ({}); nothing was changed.",
+            count(repaired.packs, "pack", "packs")
+        ));
     }
     output.line(format_args!(
         "The index was made anew: {}, {} of them not known before.",
@@ -91,7 +94,9 @@ fn report_index(session: &Session, repaired: &IndexRepair) -> Result<()> {
     if repaired.lost.is_empty() {
         return Ok(());
     }
-    output.complain("What is lost may still be on disk: back up the sources again, then run `lifeboat repair snapshots`.");
+    output.complain(
+        "What is lost may still be on disk: back up the sources again, then run `lifeboat repair snapshots`.",
+    );
     Ok(())
 }
 
@@ -131,7 +136,8 @@ fn report_objects(session: &Session, repaired: &SnapshotRepair) -> Result<()> {
 
 fn report_snapshots(session: &Session, repaired: &SnapshotRepair, arguments: &Snapshots) -> Result<()> {
     let output = &session.output;
-    let shown = if output.verbose() > 0 { repaired.lost.len() } else { repaired.lost.len().min(PATHS_LISTED_MAX) };
+    let shown =
+        if output.verbose() > 0 { repaired.lost.len() } else { repaired.lost.len().min(PATHS_LISTED_MAX) };
     for (snapshot, path) in repaired.lost.iter().take(shown) {
         let short = snapshot.get(..8).unwrap_or(snapshot);
         output.line(format_args!("{short}:{}: something of it is lost", path_text::display(path)))?;
@@ -144,7 +150,9 @@ fn report_snapshots(session: &Session, repaired: &SnapshotRepair, arguments: &Sn
     }
     for (old, new) in &repaired.repaired {
         match new {
-            Some(new) => output.line(format_args!("{} was written once more as {}", old.short_id(), new.short_id()))?,
+            Some(new) => {
+                output.line(format_args!("{} was written once more as {}", old.short_id(), new.short_id()))?
+            }
             None => output.line(format_args!("{} would be written once more", old.short_id()))?,
         }
     }

@@ -19,8 +19,10 @@ use crate::snapshot::select::Selector;
 
 /// Arguments of `restore`.
 #[derive(Debug, Args)]
-#[command(after_help = "Entries land below DIR with their whole path; with SNAPSHOT:PATH a directory's entries, or the file itself, land \
-                        directly in DIR. A restore that was interrupted continues when the same command is run again.")]
+#[command(
+    after_help = "Entries land below DIR with their whole path; with SNAPSHOT:PATH a directory's entries, or the file itself, land \
+                        directly in DIR. A restore that was interrupted continues when the same command is run again."
+)]
 pub struct Restore {
     /// Which: id, latest, latest~N; after a colon, a path in it
     #[arg(value_name = "SNAPSHOT[:PATH]")]
@@ -101,8 +103,14 @@ impl Restore {
         let options = self.options();
         self.announce(session, snapshot);
         let running = session.begin(Work::Restore);
-        let outcome =
-            restore::run(&repository, snapshot, selector.path.as_deref(), &selection, &options, running.context());
+        let outcome = restore::run(
+            &repository,
+            snapshot,
+            selector.path.as_deref(),
+            &selection,
+            &options,
+            running.context(),
+        );
         running.end();
         let outcome = outcome?;
         self.report(session, snapshot, &outcome)?;
@@ -160,16 +168,34 @@ impl Restore {
         if !outcome.shortfalls.is_empty() {
             output.warning(&outcome.shortfalls);
         }
+        let touched = [
+            &tally.files_restored,
+            &tally.files_unchanged,
+            &tally.files_skipped,
+            &tally.others,
+            &tally.failed,
+        ];
+        if touched.into_iter().all(|counter| get(counter) == 0) && !self.include.is_empty() {
+            output.warning("nothing in the snapshot matches --include");
+        }
         if output.quiet() {
             return Ok(());
         }
         let verb = if self.dry_run { "would be restored" } else { "restored" };
         let mut parts = vec![
-            format!("{} {verb} ({})", count(get(&tally.files_restored), "file", "files"), human(get(&tally.bytes_written))),
+            format!(
+                "{} {verb} ({})",
+                count(get(&tally.files_restored), "file", "files"),
+                human(get(&tally.bytes_written))
+            ),
             format!("{} unchanged", text::grouped(get(&tally.files_unchanged))),
         ];
-        let optional =
-            [(&tally.files_skipped, "left alone"), (&tally.deleted, "deleted"), (&tally.failed, "failed"), (&tally.verified, "verified")];
+        let optional = [
+            (&tally.files_skipped, "left alone"),
+            (&tally.deleted, "deleted"),
+            (&tally.failed, "failed"),
+            (&tally.verified, "verified"),
+        ];
         for (counter, word) in optional {
             if get(counter) > 0 {
                 parts.push(format!("{} {word}", text::grouped(get(counter))));

@@ -206,7 +206,11 @@ impl Session {
             Some(secret) => (Repository::open(provider, &secret, directories)?, secret),
             None => self.open_with_prompt(&provider, &directories)?,
         };
-        self.output.say_verbose(format_args!("repository {} at {}", repository.id(), repository.store().location()));
+        self.output.say_verbose(format_args!(
+            "repository {} at {}",
+            repository.id(),
+            repository.store().location()
+        ));
         Ok((repository, secret))
     }
 
@@ -216,13 +220,22 @@ impl Session {
             return source.load().map(Some);
         }
         let key_file = &self.settings.default_repository.key_file;
-        if target.is_default && key_file.exists() {
+        if !target.is_default {
+            return Ok(None);
+        }
+        if key_file.exists() {
             return SecretSource::KeyFile(key_file.clone()).load().map(Some);
         }
+        self.output
+            .warning(format_args!("the default repository's key file {} is not there", key_file.display()));
         Ok(None)
     }
 
-    fn open_with_prompt(&self, provider: &SharedProvider, directories: &Directories) -> Result<(Repository, Secret)> {
+    fn open_with_prompt(
+        &self,
+        provider: &SharedProvider,
+        directories: &Directories,
+    ) -> Result<(Repository, Secret)> {
         let location = provider.location();
         if !create::exists(&Store::new(provider.clone())?)? {
             // Opening says it best: nobody is asked for a passphrase of what is not there.
@@ -258,7 +271,8 @@ impl Session {
         if *first == *ask("The same again: ")? {
             Ok(first)
         } else {
-            Err(Error::usage("the two passphrases differ").with_hint("Run the command again; nothing was changed."))
+            Err(Error::usage("the two passphrases differ")
+                .with_hint("Run the command again; nothing was changed."))
         }
     }
 

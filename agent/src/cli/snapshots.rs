@@ -42,7 +42,8 @@ impl Snapshots {
         };
         let groups = group(&chosen);
         if let Some(latest) = self.latest {
-            let kept: Vec<_> = groups.values().flat_map(|group| group.iter().rev().take(latest)).map(|s| s.id).collect();
+            let kept: Vec<_> =
+                groups.values().flat_map(|group| group.iter().rev().take(latest)).map(|s| s.id).collect();
             chosen.retain(|snapshot| kept.contains(&snapshot.id));
         }
         if session.output.json() {
@@ -89,7 +90,10 @@ fn print(session: &Session, chosen: &[&Snapshot], all: usize) -> Result<()> {
         return if all == 0 {
             output.line("There are no snapshots yet: make one with `lifeboat backup PATH`.")
         } else {
-            output.line(format_args!("None of the {} passes the filter.", count(all as u64, "snapshot", "snapshots")))
+            output.line(format_args!(
+                "None of the {} passes the filter.",
+                count(all as u64, "snapshot", "snapshots")
+            ))
         };
     }
     for ((host, what), snapshots) in group(chosen) {
@@ -109,8 +113,14 @@ fn table(snapshots: &[&Snapshot]) -> Table {
     let tags = has(|snapshot| !snapshot.manifest.tags.is_empty());
     let errors = has(|snapshot| snapshot.manifest.errors_total > 0);
     let optional = [(paths_differ, ("Paths", Left)), (tags, ("Tags", Left)), (errors, ("Errors", Right))];
-    let mut columns =
-        vec![("Id", Left), ("Time", Left), ("Age", Left), ("Files", Right), ("Size", Right), ("Added", Right)];
+    let mut columns = vec![
+        ("Id", Left),
+        ("Time", Left),
+        ("Age", Left),
+        ("Files", Right),
+        ("Size", Right),
+        ("Added", Right),
+    ];
     columns.extend(optional.iter().filter(|(wanted, _)| *wanted).map(|(_, column)| *column));
     let mut table = Table::new(&columns);
     for snapshot in snapshots {
@@ -128,7 +138,10 @@ fn table(snapshots: &[&Snapshot]) -> Table {
         let cells = [
             (paths_differ, paths(snapshot)),
             (tags, path_text::display(manifest.tags.join(",").as_bytes())),
-            (errors, if manifest.errors_total == 0 { String::new() } else { text::grouped(manifest.errors_total) }),
+            (
+                errors,
+                if manifest.errors_total == 0 { String::new() } else { text::grouped(manifest.errors_total) },
+            ),
         ];
         row.extend(cells.into_iter().filter(|(wanted, _)| *wanted).map(|(_, cell)| cell));
         table.row(row);
@@ -137,6 +150,7 @@ fn table(snapshots: &[&Snapshot]) -> Table {
 }
 
 fn paths(snapshot: &Snapshot) -> String {
-    let paths: Vec<String> = snapshot.manifest.path_bytes().iter().map(|path| path_text::display(path)).collect();
+    let paths: Vec<String> =
+        snapshot.manifest.path_bytes().iter().map(|path| path_text::display(path)).collect();
     paths.join(" ")
 }

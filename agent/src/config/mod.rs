@@ -101,7 +101,9 @@ impl Settings {
         let secret = secrets::choose(overrides.key_file, environment, &file, resolve)?;
         let level = match &file.compression {
             None => Level::DEFAULT,
-            Some(text) => text.parse().map_err(|why| Error::usage(format_args!("compression {text:?}: {why}")))?,
+            Some(text) => {
+                text.parse().map_err(|why| Error::usage(format_args!("compression {text:?}: {why}")))?
+            }
         };
         let cache = environment.cache_dir.clone().or_else(|| file.cache_dir.as_deref().map(resolve));
         Ok(Self {

@@ -38,7 +38,8 @@ impl Places {
     /// `Usage` when no home directory is known.
     pub fn of(environment: &Environment) -> Result<Self> {
         let home = environment.home.clone().ok_or_else(|| {
-            Error::usage("this user has no home directory").with_hint("Set HOME to a directory for Lifeboat's files.")
+            Error::usage("this user has no home directory")
+                .with_hint("Set HOME to a directory for Lifeboat's files.")
         })?;
         let below = |named: &Option<PathBuf>, fallback: &str| {
             named.clone().unwrap_or_else(|| home.join(fallback)).join("lifeboat")
@@ -51,7 +52,10 @@ impl Places {
             ],
             cache: below(&environment.xdg_cache, ".cache"),
             state: below(&environment.xdg_state, ".local/state"),
-            default_repository: DefaultRepository { path: data.join("repository"), key_file: data.join("key") },
+            default_repository: DefaultRepository {
+                path: data.join("repository"),
+                key_file: data.join("key"),
+            },
             home,
         })
     }

@@ -70,16 +70,19 @@ pub fn choose(
         return Ok(Some(source));
     }
     let key_file = file.key_file.as_deref().map(|path| SecretSource::KeyFile(resolve(path)));
-    let passphrase_file = file.passphrase_file.as_deref().map(|path| SecretSource::PassphraseFile(resolve(path)));
+    let passphrase_file =
+        file.passphrase_file.as_deref().map(|path| SecretSource::PassphraseFile(resolve(path)));
     let command = file.passphrase_command.clone().map(SecretSource::PassphraseCommand);
     Ok(key_file.or(passphrase_file).or(command))
 }
 
 fn credential(directory: &Path) -> Option<SecretSource> {
-    [("passphrase", Purpose::Passphrase), ("key", Purpose::KeyFile)].into_iter().find_map(|(name, purpose)| {
-        let path = directory.join(name);
-        path.exists().then_some(SecretSource::Credential { path, purpose })
-    })
+    [("passphrase", Purpose::Passphrase), ("key", Purpose::KeyFile)].into_iter().find_map(
+        |(name, purpose)| {
+            let path = directory.join(name);
+            path.exists().then_some(SecretSource::Credential { path, purpose })
+        },
+    )
 }
 
 /// Splits a command as a shell splits words, with quotes; nothing is expanded and no shell runs.
@@ -245,7 +248,8 @@ fn run(words: &[String]) -> Result<Zeroizing<String>> {
         return Err(Error::new(Kind::WrongKey, format_args!("{what} failed: {}", output.status))
             .with_hint("Run it by hand to see why."));
     }
-    let text = std::str::from_utf8(&stdout).map_err(|_| Error::usage(format_args!("{what} printed no text")))?;
+    let text =
+        std::str::from_utf8(&stdout).map_err(|_| Error::usage(format_args!("{what} printed no text")))?;
     one_passphrase(text, &what)
 }
 
@@ -273,8 +277,12 @@ mod tests {
         let choose = |flag: Option<PathBuf>, environment: &Environment| {
             super::choose(flag, environment, &file, |path| Path::new("/etc").join(path)).unwrap().unwrap()
         };
-        assert!(matches!(choose(Some("k".into()), &environment), SecretSource::KeyFile(path) if path == Path::new("k")));
-        assert!(matches!(choose(None, &environment), SecretSource::PassphraseCommand(words) if words[2] == "a b"));
+        assert!(
+            matches!(choose(Some("k".into()), &environment), SecretSource::KeyFile(path) if path == Path::new("k"))
+        );
+        assert!(
+            matches!(choose(None, &environment), SecretSource::PassphraseCommand(words) if words[2] == "a b")
+        );
         assert!(matches!(choose(None, &Environment::default()),
             SecretSource::KeyFile(path) if path == Path::new("/etc/key")));
     }

@@ -131,16 +131,18 @@ impl Ingest {
     /// # Errors
     /// The first error of any upload; errors of the store.
     pub fn finish(&self) -> Result<()> {
+        let mut submitted = Ok(());
         for open in self.data.iter().chain([&self.metadata]) {
             let pack = open.lock().clone();
-            if pack.close() {
-                self.submit(&pack)?;
+            if submitted.is_ok() && pack.close() {
+                submitted = self.submit(&pack);
             }
         }
+        // The first error of an upload is the cause; that nothing more could be submitted is its consequence.
         let finished = self.uploader.lock().finish();
         // What was acknowledged is kept even if another upload failed.
         let flushed = self.indexer.flush();
-        finished.and(flushed)
+        finished.and(submitted).and(flushed)
     }
 
     /// Takes note of packs that are stored already.

@@ -146,7 +146,7 @@ impl Building {
             .encode()
             .map_err(|e| Error::failed(format_args!("cannot encode a pack's directory: {e}")))?;
         let plain_bytes = plain.len() as u32;
-        let mut coded = Vec::with_capacity(plain.len() + TAG_BYTES + FOOTER_BYTES);
+        let mut coded = Vec::new();
         let codec = Compressor::new(Level::FAST)?.compress(&plain, &mut coded)?;
         let info = BoxInfo { role: Role::Directory, codec, plain_bytes };
         self.cipher.seal(DIRECTORY_NUMBER.into(), info, &mut coded, 0)?;

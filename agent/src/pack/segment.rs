@@ -66,7 +66,7 @@ impl SegmentCoder {
     /// # Errors
     /// If zstd fails.
     pub fn compress(&mut self, plain: &[u8]) -> Result<(BoxInfo, Vec<u8>)> {
-        let mut coded = Vec::with_capacity(plain.len() + TAG_BYTES);
+        let mut coded = Vec::new();
         let codec = self.compressor.compress(plain, &mut coded)?;
         Ok((BoxInfo { role: Role::Segment, codec, plain_bytes: plain.len() as u32 }, coded))
     }
@@ -83,6 +83,9 @@ impl SegmentCoder {
         mut coded: Vec<u8>,
         plain: &[u8],
     ) -> Result<Bytes> {
+        // The compressor wants room for the worst case; what is kept for the upload should take only what it needs.
+        coded.reserve_exact(TAG_BYTES);
+        coded.shrink_to(coded.len() + TAG_BYTES);
         pack.seal(reservation, info, &mut coded)?;
         if self.verify {
             self.opened.clear();
@@ -98,7 +101,6 @@ impl SegmentCoder {
                     .with_hint("This points to faulty memory: test it before you rely on this machine."));
             }
         }
-        coded.shrink_to_fit();
         Ok(coded.into())
     }
 }

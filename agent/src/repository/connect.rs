@@ -43,12 +43,14 @@ impl Location {
             return Ok(Self::Local(PathBuf::from(text)));
         };
         if !scheme.eq_ignore_ascii_case("file") {
-            return Err(Error::usage(format_args!("{shown}: lifeboat knows no store `{scheme}:`")).with_hint(
-                format_args!("Name a directory or file:///a/directory; a directory that is called so is ./{shown}."),
-            ));
+            return Err(Error::usage(format_args!("{shown}: lifeboat knows no store `{scheme}:`"))
+                .with_hint(format_args!(
+                    "Name a directory or file:///a/directory; a directory that is called so is ./{shown}."
+                )));
         }
         let path = rest.strip_prefix(b"//localhost/").map(|path| [b"/", path].concat());
-        let path = path.or_else(|| rest.strip_prefix(b"//").map(<[u8]>::to_vec)).unwrap_or_else(|| rest.to_vec());
+        let path =
+            path.or_else(|| rest.strip_prefix(b"//").map(<[u8]>::to_vec)).unwrap_or_else(|| rest.to_vec());
         match percent_decoded(&path) {
             Some(path) if path.starts_with(b"/") && !path.contains(&0) => {
                 Ok(Self::Local(PathBuf::from(std::ffi::OsString::from_vec(path))))
@@ -79,10 +81,13 @@ impl Location {
 }
 
 fn explain(error: lifeboat_providers::Error, path: &Path) -> Error {
-    let shown = path_text::display(path.as_os_str().as_bytes());
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let shown = path_text::display(whole.as_os_str().as_bytes());
     match error.kind() {
-        ErrorKind::NotFound => Error::new(Kind::NoRepository, format_args!("there is no repository at {shown}"))
-            .with_hint("Check the path, or make one with `lifeboat init`."),
+        ErrorKind::NotFound => {
+            Error::new(Kind::NoRepository, format_args!("there is no repository at {shown}"))
+                .with_hint("Check the path, or make one with `lifeboat init`.")
+        }
         ErrorKind::Misconfigured => Error::new(Kind::NoRepository, &error).with_source(error),
         _ => Error::from(error),
     }
@@ -143,7 +148,9 @@ mod tests {
 
     #[test]
     fn other_schemes_and_forms_are_usage_errors() {
-        for text in ["s3://bucket", "sftp:me@host:/x", "memory:", "file://host/x", "file:x", "file:///%zz", ""] {
+        for text in
+            ["s3://bucket", "sftp:me@host:/x", "memory:", "file://host/x", "file:x", "file:///%zz", ""]
+        {
             let error = Location::parse(OsStr::new(text)).unwrap_err();
             assert_eq!(error.kind(), Kind::Usage, "{text}");
         }

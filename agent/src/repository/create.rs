@@ -73,7 +73,10 @@ impl Repository {
         let key = layout::config()?;
         let stored = match store.get(&key) {
             Ok(stored) => stored,
-            Err(e) if super::store::is_missing(&e) => return Err(none_here(&store)),
+            Err(e) if super::store::is_missing(&e) => {
+                refuse_leftovers(&store)?;
+                return Err(none_here(&store));
+            }
             Err(e) => return Err(e),
         };
         let (clear, _) = ClearHeader::parse(&stored).map_err(|e| e.context(store.location()))?;

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::io::Write;
 
+use super::dump_content;
 use super::tar::TarWriter;
 use super::zip::ZipWriter;
-use super::dump_content;
+use crate::Result;
 use crate::browse::walk::{Next, Seen, walk};
 use crate::browse::{OnDamage, Place};
 use crate::events::{Context, Counters};
 use crate::fetch::ChunkReader;
 use crate::tree::{Content, Entry, EntryKind};
-use crate::Result;
 
 /// How an archive is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,6 +54,8 @@ pub(super) trait ArchiveWriter {
     fn content(&mut self) -> &mut dyn Write;
     /// Ends the member whose content was written.
     fn end(&mut self) -> Result<()>;
+    /// Makes sure that the archive, which ends here because of an error, is not taken for complete.
+    fn spoil(&mut self);
     /// Writes what makes the archive complete.
     fn finish(&mut self) -> Result<()>;
 }
@@ -95,18 +97,17 @@ pub fn dump_archive(
     let base = place.path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
     let mut dump =
         Dump { reader, context, writer, base, hard_links: HashMap::new(), dumped: Dumped::default() };
-    let mut path = place.path.clone();
-    if !path.is_empty() {
-        dump.member(&Seen::of(&path, &place.listed))?;
-    } else {
-        // Members below the root have no name before them: "/etc" is the member "etc".
-        dump.base = 1;
+    let written = dump.tree(place, damaged);
+    if written.is_err() {
+        dump.writer.spoil();
     }
-    if let EntryKind::Directory { content, .. } = &place.listed.entry.kind {
-        walk(reader, context, &mut path, content, &mut |seen| dump.member(seen).map(|()| Next::Descend), damaged)?;
-    }
-    dump.writer.finish()?;
-    Ok(dump.dumped)
+    written.map(|()| dump.dumped)
+}
+
+/// The first name of a file that has several, and how many are still to come.
+struct FirstName {
+    name: Box<[u8]>,
+    left: u64,
 }
 
 struct Dump<'a> {
@@ -115,12 +116,28 @@ struct Dump<'a> {
     writer: &'a mut dyn ArchiveWriter,
     /// Where in a path the member's name begins.
     base: usize,
-    /// Files with several names: the first name, and how many are still to come.
-    hard_links: HashMap<(u64, u64), (Box<[u8]>, u64)>,
+    /// Files with several names, by device and inode.
+    hard_links: HashMap<(u64, u64), FirstName>,
     dumped: Dumped,
 }
 
 impl Dump<'_> {
+    fn tree(&mut self, place: &Place, damaged: &mut OnDamage<'_>) -> Result<()> {
+        let mut path = place.path.clone();
+        if path.is_empty() {
+            // Members below the root have no name before them: "/etc" is the member "etc".
+            self.base = 1;
+        } else {
+            self.member(&Seen::of(&path, &place.listed))?;
+        }
+        if let EntryKind::Directory { content, .. } = &place.listed.entry.kind {
+            let (reader, context) = (self.reader, self.context);
+            let mut visit = |seen: &Seen<'_>| self.member(seen).map(|()| Next::Descend);
+            walk(reader, context, &mut path, content, &mut visit, damaged)?;
+        }
+        self.writer.finish()
+    }
+
     fn member(&mut self, seen: &Seen<'_>) -> Result<()> {
         self.context.set_current(|path| path.extend_from_slice(seen.path));
         let name = seen.path.get(self.base..).unwrap_or_default();
@@ -153,16 +170,16 @@ impl Dump<'_> {
             return None;
         }
         let file = (entry.meta.device, entry.meta.inode);
-        let Some((first, left)) = self.hard_links.get_mut(&file) else {
-            self.hard_links.insert(file, (name.into(), entry.meta.links - 1));
+        let Some(first) = self.hard_links.get_mut(&file) else {
+            self.hard_links.insert(file, FirstName { name: name.into(), left: entry.meta.links - 1 });
             return None;
         };
-        let first = first.clone();
-        *left -= 1;
-        if *left == 0 {
+        let first_name = first.name.clone();
+        first.left = first.left.saturating_sub(1);
+        if first.left == 0 {
             // All names were seen: memory is for files whose other names are still to come, or lie elsewhere.
             self.hard_links.remove(&file);
         }
-        Some(first)
+        Some(first_name)
     }
 }

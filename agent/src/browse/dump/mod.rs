@@ -18,7 +18,7 @@ use crate::{Error, Result};
 pub use archive::{Dumped, Format, dump_archive};
 
 /// Zeros are written in pieces of this size, in bytes.
-const ZEROS: [u8; 32 << 10] = [0; 32 << 10];
+static ZEROS: [u8; 32 << 10] = [0; 32 << 10];
 
 /// Writes all bytes of a file's content; holes as zeros.
 ///

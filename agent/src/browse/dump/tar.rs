@@ -1,15 +1,15 @@
 //! POSIX tar: a ustar header for each member, with a pax header before it for all that does not fit.
 //!
 //! Pax records: `path`, `linkpath`, `size`, `uid`, `gid`, `uname`, `gname`, `mtime` with nanoseconds, `SCHILY.xattr.*`, and
-//! `hdrcharset=BINARY` when a name is not UTF-8. GNU tar, bsdtar and Python read them all. The archive ends with two
+//! `hdrcharset=BINARY` when a long name is not UTF-8. GNU tar, bsdtar and Python read them all. The archive ends with two
 //! blocks of zeros: without them readers say that it was cut off.
 
 use std::io::Write;
 
 use super::archive::{ArchiveWriter, Begun, Member};
 use super::{cannot_write, write_zeros};
-use crate::tree::{EntryKind, Meta};
 use crate::Result;
+use crate::tree::{EntryKind, Meta};
 
 const BLOCK_BYTES: u64 = 512;
 /// Archives are padded to this, the tape record that tar reads at once.
@@ -20,6 +20,8 @@ const OWNER_BYTES: usize = 32;
 /// Writes a tar archive.
 pub(super) struct TarWriter<'a> {
     out: Counting<'a>,
+    /// Content that was announced is not yet written to its end.
+    in_content: bool,
 }
 
 struct Counting<'a> {
@@ -41,7 +43,7 @@ impl Write for Counting<'_> {
 
 impl<'a> TarWriter<'a> {
     pub(super) fn new(out: &'a mut dyn Write) -> Self {
-        Self { out: Counting { out, written: 0 } }
+        Self { out: Counting { out, written: 0 }, in_content: false }
     }
 
     fn pad_to(&mut self, unit: u64) -> Result<()> {
@@ -92,7 +94,8 @@ impl ArchiveWriter for TarWriter<'_> {
             header.octal(337, 8, minor.into());
         }
         self.out.write_all(&header.finish()).map_err(cannot_write)?;
-        Ok(if content.is_some() { Begun::WantsContent } else { Begun::Whole })
+        self.in_content = content.is_some();
+        Ok(if self.in_content { Begun::WantsContent } else { Begun::Whole })
     }
 
     fn content(&mut self) -> &mut dyn Write {
@@ -100,7 +103,18 @@ impl ArchiveWriter for TarWriter<'_> {
     }
 
     fn end(&mut self) -> Result<()> {
+        self.in_content = false;
         self.pad_to(BLOCK_BYTES)
+    }
+
+    /// Readers accept an archive that ends between two members without a word: announce one that does not come.
+    fn spoil(&mut self) {
+        if !self.in_content && self.out.written.is_multiple_of(BLOCK_BYTES) {
+            let mut header = Header::new(b'0', BLOCK_BYTES);
+            header.text(0, NAME_BYTES, b"INCOMPLETE-ARCHIVE");
+            // There is an error already; a second one would say no more.
+            let _ = self.out.write_all(&header.finish());
+        }
     }
 
     fn finish(&mut self) -> Result<()> {
@@ -131,14 +145,20 @@ fn pax_records(member: &Member<'_>, name: &[u8], target: &[u8], size: u64) -> Ve
     let mut records = Vec::new();
     let owners = [member.seen.user.unwrap_or_default(), member.seen.group.unwrap_or_default()];
     let texts = [name, target, owners[0], owners[1]];
-    if texts.iter().any(|text| std::str::from_utf8(text).is_err()) {
+    let limits = [NAME_BYTES, NAME_BYTES, OWNER_BYTES, OWNER_BYTES];
+    let mut needed = Vec::new();
+    for ((key, text), limit) in ["path", "linkpath", "uname", "gname"].iter().zip(texts).zip(limits) {
+        let utf8 = std::str::from_utf8(text).is_ok();
+        // Short bytes that are no text go into the plain header as they are: no reader complains of that.
+        if text.len() > limit || (utf8 && !text.is_ascii()) {
+            needed.push((*key, text, utf8));
+        }
+    }
+    if needed.iter().any(|(_, _, utf8)| !utf8) {
         put(&mut records, b"hdrcharset", b"BINARY");
     }
-    let limits = [NAME_BYTES, NAME_BYTES, OWNER_BYTES, OWNER_BYTES];
-    for ((key, text), limit) in ["path", "linkpath", "uname", "gname"].iter().zip(texts).zip(limits) {
-        if text.len() > limit || !text.is_ascii() {
-            put(&mut records, key.as_bytes(), text);
-        }
+    for (key, text, _) in needed {
+        put(&mut records, key.as_bytes(), text);
     }
     for (key, number, digits) in
         [("size", size, 11), ("uid", meta.uid.into(), 7), ("gid", meta.gid.into(), 7)]

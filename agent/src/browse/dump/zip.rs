@@ -12,8 +12,8 @@ use flate2::{Compression, Crc};
 
 use super::archive::{ArchiveWriter, Begun, Member};
 use super::cannot_write;
-use crate::tree::{EntryKind, Meta};
 use crate::Result;
+use crate::tree::{EntryKind, Meta};
 
 const LOCAL: u32 = 0x0403_4b50;
 const DESCRIPTOR: u32 = 0x0807_4b50;
@@ -43,7 +43,10 @@ pub(super) struct ZipWriter<'a> {
 /// Where the bytes go: straight out, or through deflate while a file is written.
 enum Sink<'a> {
     Plain(Counting<'a>),
-    Deflate { encoder: DeflateEncoder<Counting<'a>>, crc: Crc },
+    Deflate {
+        encoder: DeflateEncoder<Counting<'a>>,
+        crc: Crc,
+    },
     /// Only while one of the others is replaced.
     Moving,
 }
@@ -214,6 +217,9 @@ impl ArchiveWriter for ZipWriter<'_> {
         Ok(())
     }
 
+    /// Without its directory it is no archive.
+    fn spoil(&mut self) {}
+
     fn finish(&mut self) -> Result<()> {
         let directory = std::mem::take(&mut self.directory);
         let members = self.members;
@@ -287,7 +293,7 @@ fn timestamp(meta: &Meta) -> Vec<u8> {
 fn dos_time(meta: &Meta) -> (u16, u16) {
     let local = Local.timestamp_opt(meta.mtime.seconds, 0).single();
     let Some(local) = local.filter(|time| (1980..=2107).contains(&time.year())) else { return (0, 0x21) };
-    let time = local.hour() << 11 | local.minute() << 5 | local.second() / 2;
+    let time = (local.hour() << 11) | (local.minute() << 5) | (local.second() / 2);
     let date = (local.year() as u32 - 1980) << 9 | local.month() << 5 | local.day();
     (time as u16, date as u16)
 }

@@ -8,7 +8,6 @@ use super::top::{Top, TopIndex, TopKind};
 use crate::browse::directory;
 use crate::chunk::ChunkId;
 use crate::fetch::ChunkReader;
-use crate::fetch::reader::ChunkBytes;
 use crate::tree::content::LEVEL_MAX;
 use crate::tree::{Content, Entry, EntryKind, Node};
 use crate::{Error, Result};
@@ -16,8 +15,8 @@ use crate::{Error, Result};
 /// Entries that are kept: about 1 KB each at most, 200 bytes commonly.
 const ENTRIES_CACHED: usize = 8_192;
 /// Decoded nodes that are kept: up to some 500 KB each.
-const NODES_CACHED: usize = 16;
-/// Chunks that are kept after they were compared with their ids; each holds its segment.
+const NODES_CACHED: usize = 8;
+/// Chunks that are kept after they were compared with their ids.
 const CHUNKS_CACHED: usize = 4;
 
 /// The files of all snapshots.
@@ -27,7 +26,7 @@ pub(super) struct Files {
     pub(super) inodes: Inodes,
     entries: Cache<Number, Arc<Entry>>,
     nodes: Cache<ChunkId, Arc<Node>>,
-    chunks: Cache<ChunkId, ChunkBytes>,
+    chunks: Cache<ChunkId, Arc<[u8]>>,
 }
 
 /// What a number stands for.
@@ -198,11 +197,12 @@ impl Files {
         Ok(())
     }
 
-    fn chunk(&self, id: &ChunkId, length: u64) -> Result<ChunkBytes> {
+    fn chunk(&self, id: &ChunkId, length: u64) -> Result<Arc<[u8]>> {
         if let Some(chunk) = self.chunks.get(id) {
             return Ok(chunk);
         }
-        let chunk = self.reader.data(id, length)?;
+        // Copied, so that a small chunk does not keep its whole segment.
+        let chunk: Arc<[u8]> = Arc::from(&*self.reader.data(id, length)?);
         self.chunks.insert(*id, chunk.clone());
         Ok(chunk)
     }

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
-    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
-    LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyXattr, Request,
+    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyXattr, Request,
 };
 use parking_lot::Mutex;
 
 use super::files::{File, Files};
-use super::inodes::{Number, number_of_top};
+use super::inodes::{Number, number_of_top, top_of_number};
 use super::top::{TopIndex, TopKind};
 use crate::Result;
 use crate::browse::find::type_of;
@@ -122,7 +122,8 @@ impl SnapshotFilesystem {
     ) -> Result<(), Errno> {
         let file = self.file(ino)?;
         let parent = self.files.parent(ino.0);
-        for (number, (name, at)) in [(b".".as_slice(), ino.0), (b"..".as_slice(), parent)].iter().enumerate() {
+        for (number, (name, at)) in [(b".".as_slice(), ino.0), (b"..".as_slice(), parent)].iter().enumerate()
+        {
             let next = number as u64 + 1;
             if next > offset {
                 let file = self.file(INodeNo(*at))?;
@@ -334,10 +335,9 @@ impl Filesystem for SnapshotFilesystem {
             let full =
                 reply.add(INodeNo(listed.number), listed.offset, name, &FOREVER, &attributes, Generation(0));
             // Every entry that goes out counts as a lookup, but for these two.
-            if let (false, File::Entry(entry), false) = (full, &listed.file, matches!(listed.name, b"." | b"..")) {
-                if super::inodes::top_of_number(listed.number).is_none() {
-                    self.files.tell(ino.0, entry.clone());
-                }
+            let counts = !full && !matches!(listed.name, b"." | b"..");
+            if let (true, None, File::Entry(entry)) = (counts, top_of_number(listed.number), &listed.file) {
+                self.files.tell(ino.0, entry.clone());
             }
             full
         });

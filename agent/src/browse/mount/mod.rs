@@ -33,7 +33,8 @@ use filesystem::SnapshotFilesystem;
 use top::Top;
 
 const FUSE_DEVICE: &str = "/dev/fuse";
-const FUSERMOUNT: [&str; 4] = ["/usr/bin/fusermount3", "/bin/fusermount3", "/usr/bin/fusermount", "/bin/fusermount"];
+const FUSERMOUNT: [&str; 4] =
+    ["/usr/bin/fusermount3", "/bin/fusermount3", "/usr/bin/fusermount", "/bin/fusermount"];
 /// How often it is looked whether to end.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Threads that answer the kernel: reads of several files overlap.
@@ -100,7 +101,8 @@ fn unmount(session: BackgroundSession, at: &Path) -> Result<()> {
 fn detach(at: &Path) -> Result<()> {
     let detached = nix::mount::umount2(at, nix::mount::MntFlags::MNT_DETACH).is_ok()
         || FUSERMOUNT.iter().any(|program| {
-            let quietly = Command::new(program).args(["-u", "-q", "-z", "--"]).arg(at).stderr(Stdio::null()).status();
+            let quietly =
+                Command::new(program).args(["-u", "-q", "-z", "--"]).arg(at).stderr(Stdio::null()).status();
             quietly.is_ok_and(|status| status.success())
         });
     if detached {
@@ -122,6 +124,11 @@ fn check_possible(at: &Path) -> Result<()> {
     if !Path::new(FUSE_DEVICE).exists() {
         return Err(Error::failed(format_args!("cannot mount: there is no {FUSE_DEVICE}")).with_hint(
             "Load the kernel's module with `modprobe fuse`; a container needs `--device /dev/fuse --cap-add SYS_ADMIN`.",
+        ));
+    }
+    if let Err(e) = std::fs::File::options().read(true).write(true).open(FUSE_DEVICE) {
+        return Err(Error::io(format_args!("cannot mount: cannot open {FUSE_DEVICE}"), e).with_hint(
+            "Every user may open it on common systems (mode 0666); in a container it must be passed in.",
         ));
     }
     let is_root = rustix::process::geteuid().is_root();

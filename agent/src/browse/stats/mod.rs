@@ -135,13 +135,7 @@ pub fn measure(
     Ok(Stats { all, groups: figures })
 }
 
-fn count(
-    reader: &ChunkReader,
-    id: &ChunkId,
-    owners: &[GroupId],
-    all: &mut Bytes,
-    groups: &mut [GroupStats],
-) {
+fn count(reader: &ChunkReader, id: &ChunkId, owners: &[GroupId], all: &mut Bytes, groups: &mut [GroupStats]) {
     let location = reader.index().lookup(id);
     let add = |bytes: &mut Bytes, exclusive: bool| {
         let Some(at) = &location else {
@@ -213,12 +207,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn directory(
-        &mut self,
-        path: &mut Vec<u8>,
-        content: &Content,
-        damaged: &mut OnDamage<'_>,
-    ) -> Result<()> {
+    fn directory(&mut self, path: &mut Vec<u8>, content: &Content, damaged: &mut OnDamage<'_>) -> Result<()> {
         let mut nodes = Vec::new();
         if let Err(e) = self.extents(content, true, &mut |_, extent| {
             nodes.extend(extent.id);

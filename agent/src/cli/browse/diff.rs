@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::entry::{json_time, local_time, mode_text, type_name};
 use super::opened::Opened;
 use crate::Result;
+use crate::browse::Place;
 use crate::browse::diff::{Change, Difference, Field, changed_bytes, changed_fields, diff};
 use crate::browse::find::type_of;
-use crate::browse::Place;
 use crate::cli::session::{FilterArgs, Session};
 use crate::cli::text::{count, grouped};
 use crate::fs::FileType;
@@ -125,10 +125,12 @@ impl Diff {
             Change::Content => "content",
             Change::Metadata => "metadata",
         };
-        let side = |entry: Option<&Entry>| entry.map(|entry| json!({
+        let side = |entry: Option<&Entry>| {
+            entry.map(|entry| json!({
             "type": type_name(type_of(entry)), "size": entry.bytes(), "mtime": json_time(entry.meta.mtime),
             "permissions": mode_text(entry), "uid": entry.meta.uid, "gid": entry.meta.gid,
-        }));
+        }))
+        };
         let fields: Vec<String> = match (difference.old, difference.new) {
             (Some(old), Some(new)) => changed_fields(old, new).iter().map(field_name).collect(),
             _ => Vec::new(),

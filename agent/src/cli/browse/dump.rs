@@ -51,17 +51,19 @@ impl Dump {
     /// # Errors
     /// `Usage` for a place that is not there; `Damaged` if anything is missing: what was written is then not complete.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
-        if self.output.is_none() && session.output.stdout_is_terminal() && self.archive.is_some() {
+        if self.on_terminal(session) && self.archive.is_some() {
             return Err(archive_on_terminal());
         }
         let opened = Opened::open(session)?;
         let (snapshot, path) = opened.select(&self.place, &self.filter)?;
         let place = opened.place(snapshot, &path.unwrap_or_default())?;
-        match &self.output {
-            Some(path) if is_plain(path) => self.into_file(&opened, &place, path)?,
+        let named = self.output.as_ref().filter(|path| !is_stdout(path));
+        match named {
+            Some(path) if is_plain(path) => self.write_file(&opened, &place, path)?,
             Some(path) => {
-                let file = File::options().write(true).open(path);
-                let mut file = file.map_err(|e| Error::io(format_args!("cannot open {}", path.display()), e))?;
+                let file = File::options().write(true).create(true).truncate(true).open(path);
+                let mut file =
+                    file.map_err(|e| Error::io(format_args!("cannot open {}", path.display()), e))?;
                 self.write(&opened, &place, &mut file)?;
             }
             None => {
@@ -74,8 +76,12 @@ impl Dump {
         Ok(ExitCode::SUCCESS)
     }
 
+    fn on_terminal(&self, session: &Session) -> bool {
+        session.output.stdout_is_terminal() && self.output.as_ref().is_none_or(|path| is_stdout(path))
+    }
+
     /// Writes beside the file and gives it its name when it is complete.
-    fn into_file(&self, opened: &Opened<'_>, place: &Place, path: &Path) -> Result<()> {
+    fn write_file(&self, opened: &Opened<'_>, place: &Place, path: &Path) -> Result<()> {
         let failed = |e: io::Error| Error::io(format_args!("cannot write {}", path.display()), e);
         let mut name = OsString::from(".");
         name.push(path.file_name().unwrap_or_default());
@@ -101,7 +107,7 @@ impl Dump {
             (Some(Archive::Zip), _) => Format::Zip,
             (Some(Archive::Tar), _) => Format::Tar,
             (None, EntryKind::Directory { .. }) => {
-                if self.output.is_none() && opened.session.output.stdout_is_terminal() {
+                if self.on_terminal(opened.session) {
                     return Err(archive_on_terminal());
                 }
                 Format::Tar
@@ -127,7 +133,9 @@ impl Dump {
 fn warn(session: &Session, dumped: &Dumped) {
     if dumped.skipped > 0 {
         let left = count(dumped.skipped, "entry", "entries");
-        session.output.warning(format_args!("{left} left out: the archive cannot hold sockets, zip also no devices and pipes"));
+        session.output.warning(format_args!(
+            "{left} left out: the archive cannot hold sockets, zip also no devices and pipes"
+        ));
     }
     if dumped.incomplete > 0 {
         session.output.warning(incomplete(dumped.incomplete));
@@ -150,9 +158,15 @@ fn archive_on_terminal() -> Error {
         .with_hint("Redirect it (> archive.tar), pipe it (| tar -tv), or name a file with --output.")
 }
 
-/// Whether a name is free or that of a regular file; devices and pipes are written to as they are.
+/// Whether a name is free or that of a regular file. Devices, pipes and what links lead to are written to as they are:
+/// a rename would put a file in place of them.
 fn is_plain(path: &Path) -> bool {
-    fs::metadata(path).map_or(true, |metadata| metadata.is_file())
+    fs::symlink_metadata(path).map_or(true, |metadata| metadata.is_file())
+}
+
+/// Whether a file's name means standard output.
+fn is_stdout(path: &Path) -> bool {
+    [Path::new("-"), Path::new("/dev/stdout")].contains(&path)
 }
 
 /// Standard output as a writer; its error is kept, since a closed pipe is no failure.

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::entry::{json_entry, long_line};
 use super::opened::Opened;
+use crate::browse::Seen;
 use crate::browse::find::{Found, Query, find};
 use crate::browse::pattern::Pattern;
-use crate::browse::Seen;
 use crate::cli::session::{FilterArgs, Session, argument_bytes};
 use crate::cli::text::{count, local_time};
 use crate::fs::FileType;
@@ -135,12 +135,18 @@ impl Find {
 
 /// `ab12cd34 2026-11-20 14:00:00`, or the first, the last and how many.
 fn where_found(members: &[&Snapshot]) -> String {
-    let one = |snapshot: &Snapshot| format!("{} {}", snapshot.short_id(), local_time(&snapshot.manifest.time));
+    let one =
+        |snapshot: &Snapshot| format!("{} {}", snapshot.short_id(), local_time(&snapshot.manifest.time));
     match members {
         [] => String::new(),
         [only] => one(only),
         [first, .., last] => {
-            format!("{} .. {}, {}", one(first), one(last), count(members.len() as u64, "snapshot", "snapshots"))
+            format!(
+                "{} .. {}, {}",
+                one(first),
+                one(last),
+                count(members.len() as u64, "snapshot", "snapshots")
+            )
         }
     }
 }

@@ -8,8 +8,8 @@ use clap::Args;
 use super::entry::{json_entry, long_line};
 use super::opened::{Damage, Opened};
 use crate::Result;
-use crate::browse::walk::{Next, Seen, walk};
 use crate::browse::Place;
+use crate::browse::walk::{Next, Seen, walk};
 use crate::cli::session::{FilterArgs, Session};
 use crate::tree::{EntryKind, path_text};
 

@@ -46,7 +46,8 @@ impl Mount {
                 "{mounted} mounted at {shown}; press Ctrl-C or run `fusermount3 -u {shown}` to unmount"
             ));
             if session.output.json() {
-                let object = serde_json::json!({ "directory": shown.to_string(), "snapshots": snapshots.len() });
+                let object =
+                    serde_json::json!({ "directory": shown.to_string(), "snapshots": snapshots.len() });
                 session.output.object("mounted", &object)?;
                 session.output.flush()?;
             }

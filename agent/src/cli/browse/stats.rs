@@ -55,7 +55,9 @@ impl Stats {
         if measured.all.missing_chunks > 0 {
             let chunks = count(measured.all.missing_chunks, "chunk", "chunks");
             return Err(Error::damaged(format_args!("the index does not know {chunks} that snapshots need"))
-                .with_hint("Run `lifeboat check`; `lifeboat repair index` makes the index anew from the packs."));
+                .with_hint(
+                    "Run `lifeboat check`; `lifeboat repair index` makes the index anew from the packs.",
+                ));
         }
         damage.finish()
     }
@@ -116,7 +118,12 @@ fn print_groups(session: &Session, measured: &stats::Stats) -> Result<()> {
         ]
     };
     for group in &measured.groups {
-        table.row(row(group.name.clone(), group.snapshots, &group.bytes, human(group.bytes.exclusive_stored)));
+        table.row(row(
+            group.name.clone(),
+            group.snapshots,
+            &group.bytes,
+            human(group.bytes.exclusive_stored),
+        ));
     }
     if measured.groups.len() != 1 {
         let snapshots = measured.groups.iter().map(|group| group.snapshots).sum();
@@ -129,8 +136,8 @@ fn print_store(session: &Session, store: &StoreStats, used: &Bytes) -> Result<()
     let whole = total_bytes(store);
     let metadata = store.metadata_bytes + store.index_bytes + store.snapshot_bytes;
     let share = 100.0 * metadata as f64 / whole.max(1) as f64;
-    let line = |name: &str, text: String| session.output.line(format_args!("{name:<15}{text}"));
-    line("", String::new())?;
+    let line = |name: &str, text: String| session.output.line(format_args!("{name:<16}{text}"));
+    session.output.line("")?;
     line("Store", format!("{} in all, {} of it metadata ({share:.1} %)", human(whole), human(metadata)))?;
     line(
         "Data packs",
@@ -153,7 +160,10 @@ fn print_store(session: &Session, store: &StoreStats, used: &Bytes) -> Result<()
     line("Chunks", format!("{chunks} in {segments}, {} of plain bytes", human(store.plain_bytes)))?;
     let needed = used.stored + used.metadata_stored;
     let unused = (store.data_bytes + store.metadata_bytes).saturating_sub(needed);
-    line("Not shown above", format!("{} (forgotten snapshots' data, and packs' own directories)", human(unused)))
+    line(
+        "Other bytes",
+        format!("{} in packs: other snapshots' data, forgotten data, packs' directories", human(unused)),
+    )
 }
 
 const fn total_bytes(store: &StoreStats) -> u64 {
