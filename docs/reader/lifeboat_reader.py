@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """An independent reader of Lifeboat repositories, written from docs/format.md alone. See README.md beside it."""
-import argparse, base64, errno, hashlib, hmac, json, os, re, resource, stat, struct, sys
-from collections import Counter, OrderedDict
+import argparse, base64, contextlib, errno, functools, hashlib, hmac, json, os, re, resource, signal, stat, struct, sys
 from datetime import datetime
 from types import SimpleNamespace
 import argon2, argon2.low_level, nacl.bindings, nacl.exceptions, zstandard
@@ -15,32 +14,24 @@ SEGMENT, WHOLE = 0, 2                                                   # roles 
 FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK = range(7)                # types of entries
 XATTRS, LINKS, EXTENSIONS, INCOMPLETE = 1, 2, 4, 8                      # flags of entries
 CIPHERS = {"xchacha20-poly1305": 1, "aes-256-gcm": 2}
-CACHE_BYTES = 64 * MIB
 
 class Failure(Exception):
     """Something stored is missing, damaged or refused; the reader goes on with the rest."""
-
-class Fatal(Exception):
-    """Nothing more can be done: (message, exit code)."""
-
-class Problems:
-    """Those of one entry: how many, and the first."""
-    count, first = 0, ""
-
-    def add(self, problem):
-        self.count, self.first = self.count + 1, self.first or str(problem)
-
-BAD_JSON = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
-BAD_ENTRY = (OSError, ValueError, OverflowError)                        # what the system refuses: a name, a time …
 
 def require(condition, message):
     if not condition:
         raise Failure(message)
 
+# What is raised for damaged or hostile objects, and by the system for what it refuses: a name, a time …
+BAD = (Failure, InvalidTag, nacl.exceptions.CryptoError, zstandard.ZstdError, argon2.exceptions.HashingError, OSError,
+       ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
+
 def why(error):
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        raise Fatal(f"cannot go on restoring: {error.strerror}", 1)
-    return getattr(error, "strerror", None) or str(error)
+        die(f"cannot go on restoring: {error.strerror}")
+    if isinstance(error, (InvalidTag, nacl.exceptions.CryptoError)):
+        return "it is not authentic (damaged or forged)"
+    return getattr(error, "strerror", None) or (error if isinstance(error, Failure) else f"it is refused: {error!r}")
 
 def shown(text):
     """Bytes as path text; control characters are escaped too, so that nothing stored plays tricks on a terminal."""
@@ -49,6 +40,10 @@ def shown(text):
 
 def say(message):
     print(f"lifeboat_reader: {shown(message)}", file=sys.stderr)
+
+def die(message, code=1):
+    say(message)
+    sys.exit(code)
 
 # ---- Decoding ----
 
@@ -76,8 +71,7 @@ class Decoder:
         return value
 
     def svarint(self):
-        code = self.varint()
-        return code >> 1 ^ -(code & 1)
+        return (code := self.varint()) >> 1 ^ -(code & 1)
 
     def end(self):
         require(self.at == len(self.data), "bytes follow its end")
@@ -85,24 +79,19 @@ class Decoder:
 def derive(use, material):
     return blake3(material, derive_key_context=f"lifeboat 2026-11-21 v1 {use}").digest()
 
-def open_box(object_key, cipher, number, role, codec, plain_length, box):
-    coded_length = len(box) - 16
+def open_box(seal_key, header, number, role, codec, plain_length, box):
+    coded_length, object_key = len(box) - 16, blake3(header, key=seal_key).digest()
     require(coded_length == plain_length if codec == 0 else codec == 1 and 0 <= coded_length < plain_length,
             "a box's codec or length is refused")
-    associated = struct.pack("<BBHII", role, codec, 0, plain_length, coded_length)
-    nonce = struct.pack("<Q", number).ljust(24 if cipher == 1 else 12, b"\0")
-    try:
-        if cipher == 1:
-            data = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(box, associated, nonce, object_key)
-        else:
-            data = AESGCM(object_key).decrypt(nonce, box, associated)
-        if codec == 1:
-            require(zstandard.frame_content_size(data) in (-1, plain_length), "its zstd frame is not as declared")
-            data = zstandard.ZstdDecompressor().decompress(data, plain_length, allow_extra_data=False)
-    except (nacl.exceptions.CryptoError, InvalidTag):
-        raise Failure("a box is not authentic (damaged or forged)")
-    except zstandard.ZstdError as error:
-        raise Failure(f"zstd: {error}")
+    associated, nonce = struct.pack("<BBHII", role, codec, 0, plain_length, coded_length), struct.pack("<Q", number)
+    if header[7] == 1:
+        open_xchacha = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt
+        data = open_xchacha(box, associated, nonce.ljust(24, b"\0"), object_key)
+    else:
+        data = AESGCM(object_key).decrypt(nonce.ljust(12, b"\0"), box, associated)
+    if codec == 1:
+        require(zstandard.frame_content_size(data) in (-1, plain_length), "its zstd frame is not as declared")
+        data = zstandard.ZstdDecompressor().decompress(data, plain_length, allow_extra_data=False)
     require(len(data) == plain_length, "its plain length is wrong")
     return data
 
@@ -111,7 +100,7 @@ def decode_content(d):
     require(content.level <= 8, "a content has too many levels")
     for _ in range(d.varint()):
         code = d.varint()
-        require(code > 1 and not (content.level and code & 1), "a content has an entry of no length or a misplaced hole")
+        require(code > 1 and not (content.level and code & 1), "a content has an empty entry or a misplaced hole")
         content.length += code >> 1
         content.entries.append((code >> 1, None if code & 1 else d.take(16)))
     return content
@@ -153,17 +142,14 @@ def decode_node(data):
 # ---- Keys ----
 
 def read_key_file(path):
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = "".join(line for line in file.read(1 << 16).splitlines() if not line.startswith("#"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise Fatal(f"{path}: cannot read the key file: {why(error)}", 1)
+    with open(path, encoding="utf-8", errors="replace") as file:
+        text = "".join(line for line in file.read(1 << 16).splitlines() if not line.startswith("#"))
     if match := re.fullmatch("LB1([0-9A-TV-Z]{56})", re.sub(r"[\s-]", "", text).upper()):
         digits = str.maketrans("0123456789ABCDEFGHJKMNPQRSTVWXYZOIL", "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567ABB")
         data = base64.b32decode(match[1].translate(digits))
         if blake3(data[:32]).digest()[:3] == data[32:]:
             return data[:32]
-    raise Fatal(f"{path}: this is no key file, or it is mistyped", 12)
+    die(f"{path}: this is no key file, or it is mistyped", 12)
 
 def open_slot(slot, name, repository, kind, secret):
     """The master key; None if the slot's secret is another."""
@@ -177,35 +163,30 @@ def open_slot(slot, name, repository, kind, secret):
     require(slot_repository == repository and slot_id.hex() == name, "it is of another repository or another name")
     if slot_kind != kind:
         return None
-    try:
-        if kind == 1:
-            require(1 <= passes <= 16 and 1 <= lanes <= 16 and 8 * lanes <= memory <= MIB, "its Argon2 cost is refused")
-            material = argon2.low_level.hash_secret_raw(secret, salt, passes, memory, lanes, 32,
-                                                        argon2.low_level.Type.ID, 0x13)
-        else:
-            material = blake3(salt, key=secret).digest()
-        if not hmac.compare_digest(derive("slot commitment", material + head), commitment):
-            return None
-        return nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(wrapped, head, bytes(24),
-                                                                        derive("slot wrap", material + head))
-    except (argon2.exceptions.HashingError, nacl.exceptions.CryptoError) as error:
-        raise Failure(f"cannot open it: {error}")
+    if kind == 1:
+        require(1 <= passes <= 16 and 1 <= lanes <= 16 and 8 * lanes <= memory <= MIB, "its Argon2 cost is refused")
+        material = argon2.low_level.hash_secret_raw(secret, salt, passes, memory, lanes, 32, argon2.Type.ID, 0x13)
+    else:
+        material = blake3(salt, key=secret).digest()
+    wrap_key, expected = derive("slot wrap", material + head), derive("slot commitment", material + head)
+    if not hmac.compare_digest(expected, commitment):
+        return None
+    return nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(wrapped, head, bytes(24), wrap_key)
 
 # ---- The repository ----
 
 class Repository:
     def __init__(self, root, kind, secret):
-        self.root, self.errors = root, 0
-        self.segments, self.places, self.cache, self.cached = [], {}, OrderedDict(), 0
-        if not os.path.exists(os.path.join(root, "config")):
-            raise Fatal(f"{root}: there is no Lifeboat repository", 10)
+        self.root, self.errors, self.said, self.segments, self.places = root, 0, "", [], {}
+        self.segment = functools.lru_cache(16)(self.read_segment)       # 2 MiB each, or what `segment_bytes` says
+        if not os.path.exists(f"{root}/config"):
+            die(f"{root}: there is no Lifeboat repository", 10)
         try:
             d = Decoder(self.read("config"))
             require(d.take(8) == b"LIFEBOAT", "it does not begin as a Lifeboat repository does")
-            if (version := int.from_bytes(d.take(2), "little")) != 1:
-                raise Fatal(f"config: this reader does not know format version {version}", 1)
-            if features := [shown(d.take(d.u8())) for _ in range(d.u8())]:
-                raise Fatal(f"config: this reader does not know the required feature {features[0]}", 1)
+            version, features = int.from_bytes(d.take(2), "little"), [shown(d.take(d.u8())) for _ in range(d.u8())]
+            require(version == 1, f"this reader does not know format version {version}")
+            require(not features, f"this reader does not know the required feature {features[:1]}")
             self.id = d.take(16)
             master = self.unlock(kind, secret)
             self.data_key, self.meta_key, self.seal_key = (
@@ -214,44 +195,36 @@ class Repository:
             require((sealed["version"], sealed["features"], sealed["repository_id"]) == (1, [], self.id.hex()),
                     "its clear header was changed")
             self.cipher = CIPHERS[sealed["cipher"]]
-        except (Failure, *BAD_JSON) as failure:
-            raise Fatal(f"config: {failure if isinstance(failure, Failure) else 'its JSON is not that of a config'}", 1)
+        except BAD as failure:
+            die(f"config: {why(failure)}")
 
-    def error(self, message):
-        self.errors += 1
-        say(message)
+    def error(self, what, failure):
+        message = f"{shown(what)}: {why(failure)}"
+        if message != self.said:                                        # once for all chunks of a file in a bad segment
+            self.errors, self.said = self.errors + 1, message
+            say(message)
 
-    def read(self, key, at=0, count=None):
-        """`count` bytes from `at`; or all, but no more than any whole object may have."""
-        try:
-            with open(os.path.join(self.root, key), "rb") as file:
-                file.seek(at)
-                data = file.read(65 * MIB if count is None else count)
-        except OSError as error:
-            raise Failure(why(error))
-        require(count in (None, len(data)), "it ends too early")
-        return data
+    def read(self, key, at=0, count=65 * MIB):
+        with open(f"{self.root}/{key}", "rb") as file:
+            file.seek(at)
+            return file.read(count)
 
-    def names(self, folder, pattern="[0-9a-f]{64}"):
-        try:
-            return sorted(n for n in os.listdir(os.path.join(self.root, folder)) if re.fullmatch(pattern, n))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            self.error(f"{folder}: {why(error)}")
-            return []
+    def names(self, folder, digits=64):
+        names = os.listdir(f"{self.root}/{folder}") if os.path.exists(f"{self.root}/{folder}") else []
+        return sorted(name for name in names if re.fullmatch(f"[0-9a-f]{{{digits}}}", name))
 
     def unlock(self, kind, secret):
-        names, damaged = self.names("keys", "[0-9a-f]{16}"), 0
+        names, damaged = self.names("keys", 16), 0
         for name in names:
             try:
-                if master := open_slot(self.read(f"keys/{name}", 0, None), name, self.id, kind, secret):
+                if master := open_slot(self.read(f"keys/{name}"), name, self.id, kind, secret):
                     return master
-            except Failure as failure:
+            except BAD as failure:
                 damaged += 1
-                say(f"keys/{name}: {failure}")
-        raise Fatal("wrong key: it opens no key slot that could be read", 12) if damaged < len(names) else \
-            Fatal("the repository has no key slot that can be read", 1)
+                say(f"keys/{name}: {why(failure)}")
+        if damaged == len(names):
+            die("no key slot of the repository can be read")
+        die("wrong key: it opens no key slot that can be read", 12)
 
     def header(self, kind, cipher, salt):
         return struct.pack("<4sBBBB16s32s", b"LBOX", 1, kind, 0, cipher, self.id, salt)
@@ -262,37 +235,39 @@ class Repository:
         require(header[7] in CIPHERS.values() and header == self.header(kind, header[7], header[24:]),
                 "its header is damaged or of another repository")
         require(zeros == bytes(3) and plain_length <= 64 * MIB, "its length is refused")
-        return open_box(blake3(header, key=self.seal_key).digest(), header[7], 0, WHOLE, codec, plain_length, data[64:])
+        return open_box(self.seal_key, header, 0, WHOLE, codec, plain_length, data[64:])
 
     def read_whole(self, key, kind):
         data = self.read(key)
         require(hashlib.sha256(data).hexdigest() == key[-64:], "it is damaged: its SHA-256 is not its name")
         return self.open_whole(data, kind)
 
+    def read_json(self, key, kind):
+        fields = json.loads(self.read_whole(key, kind))
+        require(fields["version"] == 1, "its version is unknown")
+        return fields
+
     def each(self, folder, names, decode):
-        """Decodes those objects; one that cannot be is reported and passed over."""
+        """What `decode` makes of those objects; one that cannot be decoded is reported and passed over."""
         for name in names:
             try:
                 yield decode(f"{folder}/{name}")
-            except (Failure, *BAD_JSON) as bad:
-                self.error(f"{folder}/{name}: {bad if isinstance(bad, Failure) else 'its JSON is not as it should be'}")
+            except BAD as failure:
+                self.error(f"{folder}/{name}", failure)
 
     def snapshots(self, prefix=""):
         """The readable snapshots that are not forgotten, oldest first."""
-        names, forgotten = [n for n in self.names("snapshots") if n.startswith(prefix)], set()
-        for ids in self.each("forgotten", self.names("forgotten"), self.forgotten_ids):
-            forgotten.update(ids)
-        found = self.each("snapshots", [n for n in names if n not in forgotten], self.snapshot)
+        names = [name for name in self.names("snapshots") if name.startswith(prefix)]
+        records = self.each("forgotten", self.names("forgotten"), self.forgotten_ids)
+        forgotten = {snapshot for record in records for snapshot in record}
+        found = self.each("snapshots", [name for name in names if name not in forgotten], self.snapshot)
         return sorted(found, key=lambda s: s.order)
 
     def forgotten_ids(self, key):
-        fields = json.loads(self.read_whole(key, FORGOTTEN))
-        require(fields["version"] == 1, "its version is unknown")
-        return [str(snapshot["id"]) for snapshot in fields["forgotten"]]
+        return [str(snapshot["id"]) for snapshot in self.read_json(key, FORGOTTEN)["forgotten"]]
 
     def snapshot(self, key):
-        fields = json.loads(self.read_whole(key, SNAPSHOT))
-        require(fields["version"] == 1, "its version is unknown")
+        fields = self.read_json(key, SNAPSHOT)
         root, *others = decode_node(bytes.fromhex(fields["root"]))
         require(root.name == b"" and root.type == DIR and not others, "its root is not /")
         day, fraction, offset = re.fullmatch(r"(\S{19})(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", fields["time"]).groups()
@@ -304,16 +279,13 @@ class Repository:
     # -- Chunks --
 
     def load_index(self):
-        shards, replaced = {}, set()
-        for key, d, replaces in self.each("index", self.names("index"), self.open_shard):
-            shards[key[-64:]] = d
-            replaced.update(replaces)
-        for _ in self.each("index", shards.keys() - replaced, lambda key: self.load_shard(shards.pop(key[-64:]))):
-            pass
+        shards = {name: (d, replaced) for name, d, replaced in self.each("index", self.names("index"), self.open_shard)}
+        names = shards.keys() - set().union(*(replaced for _, replaced in shards.values()))
+        list(self.each("index", names, lambda key: self.load_shard(shards.pop(key[-64:])[0])))
 
     def open_shard(self, key):
         d = Decoder(self.read_whole(key, INDEX))
-        return key, d, [d.take(32).hex() for _ in range(d.varint())]
+        return key[-64:], d, [d.take(32).hex() for _ in range(d.varint())]
 
     def load_shard(self, d):
         for _ in range(d.varint()):
@@ -323,8 +295,8 @@ class Repository:
             numbers, at = {2**32 - 1}, 56
             for _ in range(d.varint()):
                 number, box_length, plain_length, codec = d.varint(), d.varint(), d.varint(), d.u8()
-                require(number < 2**32 and number not in numbers, "a segment's number is refused")
-                require(16 < box_length <= plain_length + 16 <= 16 * MIB + 16, "a segment's length is refused")
+                require(number < 2**32 and number not in numbers and box_length <= plain_length + 16 <= 16 * MIB + 16,
+                        "a segment's number or length is refused")
                 place = start = len(self.segments) << 50                # a place: segment, offset in it, length
                 self.segments.append((key, header, at, box_length, number, codec, plain_length))
                 for _ in range(d.varint()):
@@ -332,39 +304,30 @@ class Repository:
                     require(0 < length <= 8 * MIB, "a chunk's length is refused")
                     self.places.setdefault(chunk, place | length)
                     place += length << 25
-                require(place - start == plain_length << 25, "a segment's chunks do not sum to its length")
+                require(0 < place - start == plain_length << 25, "a segment's chunks do not sum to its length")
                 numbers.add(number)
                 at += box_length
             require(at + 32 <= size, "a pack is shorter than its segments")
         d.end()
 
-    def segment(self, index):
-        """A segment's plain bytes (or the failure to have them) through a small cache."""
-        if index not in self.cache:
-            key, header, at, box_length, number, codec, plain_length = self.segments[index]
-            try:
-                box, object_key = self.read(key, at, box_length), blake3(header, key=self.seal_key).digest()
-                self.cache[index] = open_box(object_key, header[7], number, SEGMENT, codec, plain_length, box)
-            except Failure as failure:
-                self.cache[index] = f"{key}, segment {number}: {failure}"
-            self.cached += plain_length
-            while self.cached > CACHE_BYTES:
-                self.cached -= self.segments[self.cache.popitem(last=False)[0]][-1]
-        self.cache.move_to_end(index)
-        require(isinstance(self.cache[index], bytes), self.cache[index])
-        return self.cache[index]
+    def read_segment(self, index):
+        key, header, at, box_length, number, codec, plain_length = self.segments[index]
+        try:
+            return open_box(self.seal_key, header, number, SEGMENT, codec, plain_length, self.read(key, at, box_length))
+        except BAD as failure:
+            raise Failure(f"{key}, segment {number}: {why(failure)}")
 
     def chunk(self, chunk, length, id_key):
         """A verified chunk. The length of a list is known to the index only."""
-        require(chunk in self.places, f"chunk {chunk.hex()} is missing")
+        require(chunk in self.places, "a chunk is missing: no readable index shard names it")
         place = self.places[chunk]
         offset, count = place >> 25 & 0x1ffffff, place & 0x1ffffff
-        require(length in (None, count), f"chunk {chunk.hex()} has another length")
+        require(length in (None, count), "a chunk has another length")
         data = memoryview(self.segment(place >> 50))[offset:offset + count]
-        require(blake3(data, key=id_key).digest()[:16] == chunk, f"chunk {chunk.hex()} is damaged")
+        require(blake3(data, key=id_key).digest()[:16] == chunk, "a chunk is damaged: its bytes are not those of its id")
         return data
 
-    def leaves(self, content, problems, offset=0):
+    def leaves(self, content, path, offset=0):
         """Yields (offset, length, id or None) of a content's chunks and holes; passes over what a bad list covers."""
         for length, chunk in content.entries:
             if content.level == 0:
@@ -375,192 +338,143 @@ class Repository:
                     part = decode_content(d)
                     d.end()
                     require((part.level, part.length) == (content.level - 1, length), "a list is not as declared")
-                    yield from self.leaves(part, problems, offset)
-                except Failure as failure:
-                    problems.add(failure)
+                    yield from self.leaves(part, path, offset)
+                except BAD as failure:
+                    self.error(path, failure)
             offset += length
 
-    def entries(self, directory, problems):
+    def entries(self, directory, path):
         previous = b""
-        for _, length, chunk in self.leaves(directory.content, problems):
+        for _, length, chunk in self.leaves(directory.content, path):
             try:
                 require(chunk, "its content has a hole")
                 for entry in decode_node(self.chunk(chunk, length, self.meta_key)):
-                    if previous < entry.name not in (b".", b"..") and not {0, 47} & set(entry.name):
-                        previous = entry.name
-                        yield entry
-                    else:
-                        problems.add(f"refused the name or the order of the entry {shown(entry.name)}")
-            except Failure as failure:
-                problems.add(failure)
+                    name, previous, last = entry.name, max(entry.name, previous), previous
+                    require(last < name not in (b".", b"..") and not {0, 47} & set(name),
+                            f"the name or the order of the entry {shown(name)} is refused")
+                    yield entry
+            except BAD as failure:
+                self.error(path, failure)
 
 # ---- Restoring ----
 
 class Restore:
-    """Walks the tree without recursion and by open directories, so that no path is resolved anew."""
-    def __init__(self, repository, out):
-        self.repository, self.out, self.root = repository, out, os.geteuid() == 0
-        self.linked, self.counts, self.notes = {}, Counter(), Counter()
-
-    def report(self, path, problems):
-        if problems.count:
-            more = f" (and {problems.count - 1} more problems)" if problems.count > 1 else ""
-            self.repository.error(f"{shown(path or b'/')}: {problems.first}{more}")
-
-    def run(self, root):
+    """Walks the tree by open directories, so that no path is resolved anew."""
+    def __init__(self, repository, out, root):
+        self.repository, self.linked, self.count, self.is_root = repository, {}, 0, os.geteuid() == 0
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))        # one for each level of directories
-        new = not os.path.exists(self.out)
-        try:
-            os.makedirs(self.out, exist_ok=True)
-            self.top = os.open(self.out, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise Fatal(f"{self.out}: {why(error)}", 1)
-        stack = [(root, b"", self.top, problems := Problems(), self.repository.entries(root, problems))]
-        while stack:
-            directory, path, fd, problems, entries = stack[-1]
-            if e := next(entries, None):
-                below, found = path + b"/" + e.name, Problems()
-                try:
-                    if e.type == DIR:
-                        stack.append((e, below, self.enter(e.name, fd), found, self.repository.entries(e, found)))
-                        continue
-                    self.entry(e, below, fd, found)
-                except BAD_ENTRY as error:
-                    found.add(why(error))
-                self.report(below, found)
-            else:
-                if path or new:                                         # an OUT that was there keeps its own metadata
-                    self.metadata(directory, problems, fd)
-                self.report(path, problems)
-                stack.pop()
-                os.close(fd)
+        sys.setrecursionlimit(max(10_000, 4 * hard))
+        self.new = not os.path.exists(out)
+        os.makedirs(out, exist_ok=True)
+        self.top = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+        self.directory(root, b"", self.top)
+
+    def directory(self, directory, path, fd):
+        for e in self.repository.entries(directory, path or b"/"):
+            below, self.count = path + b"/" + e.name, self.count + 1
+            try:
+                if e.type == DIR:
+                    self.directory(e, below, self.enter(e.name, fd))
+                else:
+                    self.entry(e, below, fd)
+            except BAD as failure:
+                self.repository.error(below, failure)
+        if path or self.new:                                            # an OUT that was there keeps its own metadata
+            self.metadata(directory, path or b"/", b"/proc/self/fd/%d" % fd)
+        os.close(fd)
 
     def enter(self, name, parent):
-        try:
+        with contextlib.suppress(FileExistsError):                      # one that is there serves, but no symlink does
             os.mkdir(name, 0o700, dir_fd=parent)
-        except FileExistsError:
-            pass                                                        # one that was there serves, but no symlink does
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
 
-    def entry(self, e, path, parent, problems):
-        if e.type == SOCKET or e.type in (CHAR, BLOCK) and not self.root:
-            self.notes["sockets skipped" if e.type == SOCKET else "devices skipped: only root can make them"] += 1
-        elif e.links > 1 and self.link(e, path, parent, problems):
+    def entry(self, e, path, parent):
+        if e.links > 1:                                                 # the first name is remembered for the others
+            key = blake3(repr((e.device, e.inode, e.type, e.content, e.target, e.rdev)).encode()).digest()
+            if (first := self.linked.setdefault(key, path)) != path:
+                try:
+                    return os.link(first[1:], e.name, src_dir_fd=self.top, dst_dir_fd=parent, follow_symlinks=False)
+                except OSError as error:
+                    self.repository.error(path, Failure(f"cannot link it to {shown(first)}: {why(error)}"))
+        if e.type == FILE:
+            fd = os.open(e.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=parent)
+            return self.file(e, path, fd)
+        if e.type == SOCKET:
             return
-        elif e.type == FILE:
-            self.file(e, os.open(e.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=parent), problems)
+        if e.type == SYMLINK:
+            os.symlink(e.target, e.name, dir_fd=parent)
         else:
-            if e.type == SYMLINK:
-                os.symlink(e.target, e.name, dir_fd=parent)
-            else:
-                kind = {FIFO: stat.S_IFIFO, CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK}[e.type]
-                os.mknod(e.name, kind | 0o600, os.makedev(*e.rdev), dir_fd=parent)
-            self.metadata(e, problems, e.name, parent)
+            kind = {FIFO: stat.S_IFIFO, CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK}[e.type]
+            os.mknod(e.name, kind | 0o600, os.makedev(*e.rdev), dir_fd=parent)
+        self.metadata(e, path, b"/proc/self/fd/%d/%s" % (parent, e.name), follow_symlinks=False)
 
-    def link(self, e, path, parent, problems):
-        """Whether this name was linked to one restored before. The first name is remembered for the others."""
-        key = blake3(repr((e.device, e.inode, e.type, e.size, e.content, e.target, e.rdev)).encode()).digest()
-        first = self.linked.setdefault(key, path)
-        try:
-            if first != path:
-                os.link(first[1:], e.name, src_dir_fd=self.top, dst_dir_fd=parent, follow_symlinks=False)
-            return first != path
-        except FileExistsError:
-            raise
-        except OSError as error:
-            problems.add(f"restored apart from {shown(first)}, cannot link them: {why(error)}")
-            return False
-
-    def file(self, e, fd, problems):
-        if e.flags & INCOMPLETE:
-            self.notes["files incomplete in the snapshot (see the errors of the backup)"] += 1
+    def file(self, e, path, fd):
         with open(fd, "wb") as file:
             file.truncate(e.size)                                       # what is not written is a hole
-            for offset, length, chunk in self.repository.leaves(e.content, problems):
+            for offset, length, chunk in self.repository.leaves(e.content, path):
                 try:
                     if chunk:
                         file.seek(offset)
                         file.write(self.repository.chunk(chunk, length, self.repository.data_key))
-                except Failure as failure:
-                    problems.add(failure)
+                except BAD as failure:
+                    self.repository.error(path, failure)
             file.flush()
-            self.metadata(e, problems, fd)
-        self.counts["bytes"] += e.size
+            self.metadata(e, path, b"/proc/self/fd/%d" % fd)
+        if e.flags & INCOMPLETE:
+            say(f"note: {shown(path)}: the snapshot does not hold all of it")
 
-    def metadata(self, e, problems, target, parent=None):
-        """Of an open file or directory; or of the name `target` in `parent`, which is never followed."""
-        named = {} if parent is None else {"follow_symlinks": False}
-        within = {} if parent is None else {"dir_fd": parent}
-        xattr_target = target if parent is None else b"/proc/self/fd/%d/%s" % (parent, target)
-
-        def attempt(what, function, *arguments, **keywords):
-            try:
-                function(*arguments, **keywords)
-            except BAD_ENTRY as error:
-                problems.add(f"cannot set its {what}: {why(error)}")
-
-        mode = e.mode
-        if self.root:
-            attempt("owner", os.chown, target, e.uid, e.gid, **named, **within)
-        elif e.type != DIR and (e.uid, e.gid) != (os.geteuid(), os.getegid()):
-            mode &= 0o1777                                              # no setuid program of another owner
+    def metadata(self, e, path, target, **follow):
+        others = not self.is_root and e.type != DIR and (e.uid, e.gid) != (os.geteuid(), os.getegid())
+        bind = functools.partial
+        steps = [("owner", bind(os.chown, target, e.uid, e.gid, **follow))] if self.is_root else []
         for name, value in e.xattrs:
-            if self.root or name.startswith((b"user.", b"system.posix_acl_")):
-                attempt(f"attribute {shown(name)}", os.setxattr, xattr_target, name, value, **named)
-            else:
-                self.notes["extended attributes skipped: only root can set them"] += 1
-        if e.type != SYMLINK:
-            attempt("mode", os.chmod, target, mode, **within)
-        attempt("time", os.utime, target, ns=(e.mtime, e.mtime), **named, **within)
-        self.counts["entries"] += 1
+            if self.is_root or name.startswith((b"user.", b"system.posix_acl_")):
+                steps.append((f"attribute {shown(name)}", bind(os.setxattr, target, name, value, **follow)))
+        if e.type != SYMLINK:                                           # and no setuid program of another owner
+            steps.append(("mode", bind(os.chmod, target, e.mode & (0o1777 if others else 0o7777))))
+        steps.append(("time", bind(os.utime, target, ns=(e.mtime, e.mtime), **follow)))
+        for what, step in steps:
+            try:
+                step()
+            except BAD as failure:
+                self.repository.error(path, Failure(f"cannot set its {what}: {why(failure)}"))
 
 # ---- The program ----
 
 def run(options):
     passphrase = os.environb.get(b"LIFEBOAT_PASSPHRASE")
     if not options.key_file and passphrase is None:
-        raise Fatal("no key: set LIFEBOAT_PASSPHRASE or give --key-file", 1)
+        die("no key: set LIFEBOAT_PASSPHRASE or give --key-file")
     repository = Repository(options.repo, *((2, read_key_file(options.key_file)) if options.key_file else (1, passphrase)))
     if options.command == "list":
         for s in repository.snapshots():
-            print(s.id, shown(s.time), shown(s.host), f"entries={s.root.entries_below} bytes={s.root.size} "
+            print(s.id, shown(s.time), shown(s.host), f"entries={s.root.entries_below} bytes={s.root.size}",
                   f"errors={shown(s.errors)}", *map(shown, s.paths))
     else:
         found = repository.snapshots("" if options.snapshot == "latest" else options.snapshot or "-")
         if not found or options.snapshot != "latest" and len(found) > 1:
-            raise Fatal(f"{options.snapshot}: {len(found) or 'no'} readable snapshots are named so", 1)
+            die(f"{options.snapshot}: {len(found) or 'no'} readable snapshots are named so")
         repository.load_index()
-        restore = Restore(repository, options.out)
-        restore.run(found[-1].root)
-        for note, count in restore.notes.items():
-            say(f"note: {count} {note}")
-        print(f"snapshot {found[-1].id}: {restore.counts['entries']} entries, {restore.counts['bytes']} bytes of files "
-              f"restored to {shown(options.out)}, {repository.errors} problems")
-    sys.stdout.flush()
-    return 1 if repository.errors else 0
+        restore = Restore(repository, options.out, found[-1].root)
+        print(f"snapshot {found[-1].id}: {restore.count} entries restored, {repository.errors} problems")
+    sys.exit(1 if repository.errors else 0)
 
 def main():
     parser = argparse.ArgumentParser(description="Lists and restores the snapshots of a Lifeboat repository.")
+    parser.add_argument("--key-file", help="instead of the environment's LIFEBOAT_PASSPHRASE")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, *arguments in ("list", "repo"), ("restore", "repo", "snapshot", "out"):
         command = commands.add_parser(name)
-        command.add_argument("--key-file", help="instead of the environment's LIFEBOAT_PASSPHRASE")
+        command.add_argument("--key-file", default=argparse.SUPPRESS)
         for argument in arguments:
             command.add_argument(argument)
     sys.stdout.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)                       # `list | head` ends quietly
     try:
-        return run(parser.parse_args())
-    except Fatal as fatal:
-        say(fatal.args[0])
-        return fatal.args[1]
-    except KeyboardInterrupt:
-        say("interrupted")
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)                    # nobody reads on
-    except Exception as error:
-        say(f"{type(error).__name__}: {error}")
-    return 1
+        run(parser.parse_args())
+    except (Exception, KeyboardInterrupt) as error:
+        die(f"{type(error).__name__}: {error}")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,6 @@
 //! The integration tests: one binary, because linking is what costs time.
 
-
+mod cli;
 mod crash_fault;
 mod crash_kill;
 mod damage;

@@ -58,6 +58,15 @@ impl Ended {
         self
     }
 
+    /// Panics unless it failed in one of the ways that are no crash.
+    #[track_caller]
+    pub fn expect_failure(self) -> Self {
+        match self.code {
+            Some(code @ (1 | 2 | 12)) => self.expect(code),
+            _ => panic!("{self:#?}"),
+        }
+    }
+
     /// Panics unless standard error has this text.
     #[track_caller]
     pub fn says(self, text: &str) -> Self {
@@ -80,13 +89,14 @@ pub struct Person {
     environment: Vec<(OsString, OsString)>,
     /// Run as this user and group.
     user: Option<u32>,
+    program: Option<PathBuf>,
 }
 
 impl Person {
     /// A person whose home is the new directory `home`.
     pub fn new(home: &Path) -> Self {
         std::fs::create_dir_all(home).unwrap();
-        Self { home: home.to_path_buf(), environment: Vec::new(), user: None }
+        Self { home: home.to_path_buf(), environment: Vec::new(), user: None, program: None }
     }
 
     /// With a variable in the environment.
@@ -104,10 +114,17 @@ impl Person {
         self
     }
 
+    /// With this copy of the binary: another user may not reach cargo's.
+    #[must_use]
+    pub fn program(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_path_buf());
+        self
+    }
+
     /// A command that is not started yet.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         use std::os::unix::process::CommandExt as _;
-        let mut command = Command::new(lifeboat());
+        let mut command = Command::new(self.program.clone().unwrap_or_else(lifeboat));
         command.args(arguments).env_clear().current_dir(&self.home).stdin(Stdio::null());
         command.env("HOME", &self.home).env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LANG", "C.UTF-8");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));

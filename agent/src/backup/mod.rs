@@ -152,6 +152,9 @@ pub fn run(
     let history = repository.load_history()?;
     warn_about_missing(repository, &history, context);
     let parent = parent::choose(&history, &plan, options)?;
+    // What the source had last time is the best guess at what it has now.
+    let expected = parent.map_or(0, |parent| parent.manifest.summary.bytes_total);
+    context.counters.bytes_total.store(expected, std::sync::atomic::Ordering::Relaxed);
     context.report(Event::Phase("loading the index"));
     let index = Arc::new(load_index(repository, context)?);
     let ingest_options = IngestOptions { level: options.level, verify: options.verify, dry_run: options.dry_run };

@@ -102,9 +102,11 @@ fn adopt_leftovers(
     }
     context.report(Event::Phase("continuing an interrupted backup"));
     let adopted = adopt::adopt_orphans(repository, &ingest.index, ingest.indexer(), context)?;
-    context.report(Event::Notice(format!(
-        "a backup was cut off before: {adopted} of its packs were not indexed yet and are used now"
-    )));
+    context.report(Event::Notice(match adopted {
+        0 => "a backup was cut off before: all that it had stored was indexed already".to_owned(),
+        1 => "a backup was cut off before: one pack was stored and not indexed yet, and is used now".to_owned(),
+        _ => format!("a backup was cut off before: {adopted} packs were stored and not indexed yet, and are used now"),
+    }));
     for key in stale {
         repository.store().delete(&key)?;
     }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use super::Check;
 use crate::compress::Decompressor;
-use crate::events::{Counters, Event};
+use crate::events::Counters;
 use crate::index::shard::PackEntry;
 use crate::index::{PackSummary, SegmentLocation};
 use crate::pack::directory::PackKind;
@@ -64,10 +64,6 @@ impl Check<'_> {
                 let result = self.read_pack(*pack, &mut decompressor)?;
                 Counters::add(&self.context.counters.bytes, pack.stored_bytes);
                 Counters::add(&self.context.counters.files, 1);
-                if result.problem.is_some() || !result.segments.is_empty() {
-                    let key = layout::pack(pack.kind, &pack.id)?;
-                    self.context.report(Event::Damage(format!("{key} is damaged")));
-                }
                 results.lock().push(result);
             }
             Ok(())

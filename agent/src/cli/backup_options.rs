@@ -40,8 +40,6 @@ pub struct Backup {
     /// Only say what would be backed up
     #[arg(long)]
     pub(super) dry_run: bool,
-    #[command(flatten)]
-    exclude: ExcludeArgs,
     /// Back up standard input as one file
     #[arg(long, conflicts_with_all = ["paths", "files_from", "files_from0"])]
     pub(super) stdin: bool,
@@ -66,6 +64,8 @@ pub struct Backup {
     /// Do not decode and compare what was packed before it is stored
     #[arg(long, hide = true)]
     no_verify_writes: bool,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
 }
 
 /// What is left out.

@@ -21,14 +21,14 @@ pub struct Forget {
     /// Which: id, latest, latest~N
     #[arg(required = true, value_name = "SNAPSHOT")]
     snapshots: Vec<String>,
-    #[command(flatten)]
-    filter: FilterArgs,
     /// Only say what would be forgotten
     #[arg(long)]
     dry_run: bool,
     /// Forget even the last snapshot of the repository
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 impl Forget {

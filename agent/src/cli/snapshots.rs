@@ -19,11 +19,11 @@ pub struct Snapshots {
     /// Only these: id, latest, latest~N
     #[arg(value_name = "SNAPSHOT")]
     snapshots: Vec<String>,
-    #[command(flatten)]
-    filter: FilterArgs,
     /// Only the newest N of each group
     #[arg(long, value_name = "N")]
     latest: Option<usize>,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 impl Snapshots {

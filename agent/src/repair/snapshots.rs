@@ -184,7 +184,7 @@ impl Rewrite<'_, '_> {
     fn directory(&mut self, path: &mut Vec<u8>, entry: &Entry, content: &Content) -> Result<Option<Entry>> {
         self.context.check_stop()?;
         let mut ids = Vec::new();
-        let whole = self.chunks(content, PackKind::Metadata, &mut ids)?;
+        let whole = self.chunks(content, &mut ids)?;
         let mut damaged = !whole;
         let mut entries = Vec::new();
         for extent in ids {
@@ -248,7 +248,7 @@ impl Rewrite<'_, '_> {
     /// A file's content with holes where chunks are lost, or `None` if none is.
     fn file(&mut self, content: &Content) -> Result<Option<Content>> {
         let mut extents = Vec::new();
-        let mut whole = self.chunks(content, PackKind::Data, &mut extents)?;
+        let mut whole = self.chunks(content, &mut extents)?;
         for extent in &mut extents {
             if extent.id.is_some_and(|id| self.check.place_of(&id, PackKind::Data).is_err()) {
                 extent.id = None;
@@ -266,7 +266,7 @@ impl Rewrite<'_, '_> {
     }
 
     /// The chunks of a content, a hole in place of each list that is lost. Returns whether no list is.
-    fn chunks(&self, content: &Content, kind: PackKind, out: &mut Vec<Extent>) -> Result<bool> {
+    fn chunks(&self, content: &Content, out: &mut Vec<Extent>) -> Result<bool> {
         let mut whole = true;
         for extent in &content.extents {
             let (Some(id), true) = (extent.id, content.level > 0) else {
@@ -278,7 +278,7 @@ impl Rewrite<'_, '_> {
                 Err(problem) => Err(crate::Error::damaged(problem)),
             };
             match list {
-                Ok(list) => whole &= self.chunks(&list, kind, out)?,
+                Ok(list) => whole &= self.chunks(&list, out)?,
                 Err(e) if e.kind() == Kind::Damaged => {
                     whole = false;
                     out.push(Extent { id: None, ..*extent });

@@ -274,7 +274,7 @@ impl Run<'_> {
 }
 
 fn write_zeros(file: BorrowedFd<'_>, mut offset: u64, length: u64) -> std::io::Result<()> {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let end = offset + length;
     while offset < end {
         let count = usize::try_from(end - offset).unwrap_or(ZEROS.len()).min(ZEROS.len());

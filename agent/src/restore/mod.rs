@@ -129,16 +129,21 @@ impl Outcome {
         let (failed, damaged) = (Counters::get(&self.tally.failed), Counters::get(&self.tally.damaged));
         if damaged > 0 {
             return Err(Error::damaged(format_args!(
-                "{failed} entries could not be restored, {damaged} of them because stored data is damaged or missing"
+                "{} could not be restored, {damaged} because stored data is damaged or missing",
+                entries(failed)
             ))
             .with_hint("All else was restored. `lifeboat check --read-data` shows the extent of the damage."));
         }
         if failed > 0 {
-            return Err(Error::failed(format_args!("{failed} entries could not be restored"))
+            return Err(Error::failed(format_args!("{} could not be restored", entries(failed)))
                 .with_hint("All else was restored. Run the same command again to try those once more."));
         }
         Ok(())
     }
+}
+
+fn entries(count: u64) -> String {
+    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
 }
 
 /// What the parts of one restore share.

@@ -28,7 +28,9 @@ impl Run<'_> {
     pub(super) fn tree(&self, entry: &Entry, path: Option<&[u8]>, target: &Target) -> Result<()> {
         let directory = target.directory.try_clone().map_err(|e| Error::io("cannot use the target", e))?;
         let owners = Arc::new(Owners::default());
-        let meta = target.made.then(|| (entry.meta.clone(), owners.clone())).filter(|_| entry.is_directory());
+        // Where only a part is restored, the target is the user's own directory.
+        let whole = entry.is_directory() && !self.selection.is_partial();
+        let meta = target.made.then(|| (entry.meta.clone(), owners.clone())).filter(|_| whole);
         let mut base: Vec<u8> = Vec::new();
         for name in components(path.unwrap_or_default()) {
             base.push(b'/');
@@ -342,9 +344,10 @@ impl Run<'_> {
             if self.options.dry_run || self.verifying {
                 continue;
             }
-            let wanted = wanted(meta, owners, &place.path);
+            let path: &[u8] = if place.path.is_empty() { b"/" } else { &place.path };
+            let wanted = wanted(meta, owners, path);
             if let Err(e) = self.applier.directory(fd, &wanted) {
-                self.failed_io(&place.path, "cannot set the directory's metadata", e);
+                self.failed_io(path, "cannot set the directory's metadata", e);
             }
         }
     }
@@ -415,7 +418,7 @@ fn relative<'p>(base: &[u8], path: &'p [u8]) -> &'p [u8] {
 fn open_parent(root: &Place, path: &[u8]) -> Option<(std::os::fd::OwnedFd, Vec<u8>)> {
     let mut names: Vec<&[u8]> = components(path).collect();
     // A single file restored by its own path lands in the target under its name.
-    let name = names.pop().map_or_else(|| root.path.rsplit(|b| *b == b'/').next().unwrap_or_default(), |n| n);
+    let name = names.pop().unwrap_or_else(|| root.path.rsplit(|b| *b == b'/').next().unwrap_or_default());
     let mut directory = root.opened()?.try_clone_to_owned().ok()?;
     for component in names {
         directory = capture::open_dir(directory.as_fd(), component).ok()?;

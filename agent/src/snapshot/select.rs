@@ -83,10 +83,17 @@ impl History {
     }
 
     fn too_few(&self, text: &str, count: usize, filter: &Filter) -> Error {
-        let narrowed = if count < self.snapshots.len() { " that pass the filter" } else { "" };
+        // `at` is said in the message itself.
+        let others = Filter { at: None, ..filter.clone() };
+        let passing = self.snapshots.iter().filter(|snapshot| others.matches(snapshot)).count();
+        let narrowed = match passing < self.snapshots.len() {
+            true if count == 1 => " that passes the filter",
+            true => " that pass the filter",
+            false => "",
+        };
         let error = match (count, filter.at) {
             (0, Some(at)) => Error::usage(format_args!(
-                "there is no snapshot{narrowed} from before {}",
+                "there are no snapshots{narrowed} from before {}",
                 at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S")
             )),
             (0, None) => Error::usage(format_args!("there are no snapshots{narrowed}")),

@@ -141,6 +141,8 @@ fn check_possible(at: &Path) -> Result<()> {
 
 fn cannot_mount(at: &Path, error: std::io::Error) -> Error {
     let text = error.to_string();
+    // The helper's words end with a line break.
+    let error = std::io::Error::new(error.kind(), text.trim().to_owned());
     let own = Error::io(format_args!("cannot mount at {}", at.display()), error);
     if text.contains("user_allow_other") {
         return own.with_hint("--allow-other needs the line `user_allow_other` in /etc/fuse.conf.");
