@@ -162,9 +162,16 @@ impl From<providers::Error> for Error {
     fn from(error: providers::Error) -> Self {
         use providers::ErrorKind;
         let (kind, hint) = match error.kind() {
-            ErrorKind::Quota => (Kind::Quota, Some("Free some space on the store and run the command again; nothing stored is lost.")),
-            ErrorKind::Corrupt => (Kind::Damaged, Some("Run `lifeboat check --read-data` to see what is touched.")),
-            ErrorKind::Denied => (Kind::Store, Some("Check the permissions on the store for the user who runs lifeboat.")),
+            ErrorKind::Quota => (
+                Kind::Quota,
+                Some("Free some space on the store and run the command again; nothing stored is lost."),
+            ),
+            ErrorKind::Corrupt => {
+                (Kind::Damaged, Some("Run `lifeboat check --read-data` to see what is touched."))
+            }
+            ErrorKind::Denied => {
+                (Kind::Store, Some("Check the permissions on the store for the user who runs lifeboat."))
+            }
             ErrorKind::NotFound => (Kind::Damaged, Some("Run `lifeboat check` to see what is missing.")),
             _ => (Kind::Store, None),
         };

@@ -25,8 +25,8 @@ from pathlib import Path
 import mixed
 import tree
 
-# Raised whenever a generator changes what it writes, so that older corpora are not taken for it.
-VERSION = 1
+# Raised whenever that generator changes what it writes, so that older corpora are not taken for it.
+VERSIONS = {"mixed": 2, "tree": 1}
 MARKER = ".bench-state"
 # Longer than the timestamps of any file system and tool in use are coarse.
 SETTLE_SECONDS = 1.2
@@ -82,7 +82,7 @@ def open_corpus(name: str, work: Path, scale: float) -> Corpus:
     if name not in ("mixed", "tree"):
         raise SystemExit(f"no corpus is called {name}: mixed, tree, system, path:DIR or all")
     root = work / "corpora" / f"{name}-{scale:g}"
-    if not is_current(root):
+    if not is_current(root, VERSIONS[name]):
         generate(name, root, work, scale)
     facts = json.loads((root / "manifest.json").read_text())
     if name == "mixed":
@@ -95,10 +95,10 @@ def open_corpus(name: str, work: Path, scale: float) -> Corpus:
     return Corpus(name, root / "data", changes, TreeStates(root).enter, facts)
 
 
-def is_current(root: Path) -> bool:
-    """Whether a whole corpus of this generator's version is there."""
+def is_current(root: Path, version: int) -> bool:
+    """Whether a whole corpus of the generator's `version` is there."""
     try:
-        return json.loads((root / "manifest.json").read_text())["version"] == VERSION
+        return json.loads((root / "manifest.json").read_text())["version"] == version
     except FileNotFoundError:
         return False
 
@@ -117,7 +117,7 @@ def generate(name: str, root: Path, work: Path, scale: float) -> None:
         MixedStates(partial).prepare(scale)
     else:
         tree.build(data, work / "downloads", scale)
-    facts = {"version": VERSION, "scale": scale, **describe(data)}
+    facts = {"version": VERSIONS[name], "scale": scale, **describe(data)}
     (partial / "manifest.json").write_text(json.dumps(facts, indent=1))
     partial.rename(root)
     print(f"  {facts['files']:,} files, {facts['bytes'] / 1e6:,.0f} MB, digest {facts['digest'][:16]}", flush=True)

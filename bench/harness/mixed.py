@@ -27,7 +27,9 @@ APPENDED_ROW_BYTES = 4_000_000
 APPENDED_LOG_BYTES = 20_000_000
 
 EPOCH_SECONDS = 1_700_000_000
-BATCH_ROWS = 20_000
+# Orders and their thumbnails alternate in batches this small, so that every stretch of the file holds
+# rows that may be updated, as in a table that grew over time.
+BATCH_ROWS = 200
 # One order in this many has a thumbnail.
 THUMBNAIL_EVERY = 18
 SHOPS = 200
@@ -88,7 +90,7 @@ def build_database(path: Path, size: int) -> None:
     database.executescript(SCHEMA)
     maker = OrderMaker(seed=11)
     while page_count(database) * 4096 < size:
-        insert(database, maker, BATCH_ROWS if size > 100_000_000 else BATCH_ROWS // 10)
+        insert(database, maker, BATCH_ROWS)
     database.commit()
     database.close()
 
@@ -165,7 +167,7 @@ def change_database(path: Path, scale: float) -> None:
     maker = OrderMaker(seed=13, first_id=last_id + 1)
     end = page_count(database) * 4096 + round(APPENDED_ROW_BYTES * scale)
     while page_count(database) * 4096 < end:
-        insert(database, maker, 100)
+        insert(database, maker, BATCH_ROWS // 2)
     database.commit()
     database.close()
 

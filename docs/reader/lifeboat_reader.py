@@ -13,6 +13,7 @@ DATA, META, INDEX, SNAPSHOT, FORGOTTEN, CONFIG = 1, 2, 3, 4, 5, 7       # kinds 
 SEGMENT, WHOLE = 0, 2                                                   # roles of boxes
 FILE, DIR, SYMLINK, FIFO, SOCKET, CHAR, BLOCK = range(7)                # types of entries
 XATTRS, LINKS, EXTENSIONS, INCOMPLETE = 1, 2, 4, 8                      # flags of entries
+open_xchacha = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt
 CIPHERS = {"xchacha20-poly1305": 1, "aes-256-gcm": 2}
 
 class Failure(Exception):
@@ -45,8 +46,6 @@ def die(message, code=1):
     say(message)
     sys.exit(code)
 
-# ---- Decoding ----
-
 class Decoder:
     def __init__(self, data):
         self.data, self.at = bytes(data), 0
@@ -73,9 +72,6 @@ class Decoder:
     def svarint(self):
         return (code := self.varint()) >> 1 ^ -(code & 1)
 
-    def end(self):
-        require(self.at == len(self.data), "bytes follow its end")
-
 def derive(use, material):
     return blake3(material, derive_key_context=f"lifeboat 2026-11-21 v1 {use}").digest()
 
@@ -85,7 +81,6 @@ def open_box(seal_key, header, number, role, codec, plain_length, box):
             "a box's codec or length is refused")
     associated, nonce = struct.pack("<BBHII", role, codec, 0, plain_length, coded_length), struct.pack("<Q", number)
     if header[7] == 1:
-        open_xchacha = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt
         data = open_xchacha(box, associated, nonce.ljust(24, b"\0"), object_key)
     else:
         data = AESGCM(object_key).decrypt(nonce.ljust(12, b"\0"), box, associated)
@@ -137,9 +132,7 @@ def decode_node(data):
         elif e.type in (CHAR, BLOCK):
             e.rdev = d.varint(), d.varint()
         yield e
-    d.end()
-
-# ---- Keys ----
+    require(d.at == len(d.data), "bytes follow its end")
 
 def read_key_file(path):
     with open(path, encoding="utf-8", errors="replace") as file:
@@ -158,9 +151,8 @@ def open_slot(slot, name, repository, kind, secret):
     head, commitment, wrapped = slot[:-96], slot[-96:-64], slot[-64:-16]
     magic, version, slot_kind, cipher, purpose, slot_repository, slot_id, _, memory, passes, lanes, salt = \
         struct.unpack("<4sBBBB16s8sQIII32s", head[:84])
-    require((magic, version, cipher) == (b"LBKY", 1, 1) and slot_kind in (1, 2) and purpose <= 2,
-            "it is not a key slot of version 1")
-    require(slot_repository == repository and slot_id.hex() == name, "it is of another repository or another name")
+    require((magic, version, cipher) == (b"LBKY", 1, 1) and slot_kind in (1, 2) and purpose <= 2 and
+            slot_repository == repository and slot_id.hex() == name, "it is not such a slot as its place demands")
     if slot_kind != kind:
         return None
     if kind == 1:
@@ -169,11 +161,7 @@ def open_slot(slot, name, repository, kind, secret):
     else:
         material = blake3(salt, key=secret).digest()
     wrap_key, expected = derive("slot wrap", material + head), derive("slot commitment", material + head)
-    if not hmac.compare_digest(expected, commitment):
-        return None
-    return nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(wrapped, head, bytes(24), wrap_key)
-
-# ---- The repository ----
+    return open_xchacha(wrapped, head, bytes(24), wrap_key) if hmac.compare_digest(expected, commitment) else None
 
 class Repository:
     def __init__(self, root, kind, secret):
@@ -185,8 +173,7 @@ class Repository:
             d = Decoder(self.read("config"))
             require(d.take(8) == b"LIFEBOAT", "it does not begin as a Lifeboat repository does")
             version, features = int.from_bytes(d.take(2), "little"), [shown(d.take(d.u8())) for _ in range(d.u8())]
-            require(version == 1, f"this reader does not know format version {version}")
-            require(not features, f"this reader does not know the required feature {features[:1]}")
+            require((version, features) == (1, []), f"this reader does not know version {version}, features {features}")
             self.id = d.take(16)
             master = self.unlock(kind, secret)
             self.data_key, self.meta_key, self.seal_key = (
@@ -198,11 +185,16 @@ class Repository:
         except BAD as failure:
             die(f"config: {why(failure)}")
 
-    def error(self, what, failure):
-        message = f"{shown(what)}: {why(failure)}"
-        if message != self.said:                                        # once for all chunks of a file in a bad segment
-            self.errors, self.said = self.errors + 1, message
-            say(message)
+    @contextlib.contextmanager
+    def reporting(self, what, doing=""):
+        """Says what fails within it; the reader goes on behind it."""
+        try:
+            yield
+        except BAD as failure:
+            message = f"{shown(what)}: {doing}{why(failure)}"
+            if message != self.said:                                    # once for all chunks of a file in a bad segment
+                self.errors, self.said = self.errors + 1, message
+                say(message)
 
     def read(self, key, at=0, count=65 * MIB):
         with open(f"{self.root}/{key}", "rb") as file:
@@ -214,17 +206,13 @@ class Repository:
         return sorted(name for name in names if re.fullmatch(f"[0-9a-f]{{{digits}}}", name))
 
     def unlock(self, kind, secret):
-        names, damaged = self.names("keys", 16), 0
-        for name in names:
-            try:
+        for name in (names := self.names("keys", 16)):
+            with self.reporting(f"keys/{name}"):
                 if master := open_slot(self.read(f"keys/{name}"), name, self.id, kind, secret):
+                    self.errors = 0                                     # another slot's damage does no harm now
                     return master
-            except BAD as failure:
-                damaged += 1
-                say(f"keys/{name}: {why(failure)}")
-        if damaged == len(names):
-            die("no key slot of the repository can be read")
-        die("wrong key: it opens no key slot that can be read", 12)
+        die(*("no key slot of the repository can be read", 1) if self.errors == len(names) else
+            ("wrong key: it opens no key slot that can be read", 12))
 
     def header(self, kind, cipher, salt):
         return struct.pack("<4sBBBB16s32s", b"LBOX", 1, kind, 0, cipher, self.id, salt)
@@ -242,56 +230,39 @@ class Repository:
         require(hashlib.sha256(data).hexdigest() == key[-64:], "it is damaged: its SHA-256 is not its name")
         return self.open_whole(data, kind)
 
-    def read_json(self, key, kind):
-        fields = json.loads(self.read_whole(key, kind))
-        require(fields["version"] == 1, "its version is unknown")
-        return fields
-
     def each(self, folder, names, decode):
-        """What `decode` makes of those objects; one that cannot be decoded is reported and passed over."""
         for name in names:
-            try:
+            with self.reporting(f"{folder}/{name}"):
                 yield decode(f"{folder}/{name}")
-            except BAD as failure:
-                self.error(f"{folder}/{name}", failure)
 
     def snapshots(self, prefix=""):
         """The readable snapshots that are not forgotten, oldest first."""
         names = [name for name in self.names("snapshots") if name.startswith(prefix)]
-        records = self.each("forgotten", self.names("forgotten"), self.forgotten_ids)
-        forgotten = {snapshot for record in records for snapshot in record}
+        records = self.each("forgotten", self.names("forgotten"), lambda k: json.loads(self.read_whole(k, FORGOTTEN)))
+        forgotten = {snapshot["id"] for record in records for snapshot in record["forgotten"]}
         found = self.each("snapshots", [name for name in names if name not in forgotten], self.snapshot)
         return sorted(found, key=lambda s: s.order)
 
-    def forgotten_ids(self, key):
-        return [str(snapshot["id"]) for snapshot in self.read_json(key, FORGOTTEN)["forgotten"]]
-
     def snapshot(self, key):
-        fields = self.read_json(key, SNAPSHOT)
+        fields = json.loads(self.read_whole(key, SNAPSHOT))
+        require(fields["version"] == 1, "its version is unknown")
         root, *others = decode_node(bytes.fromhex(fields["root"]))
         require(root.name == b"" and root.type == DIR and not others, "its root is not /")
-        day, fraction, offset = re.fullmatch(r"(\S{19})(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", fields["time"]).groups()
-        order = (datetime.fromisoformat(day + offset).timestamp(), (fraction or "").ljust(9, "0"),
-                 str(fields["writer"]), int(fields["sequence"]))
+        time = datetime.fromisoformat(fields["time"])                   # without its nanoseconds
+        order = time.timestamp() // 1, re.findall(r"\.(\d+)", fields["time"]), str(fields["writer"]), fields["sequence"]
         return SimpleNamespace(id=key[-64:], time=fields["time"], host=fields["host"], paths=list(fields["paths"]),
                                root=root, order=order, errors=fields.get("errors_total", 0))
 
-    # -- Chunks --
-
     def load_index(self):
-        shards = {name: (d, replaced) for name, d, replaced in self.each("index", self.names("index"), self.open_shard)}
-        names = shards.keys() - set().union(*(replaced for _, replaced in shards.values()))
-        list(self.each("index", names, lambda key: self.load_shard(shards.pop(key[-64:])[0])))
-
-    def open_shard(self, key):
-        d = Decoder(self.read_whole(key, INDEX))
-        return key[-64:], d, [d.take(32).hex() for _ in range(d.varint())]
+        shards = dict(self.each("index", self.names("index"), lambda k: (k[6:], Decoder(self.read_whole(k, INDEX)))))
+        replaced = {d.take(32).hex() for d in shards.values() for _ in range(d.varint())}
+        list(self.each("index", shards.keys() - replaced, lambda key: self.load_shard(shards.pop(key[6:]))))
 
     def load_shard(self, d):
         for _ in range(d.varint()):
             sha, salt, kind, size = d.take(32).hex(), d.take(32), d.u8(), d.varint()
-            require(kind in (DATA, META), "a pack's kind is unknown")
-            key, header = f"{'packs' if kind == DATA else 'meta'}/{sha[:2]}/{sha}", self.header(kind, self.cipher, salt)
+            key = f"{ {DATA: 'packs', META: 'meta'}[kind] }/{sha[:2]}/{sha}"
+            header = self.header(kind, self.cipher, salt)
             numbers, at = {2**32 - 1}, 56
             for _ in range(d.varint()):
                 number, box_length, plain_length, codec = d.varint(), d.varint(), d.varint(), d.u8()
@@ -308,7 +279,7 @@ class Repository:
                 numbers.add(number)
                 at += box_length
             require(at + 32 <= size, "a pack is shorter than its segments")
-        d.end()
+        require(d.at == len(d.data), "bytes follow its end")
 
     def read_segment(self, index):
         key, header, at, box_length, number, codec, plain_length = self.segments[index]
@@ -324,7 +295,7 @@ class Repository:
         offset, count = place >> 25 & 0x1ffffff, place & 0x1ffffff
         require(length in (None, count), "a chunk has another length")
         data = memoryview(self.segment(place >> 50))[offset:offset + count]
-        require(blake3(data, key=id_key).digest()[:16] == chunk, "a chunk is damaged: its bytes are not those of its id")
+        require(blake3(data, key=id_key).digest()[:16] == chunk, "a chunk is damaged: it has another id")
         return data
 
     def leaves(self, content, path, offset=0):
@@ -333,38 +304,33 @@ class Repository:
             if content.level == 0:
                 yield offset, length, chunk
             else:
-                try:
+                with self.reporting(path):
                     d = Decoder(self.chunk(chunk, None, self.meta_key))
                     part = decode_content(d)
-                    d.end()
-                    require((part.level, part.length) == (content.level - 1, length), "a list is not as declared")
+                    require(d.at == len(d.data) and (part.level, part.length) == (content.level - 1, length),
+                            "a list is not as declared")
                     yield from self.leaves(part, path, offset)
-                except BAD as failure:
-                    self.error(path, failure)
             offset += length
 
     def entries(self, directory, path):
         previous = b""
         for _, length, chunk in self.leaves(directory.content, path):
-            try:
+            with self.reporting(path):
                 require(chunk, "its content has a hole")
                 for entry in decode_node(self.chunk(chunk, length, self.meta_key)):
                     name, previous, last = entry.name, max(entry.name, previous), previous
                     require(last < name not in (b".", b"..") and not {0, 47} & set(name),
                             f"the name or the order of the entry {shown(name)} is refused")
                     yield entry
-            except BAD as failure:
-                self.error(path, failure)
-
-# ---- Restoring ----
 
 class Restore:
     """Walks the tree by open directories, so that no path is resolved anew."""
     def __init__(self, repository, out, root):
-        self.repository, self.linked, self.count, self.is_root = repository, {}, 0, os.geteuid() == 0
+        self.repository, self.reporting = repository, repository.reporting
+        self.linked, self.is_root = {}, os.geteuid() == 0
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))        # one for each level of directories
-        sys.setrecursionlimit(max(10_000, 4 * hard))
+        sys.setrecursionlimit(4 * hard + 10_000)
         self.new = not os.path.exists(out)
         os.makedirs(out, exist_ok=True)
         self.top = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
@@ -372,36 +338,26 @@ class Restore:
 
     def directory(self, directory, path, fd):
         for e in self.repository.entries(directory, path or b"/"):
-            below, self.count = path + b"/" + e.name, self.count + 1
-            try:
+            below = path + b"/" + e.name
+            with self.reporting(below):
                 if e.type == DIR:
-                    self.directory(e, below, self.enter(e.name, fd))
-                else:
+                    with contextlib.suppress(FileExistsError):          # one that is there serves, but no symlink does
+                        os.mkdir(e.name, 0o700, dir_fd=fd)
+                    self.directory(e, below, os.open(e.name, os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd))
+                elif e.type != SOCKET:
                     self.entry(e, below, fd)
-            except BAD as failure:
-                self.repository.error(below, failure)
         if path or self.new:                                            # an OUT that was there keeps its own metadata
             self.metadata(directory, path or b"/", b"/proc/self/fd/%d" % fd)
         os.close(fd)
-
-    def enter(self, name, parent):
-        with contextlib.suppress(FileExistsError):                      # one that is there serves, but no symlink does
-            os.mkdir(name, 0o700, dir_fd=parent)
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
 
     def entry(self, e, path, parent):
         if e.links > 1:                                                 # the first name is remembered for the others
             key = blake3(repr((e.device, e.inode, e.type, e.content, e.target, e.rdev)).encode()).digest()
             if (first := self.linked.setdefault(key, path)) != path:
-                try:
+                with self.reporting(path, f"cannot link it to {shown(first)}: "):
                     return os.link(first[1:], e.name, src_dir_fd=self.top, dst_dir_fd=parent, follow_symlinks=False)
-                except OSError as error:
-                    self.repository.error(path, Failure(f"cannot link it to {shown(first)}: {why(error)}"))
         if e.type == FILE:
-            fd = os.open(e.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=parent)
-            return self.file(e, path, fd)
-        if e.type == SOCKET:
-            return
+            return self.file(e, path, parent)
         if e.type == SYMLINK:
             os.symlink(e.target, e.name, dir_fd=parent)
         else:
@@ -409,44 +365,39 @@ class Restore:
             os.mknod(e.name, kind | 0o600, os.makedev(*e.rdev), dir_fd=parent)
         self.metadata(e, path, b"/proc/self/fd/%d/%s" % (parent, e.name), follow_symlinks=False)
 
-    def file(self, e, path, fd):
-        with open(fd, "wb") as file:
+    def file(self, e, path, parent):
+        with open(e.name, "xb", opener=functools.partial(os.open, mode=0o600, dir_fd=parent)) as file:
             file.truncate(e.size)                                       # what is not written is a hole
             for offset, length, chunk in self.repository.leaves(e.content, path):
-                try:
+                with self.reporting(path):
                     if chunk:
                         file.seek(offset)
                         file.write(self.repository.chunk(chunk, length, self.repository.data_key))
-                except BAD as failure:
-                    self.repository.error(path, failure)
             file.flush()
-            self.metadata(e, path, b"/proc/self/fd/%d" % fd)
+            self.metadata(e, path, b"/proc/self/fd/%d" % file.fileno())
         if e.flags & INCOMPLETE:
             say(f"note: {shown(path)}: the snapshot does not hold all of it")
 
     def metadata(self, e, path, target, **follow):
-        others = not self.is_root and e.type != DIR and (e.uid, e.gid) != (os.geteuid(), os.getegid())
-        bind = functools.partial
-        steps = [("owner", bind(os.chown, target, e.uid, e.gid, **follow))] if self.is_root else []
+        if self.is_root:
+            with self.reporting(path, "cannot set its owner: "):
+                os.chown(target, e.uid, e.gid, **follow)
+        elif e.type != DIR and (e.uid, e.gid) != (os.geteuid(), os.getegid()):
+            e.mode &= 0o1777                                            # no setuid program of another owner
         for name, value in e.xattrs:
             if self.is_root or name.startswith((b"user.", b"system.posix_acl_")):
-                steps.append((f"attribute {shown(name)}", bind(os.setxattr, target, name, value, **follow)))
-        if e.type != SYMLINK:                                           # and no setuid program of another owner
-            steps.append(("mode", bind(os.chmod, target, e.mode & (0o1777 if others else 0o7777))))
-        steps.append(("time", bind(os.utime, target, ns=(e.mtime, e.mtime), **follow)))
-        for what, step in steps:
-            try:
-                step()
-            except BAD as failure:
-                self.repository.error(path, Failure(f"cannot set its {what}: {why(failure)}"))
-
-# ---- The program ----
+                with self.reporting(path, f"cannot set its attribute {shown(name)}: "):
+                    os.setxattr(target, name, value, **follow)
+        with self.reporting(path, "cannot set its mode and time: "):
+            if e.type != SYMLINK:
+                os.chmod(target, e.mode)
+            os.utime(target, ns=(e.mtime, e.mtime), **follow)
 
 def run(options):
-    passphrase = os.environb.get(b"LIFEBOAT_PASSPHRASE")
-    if not options.key_file and passphrase is None:
+    key = (2, read_key_file(options.key_file)) if options.key_file else (1, os.environb.get(b"LIFEBOAT_PASSPHRASE"))
+    if key[1] is None:
         die("no key: set LIFEBOAT_PASSPHRASE or give --key-file")
-    repository = Repository(options.repo, *((2, read_key_file(options.key_file)) if options.key_file else (1, passphrase)))
+    repository = Repository(options.repo, *key)
     if options.command == "list":
         for s in repository.snapshots():
             print(s.id, shown(s.time), shown(s.host), f"entries={s.root.entries_below} bytes={s.root.size}",
@@ -456,17 +407,16 @@ def run(options):
         if not found or options.snapshot != "latest" and len(found) > 1:
             die(f"{options.snapshot}: {len(found) or 'no'} readable snapshots are named so")
         repository.load_index()
-        restore = Restore(repository, options.out, found[-1].root)
-        print(f"snapshot {found[-1].id}: {restore.count} entries restored, {repository.errors} problems")
+        Restore(repository, options.out, found[-1].root)
+        print(f"restored snapshot {found[-1].id}: {repository.errors} problems")
     sys.exit(1 if repository.errors else 0)
 
 def main():
     parser = argparse.ArgumentParser(description="Lists and restores the snapshots of a Lifeboat repository.")
-    parser.add_argument("--key-file", help="instead of the environment's LIFEBOAT_PASSPHRASE")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, *arguments in ("list", "repo"), ("restore", "repo", "snapshot", "out"):
+    for name, arguments in {"list": ["repo"], "restore": ["repo", "snapshot", "out"]}.items():
         command = commands.add_parser(name)
-        command.add_argument("--key-file", default=argparse.SUPPRESS)
+        command.add_argument("--key-file", help="instead of the environment's LIFEBOAT_PASSPHRASE")
         for argument in arguments:
             command.add_argument(argument)
     sys.stdout.reconfigure(errors="backslashreplace")

@@ -6,8 +6,8 @@ use lifeboat_agent::seal::Cipher;
 use lifeboat_agent::snapshot::Snapshot;
 use lifeboat_providers::layer::fault::{Fault, Rule, When};
 use lifeboat_providers::layer::{FaultProvider, Operation};
-use lifeboat_providers::{ErrorKind, Prefix};
 use lifeboat_providers::memory::MemoryProvider;
+use lifeboat_providers::{ErrorKind, Prefix};
 use lifeboat_tests::grow;
 use lifeboat_tests::objects::{Objects, read_all, store_of};
 use lifeboat_tests::proof;
@@ -62,7 +62,9 @@ impl Scene {
         let snapshot = backup_all(&repository, &self.world.source());
         self.world.restored(&repository, &snapshot).assert_equals(&self.tree, when);
         proof::assert_whole(&repository, &format!("{when}, after the next backup"));
-        let stranger = open(store.clone(), &self.world.machine(&format!("{} stranger", when.replace('/', " ")))).unwrap();
+        let stranger =
+            open(store.clone(), &self.world.machine(&format!("{} stranger", when.replace('/', " "))))
+                .unwrap();
         proof::assert_whole(&stranger, &format!("{when}, for another machine"));
     }
 
@@ -114,7 +116,8 @@ fn puts_of_one_kind_of_object_fail() {
     for folder in ["sessions", "packs", "meta", "index", "snapshots"] {
         for fault in [Fault::FailBefore(ErrorKind::Quota), Fault::FailAfter(ErrorKind::Transient)] {
             let effect = if matches!(fault, Fault::FailBefore(_)) { "before" } else { "after" };
-            let rule = Rule::new(Operation::Put, When::Always, fault).in_folder(Prefix::folder(folder).unwrap());
+            let rule =
+                Rule::new(Operation::Put, When::Always, fault).in_folder(Prefix::folder(folder).unwrap());
             let done = scene.survives(rule, &format!("puts into {folder} fail {effect}"));
             assert!(!done, "a backup whose puts into {folder} fail cannot succeed");
         }
@@ -135,7 +138,8 @@ fn a_run_after_a_failure_uploads_nothing_twice() {
         let _ = backup(&repository, &scene.world.source(), &options());
         let repository = open(store.clone(), &machine).unwrap();
         backup_all(&repository, &scene.world.source());
-        let twice: Vec<_> = proof::places(&repository).into_iter().filter(|(_, packs)| packs.len() > 1).collect();
+        let twice: Vec<_> =
+            proof::places(&repository).into_iter().filter(|(_, packs)| packs.len() > 1).collect();
         assert!(twice.is_empty(), "put {call} fails: {} chunks lie in several packs: {twice:?}", twice.len());
     }
 }

@@ -108,7 +108,10 @@ impl Scene {
             match found.0.get(path) {
                 Some(file) => assert_eq!(file.content, wanted.content, "{what}: wrong bytes under {shown}"),
                 None => {
-                    assert!(verdict.is_err(), "{what}: {shown} is missing and the restore calls it a success");
+                    assert!(
+                        verdict.is_err(),
+                        "{what}: {shown} is missing and the restore calls it a success"
+                    );
                     let whole = source.join(std::str::from_utf8(path).unwrap());
                     // It, or a directory above it, is named; the root's name is empty.
                     let named = whole.ancestors().any(|above| {
@@ -120,7 +123,11 @@ impl Scene {
             }
         }
         for path in found.0.keys().filter(|path| !expected.0.contains_key(*path)) {
-            assert!(path.ends_with(b".lifeboat-damaged"), "{what}: where does {} come from?", path.escape_ascii());
+            assert!(
+                path.ends_with(b".lifeboat-damaged"),
+                "{what}: where does {} come from?",
+                path.escape_ascii()
+            );
         }
         match verdict {
             Ok(()) => complaints,
@@ -169,7 +176,8 @@ fn with(objects: &Objects, key: &str, bytes: Option<Bytes>) -> Objects {
 /// A check's words: objects, problems, paths.
 fn words(report: &Report) -> String {
     let damages = report.damages.iter().map(|damage| format!("{}: {}\n", damage.object, damage.problem));
-    let touched = report.touched.iter().map(|t| format!("{} {} {}\n", t.snapshot, t.path.escape_ascii(), t.reason));
+    let touched =
+        report.touched.iter().map(|t| format!("{} {} {}\n", t.snapshot, t.path.escape_ascii(), t.reason));
     damages.chain(touched).chain(report.warnings.iter().cloned()).collect()
 }
 
@@ -196,19 +204,31 @@ fn one(scene: &Scene, folder: &str, key: &str, damage: &str, bytes: Option<Bytes
     assert!(found || harmless(folder, damage), "{what}: check finds nothing: {}", words(&report));
     let name = key.rsplit('/').next().unwrap();
     // The name of a record that is gone is not known to anybody: the snapshots are named that it excused.
-    let excused = folder == "forgotten" && damage == "missing" && words(&report).contains("removed without a record");
+    let excused =
+        folder == "forgotten" && damage == "missing" && words(&report).contains("removed without a record");
     // So it is with the name of a shard: what its packs hold is named.
     let excused = excused || folder == "index" && damage == "missing" && words(&report).contains("index");
-    assert!(!found || excused || names_it(&report, name), "{what}: check does not name it:\n{}", words(&report));
-    // A structural check alone finds what is missing or of another size.
-    let quick =
-        lifeboat_agent::check::run(&repository, &Default::default(), &Context::silent()).unwrap().verdict().is_err();
     assert!(
-        quick || folder == "packs" || folder == "meta" && !damage.contains("middle") || harmless(folder, damage),
+        !found || excused || names_it(&report, name),
+        "{what}: check does not name it:\n{}",
+        words(&report)
+    );
+    // A structural check alone finds what is missing or of another size.
+    let quick = lifeboat_agent::check::run(&repository, &Default::default(), &Context::silent())
+        .unwrap()
+        .verdict()
+        .is_err();
+    assert!(
+        quick
+            || folder == "packs"
+            || folder == "meta" && !damage.contains("middle")
+            || harmless(folder, damage),
         "{what}: only a check that reads all data finds it"
     );
     assert!(
-        quick || !damage.contains("missing") && !damage.contains("trunc") && damage != "empty" || harmless(folder, damage),
+        quick
+            || !damage.contains("missing") && !damage.contains("trunc") && damage != "empty"
+            || harmless(folder, damage),
         "{what}: only a check that reads all data finds it"
     );
     let said = scene.restore_all(&repository, &what);
@@ -293,7 +313,10 @@ fn objects_of_another_repository_are_refused() {
         let objects = with(&scene.objects, &key, Some(other.objects[&key].clone()));
         let repository = scene.open(&objects).unwrap();
         let report = proof::check(&repository);
-        assert!(report.verdict().is_err() || folder == "sessions" && scene.objects.contains_key(&key), "{key}");
+        assert!(
+            report.verdict().is_err() || folder == "sessions" && scene.objects.contains_key(&key),
+            "{key}"
+        );
         scene.restore_all(&repository, &key);
     }
 }
@@ -345,7 +368,9 @@ fn a_rollback_of_the_whole_store_is_noticed() {
     assert!(words(&report).contains(&last), "{}", words(&report));
     // Backing up goes on, says so, and the gap stays visible to everybody.
     let (ear, context) = Ear::new();
-    let plan = lifeboat_agent::backup::Plan::new(&[scene.world.source().into_os_string().into_encoded_bytes()]).unwrap();
+    let plan =
+        lifeboat_agent::backup::Plan::new(&[scene.world.source().into_os_string().into_encoded_bytes()])
+            .unwrap();
     let options = lifeboat_tests::world::options();
     lifeboat_agent::backup::run(&repository, plan, None, &Default::default(), &options, &context).unwrap();
     assert!(ear.complaints().contains("removed"), "{:?}", ear.complaints());
@@ -360,7 +385,13 @@ fn an_older_version_of_one_folder_is_noticed() {
     for folder in ["snapshots", "index", "meta", "packs"] {
         let mut objects = scene.objects.clone();
         objects.retain(|key, _| !key.starts_with(&format!("{folder}/")));
-        objects.extend(scene.before.iter().filter(|(key, _)| key.starts_with(&format!("{folder}/"))).map(|(k, v)| (k.clone(), v.clone())));
+        objects.extend(
+            scene
+                .before
+                .iter()
+                .filter(|(key, _)| key.starts_with(&format!("{folder}/")))
+                .map(|(k, v)| (k.clone(), v.clone())),
+        );
         let repository = scene.open(&objects).unwrap();
         let report = proof::check(&repository);
         assert!(report.verdict().is_err(), "{folder} replayed: {}", words(&report));

@@ -11,8 +11,11 @@ fn corpus() -> PathBuf {
 
 /// All that is kept of an entry point: the seeds, and what fuzzing found worth keeping.
 fn inputs(name: &str) -> Vec<Vec<u8>> {
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(corpus().join(name)).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(corpus().join(name))
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
     assert!(!files.is_empty(), "no corpus for {name}: run the ignored test write_seeds");
     files.into_iter().map(|file| std::fs::read(file).unwrap()).chain(seeds(name)).collect()

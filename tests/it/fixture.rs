@@ -116,13 +116,18 @@ fn the_frozen_repositories_are_restored() {
                 let options = RestoreOptions::into_directory(target.clone());
                 let silent = Context::silent();
                 let outcome =
-                    restore::run(&repository, snapshot, None, &Selection::default(), &options, &silent).unwrap();
+                    restore::run(&repository, snapshot, None, &Selection::default(), &options, &silent)
+                        .unwrap();
                 let restored = describe(&see(&target.join(SOURCE.trim_start_matches('/'))));
                 if grow::is_root() {
                     outcome.verdict().unwrap();
                     assert_eq!(restored, expected(number), "{name} by {how}, snapshot {number}");
                 } else {
-                    assert_eq!(contents(&restored), contents(&expected(number)), "{name} by {how}, snapshot {number}");
+                    assert_eq!(
+                        contents(&restored),
+                        contents(&expected(number)),
+                        "{name} by {how}, snapshot {number}"
+                    );
                 }
             }
             proof::assert_whole(&repository, name);
@@ -165,12 +170,37 @@ fn the_frozen_repositories_are_complete() {
         let repository = open(&world, name, &key());
         let found = features(&repository);
         let wanted = [
-            "area forgotten", "area index", "area keys", "area meta", "area packs", "area snapshots", "codec raw",
-            "codec zstd", "content hole", "content level 0", "content level 1", "directory of several nodes",
-            "empty file", "entry block device", "entry character device", "entry directory", "entry fifo",
-            "entry file", "entry socket", "entry symlink", "hard link", "name not UTF-8", "negative time",
-            "second writer", "several packs", "slot key file", "slot passphrase", "slot recovery key", "tags",
-            "user names", "xattrs",
+            "area forgotten",
+            "area index",
+            "area keys",
+            "area meta",
+            "area packs",
+            "area snapshots",
+            "codec raw",
+            "codec zstd",
+            "content hole",
+            "content level 0",
+            "content level 1",
+            "directory of several nodes",
+            "empty file",
+            "entry block device",
+            "entry character device",
+            "entry directory",
+            "entry fifo",
+            "entry file",
+            "entry socket",
+            "entry symlink",
+            "hard link",
+            "name not UTF-8",
+            "negative time",
+            "second writer",
+            "several packs",
+            "slot key file",
+            "slot passphrase",
+            "slot recovery key",
+            "tags",
+            "user names",
+            "xattrs",
         ];
         let missing: Vec<_> = wanted.iter().filter(|feature| !found.contains(**feature)).collect();
         assert!(missing.is_empty(), "{name} has no {missing:?}; it has {found:?}");
@@ -289,7 +319,8 @@ fn make(cipher: Cipher, place: &Path) {
             source: Some("fixture".to_owned()),
             ..world::options()
         };
-        let outcome = backup::run(repository, plan, None, &Default::default(), &options, &Context::silent()).unwrap();
+        let outcome =
+            backup::run(repository, plan, None, &Default::default(), &options, &Context::silent()).unwrap();
         fs::write(folder().join(format!("expected-{number}.txt")), describe(&see(source))).unwrap();
         outcome.snapshot.unwrap()
     };
@@ -332,8 +363,12 @@ fn fill(source: &Path) {
     sparse.write_all(b"an island").unwrap();
     fs::hard_link(at(b"text"), at(b"text too")).unwrap();
     std::os::unix::fs::symlink("text", at(b"link")).unwrap();
-    let nodes =
-        [("fifo", FileType::Fifo, 0), ("socket", FileType::Socket, 0), ("null", FileType::CharacterDevice, rustix::fs::makedev(1, 3)), ("loop", FileType::BlockDevice, rustix::fs::makedev(7, 9))];
+    let nodes = [
+        ("fifo", FileType::Fifo, 0),
+        ("socket", FileType::Socket, 0),
+        ("null", FileType::CharacterDevice, rustix::fs::makedev(1, 3)),
+        ("loop", FileType::BlockDevice, rustix::fs::makedev(7, 9)),
+    ];
     for (name, kind, device) in nodes {
         rustix::fs::mknodat(CWD, source.join(name), kind, Mode::from_raw_mode(0o620), device).unwrap();
     }
@@ -350,10 +385,22 @@ fn fill(source: &Path) {
     assert!(grow::set_xattr(&at(b"text"), "user.comment", b"an \xff attribute"));
     assert!(grow::set_xattr(&at(b"text"), "system.posix_acl_access", &grow::acl()));
     assert!(grow::set_xattr(&many, "system.posix_acl_default", &grow::acl()));
-    for (number, entry) in
-        ["empty", "text", "random", "database", "cut by content", "sparse", "link", "fifo", "socket", "null", "loop", "many"]
-            .iter()
-            .enumerate()
+    for (number, entry) in [
+        "empty",
+        "text",
+        "random",
+        "database",
+        "cut by content",
+        "sparse",
+        "link",
+        "fifo",
+        "socket",
+        "null",
+        "loop",
+        "many",
+    ]
+    .iter()
+    .enumerate()
     {
         grow::set_mtime(&source.join(entry), 1_500_000_000 - number as i64 * 200_000_000, 123_456_789);
     }

@@ -10,11 +10,11 @@ use lifeboat_agent::backup::BackupOptions;
 use lifeboat_agent::seal::Cipher;
 use lifeboat_providers::layer::{Operation, RecordProvider};
 use lifeboat_providers::memory::MemoryProvider;
+use lifeboat_tests::grow;
 use lifeboat_tests::proof;
 use lifeboat_tests::random::Random;
 use lifeboat_tests::seen::see;
 use lifeboat_tests::world::{World, backup, backup_all, create, open, options, restore_source, settle};
-use lifeboat_tests::grow;
 
 /// Backs up four states of a random tree, then restores each of them.
 fn round_trips(seed: u64, cipher: Cipher) {
@@ -27,7 +27,8 @@ fn round_trips(seed: u64, cipher: Cipher) {
     for round in 0..4 {
         let tree = see(&world.source());
         // Every round goes by another way: as before, by a machine without a cache, reading everything.
-        let repository = if round == 2 { open(store.clone(), &world.machine("b")).unwrap() } else { repository.clone() };
+        let repository =
+            if round == 2 { open(store.clone(), &world.machine("b")).unwrap() } else { repository.clone() };
         let how = BackupOptions { rescan: round == 3, ..options() };
         let outcome = backup(&repository, &world.source(), &how).unwrap();
         assert_eq!(outcome.errors_total, 0, "seed {seed}");
@@ -195,7 +196,12 @@ fn holes_stay_holes() {
     see(&target.join("sparse")).assert_equals(&see(&path), "sparse");
     let restored = target.join("sparse").metadata().unwrap();
     let original = path.metadata().unwrap();
-    assert!(restored.blocks() <= original.blocks() + 64, "{} blocks of {}", restored.blocks(), original.blocks());
+    assert!(
+        restored.blocks() <= original.blocks() + 64,
+        "{} blocks of {}",
+        restored.blocks(),
+        original.blocks()
+    );
 }
 
 #[test]
@@ -221,8 +227,7 @@ fn a_directory_of_many_names_and_a_deep_path_come_back() {
     let snapshot = backup_all(&repository, &world.source());
     assert_eq!(snapshot.manifest.summary.files_new, 9_001);
     let target = world.path("target");
-    let outcome =
-        restore_source(&repository, &snapshot, &world.source(), &target).unwrap();
+    let outcome = restore_source(&repository, &snapshot, &world.source(), &target).unwrap();
     outcome.verdict().unwrap();
     see(&target.join("many")).assert_equals(&see(&many), "many");
     assert_eq!(read_deep(&target), b"at the bottom");

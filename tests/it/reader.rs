@@ -19,14 +19,17 @@ pub(crate) fn python() -> Option<PathBuf> {
     match std::env::var_os("LIFEBOAT_READER_PYTHON") {
         Some(python) => Some(python.into()),
         None => {
-            println!("skipped: LIFEBOAT_READER_PYTHON names no Python with the reader's packages (tests/run makes one)");
+            println!(
+                "skipped: LIFEBOAT_READER_PYTHON names no Python with the reader's packages (tests/run makes one)"
+            );
             None
         }
     }
 }
 
 pub(crate) fn read(python: &Path, passphrase: Option<&str>, arguments: &[&Path]) -> Output {
-    let reader = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/reader/lifeboat_reader.py");
+    let reader =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/reader/lifeboat_reader.py");
     let mut command = Command::new(python);
     command.arg(reader).args(arguments).env_remove("LIFEBOAT_PASSPHRASE");
     if let Some(passphrase) = passphrase {
@@ -55,8 +58,13 @@ fn reads(cipher: Cipher, seed: u64) {
         pack_bytes: Some(256 << 10),
     };
     let provider = Arc::new(LocalProvider::create(&store).unwrap());
-    let repository =
-        Repository::create(provider, &Secret::Key(SecretKey::from_bytes([9; 32])), &options, world.machine("a")).unwrap();
+    let repository = Repository::create(
+        provider,
+        &Secret::Key(SecretKey::from_bytes([9; 32])),
+        &options,
+        world.machine("a"),
+    )
+    .unwrap();
     let passphrase = Secret::Passphrase(zeroize::Zeroizing::new("pass phrase ß".to_owned()));
     repository.add_slot(&passphrase, Purpose::Passphrase, "p", Cost::LOWEST).unwrap();
     let mut random = Random::new(seed);
@@ -73,7 +81,11 @@ fn reads(cipher: Cipher, seed: u64) {
     assert!(list.contains(&first.id.to_string()[..8]), "{list}");
     let below = world.source().strip_prefix("/").unwrap().to_path_buf();
     let by_passphrase = world.path("by-passphrase");
-    succeeded(&read(&python, Some("pass phrase ß"), &["restore".as_ref(), &store, "latest".as_ref(), &by_passphrase]));
+    succeeded(&read(
+        &python,
+        Some("pass phrase ß"),
+        &["restore".as_ref(), &store, "latest".as_ref(), &by_passphrase],
+    ));
     see(&by_passphrase.join(&below)).assert_equals(&tree, "latest");
     let by_key = world.path("by-key");
     let id = first.id.to_string();

@@ -81,14 +81,22 @@ fn providers_know_nothing_of_the_agent() {
 
 #[test]
 fn only_the_layout_builds_object_keys() {
-    let watched = |s: &Source| s.is_in("agent/src/") && s.path != "agent/src/repository/layout.rs" && !s.is_test();
-    forbid(&["Key::new(", "Prefix::folder("], watched, "object keys are built outside of repository/layout.rs");
+    let watched =
+        |s: &Source| s.is_in("agent/src/") && s.path != "agent/src/repository/layout.rs" && !s.is_test();
+    forbid(
+        &["Key::new(", "Prefix::folder("],
+        watched,
+        "object keys are built outside of repository/layout.rs",
+    );
 }
 
 #[test]
 fn only_sealed_bytes_can_be_stored() {
     let watched = |s: &Source| {
-        s.is_in("agent/src/") && !s.is_in("agent/src/seal/") && !s.is_in("agent/src/pack/building.rs") && !s.is_test()
+        s.is_in("agent/src/")
+            && !s.is_in("agent/src/seal/")
+            && !s.is_in("agent/src/pack/building.rs")
+            && !s.is_test()
     };
     forbid(
         &["SealedObject {", "SealedObject(", "SealedObject::from_stored("],
@@ -126,15 +134,22 @@ fn the_engine_knows_neither_command_line_nor_progress_bars() {
 fn only_the_configuration_reads_the_environment() {
     forbid(
         &["env::var", "env::vars"],
-        |s| (s.is_in("agent/src/") || s.is_in("providers/src/")) && !s.is_in("agent/src/config/") && !s.is_test(),
+        |s| {
+            (s.is_in("agent/src/") || s.is_in("providers/src/"))
+                && !s.is_in("agent/src/config/")
+                && !s.is_test()
+        },
         "the environment is read outside of config/",
     );
 }
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    let silent: Vec<String> =
-        sources().into_iter().filter(|source| !source.text.starts_with("//! ")).map(|source| source.path).collect();
+    let silent: Vec<String> = sources()
+        .into_iter()
+        .filter(|source| !source.text.starts_with("//! "))
+        .map(|source| source.path)
+        .collect();
     assert!(silent.is_empty(), "files without //! at the top: {silent:#?}");
 }
 

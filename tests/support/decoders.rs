@@ -23,8 +23,8 @@ use lifeboat_agent::seal::keys::{Keys, MasterKey};
 use lifeboat_agent::seal::object::{open_whole, seal_whole};
 use lifeboat_agent::seal::slot::{Cost, Purpose, Secret, Slot};
 use lifeboat_agent::seal::{Header, ObjectKind, RepositoryId, SecretKey};
-use lifeboat_agent::snapshot::select::{Selector, parse_time};
 use lifeboat_agent::snapshot::Manifest;
+use lifeboat_agent::snapshot::select::{Selector, parse_time};
 use lifeboat_agent::tree::codec::Decoder;
 use lifeboat_agent::tree::content::ContentBuilder;
 use lifeboat_agent::tree::node::NodeBuilder;
@@ -191,7 +191,8 @@ fn path(data: &[u8]) {
 
 fn patterns(data: &[u8]) {
     let _ = Pattern::parse(data, true).map(|pattern| {
-        let states = pattern.advance(pattern.start(), data.split(|byte| *byte == b'/').next().unwrap_or_default());
+        let states =
+            pattern.advance(pattern.start(), data.split(|byte| *byte == b'/').next().unwrap_or_default());
         (pattern.accepts(states), pattern.goes_on(states))
     });
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -226,7 +227,8 @@ fn words(data: &[u8]) {
 /// Bytes that an entry point takes: where a corpus begins.
 pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     let repository = RepositoryId([3; 16]);
-    let whole_header = Header { kind: ObjectKind::Snapshot, cipher: Cipher::default(), repository, salt: [4; 32] };
+    let whole_header =
+        Header { kind: ObjectKind::Snapshot, cipher: Cipher::default(), repository, salt: [4; 32] };
     let chunk = |number: u8, length| DirectoryChunk { id: ChunkId::from_bytes([number; 16]), length };
     let pack = Directory {
         segments: vec![Segment {
@@ -301,7 +303,8 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
 
 fn node_seed() -> Vec<u8> {
     let time = Time { seconds: -5, nanoseconds: 7 };
-    let meta = Meta { mode: 0o644, uid: 1, gid: 2, mtime: time, ctime: time, inode: 9, links: 1, ..Meta::default() };
+    let meta =
+        Meta { mode: 0o644, uid: 1, gid: 2, mtime: time, ctime: time, inode: 9, links: 1, ..Meta::default() };
     let linked = Meta {
         links: 3,
         xattrs: vec![Xattr { name: (*b"user.x").into(), value: (*b"value").into() }],
@@ -310,7 +313,9 @@ fn node_seed() -> Vec<u8> {
     let extents = vec![Extent { length: 10, id: Some(ChunkId::from_bytes([1; 16])) }];
     let mut contents = ContentBuilder::new();
     for extent in &extents {
-        contents.push(*extent, &mut |_| Ok::<_, std::convert::Infallible>(ChunkId::from_bytes([0; 16]))).unwrap();
+        contents
+            .push(*extent, &mut |_| Ok::<_, std::convert::Infallible>(ChunkId::from_bytes([0; 16])))
+            .unwrap();
     }
     let kinds = [
         EntryKind::File { size: 10, content: Content::flat(extents.clone()) },

@@ -181,7 +181,8 @@ impl Garden {
     }
 
     fn any_file(&self, random: &mut Random) -> Option<PathBuf> {
-        let files: Vec<&PathBuf> = self.others.iter().filter(|(_, file)| **file).map(|(path, _)| path).collect();
+        let files: Vec<&PathBuf> =
+            self.others.iter().filter(|(_, file)| **file).map(|(path, _)| path).collect();
         if files.is_empty() { None } else { Some((*random.pick(&files)).clone()) }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use lifeboat_agent::Result;
 use lifeboat_agent::check::{self, CheckOptions, ReadData, Report};
 use lifeboat_agent::chunk::ChunkId;
 use lifeboat_agent::events::Context;
@@ -11,7 +12,6 @@ use lifeboat_agent::pack::directory::PackKind;
 use lifeboat_agent::repository::{Area, Repository, layout, state};
 use lifeboat_agent::snapshot::chain;
 use lifeboat_agent::tree::{Entry, EntryKind};
-use lifeboat_agent::Result;
 
 /// Everything that is wrong, in words; empty if all snapshots can be restored in full and none is missing.
 pub fn problems(repository: &Repository) -> Vec<String> {

@@ -49,7 +49,9 @@ impl Random {
         let mut text = Vec::with_capacity(len + 64);
         while text.len() < len {
             let line = self.below(40);
-            text.extend_from_slice(format!("{line:02} a line of some log, with a number {}\n", line * 7919).as_bytes());
+            text.extend_from_slice(
+                format!("{line:02} a line of some log, with a number {}\n", line * 7919).as_bytes(),
+            );
         }
         text.truncate(len);
         text

@@ -43,12 +43,7 @@ pub fn see(top: &Path) -> Tree {
     tree
 }
 
-fn walk(
-    path: &Path,
-    relative: &mut Vec<u8>,
-    tree: &mut Tree,
-    links: &mut HashMap<(u64, u64), Vec<u8>>,
-) {
+fn walk(path: &Path, relative: &mut Vec<u8>, tree: &mut Tree, links: &mut HashMap<(u64, u64), Vec<u8>>) {
     let metadata = fs::symlink_metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let file_type = metadata.file_type();
     if file_type.is_socket() {

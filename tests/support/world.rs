@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use lifeboat_agent::Result;
 use lifeboat_agent::backup::{self, BackupOptions, Plan};
 use lifeboat_agent::events::{Context, Event, Listener};
 use lifeboat_agent::repository::create::CreateOptions;
@@ -14,7 +15,6 @@ use lifeboat_agent::restore::{self, RestoreOptions, Selection};
 use lifeboat_agent::seal::slot::{Cost, Purpose, Secret};
 use lifeboat_agent::seal::{Cipher, SecretKey};
 use lifeboat_agent::snapshot::Snapshot;
-use lifeboat_agent::Result;
 use lifeboat_providers::SharedProvider;
 use parking_lot::Mutex;
 
@@ -63,9 +63,11 @@ impl World {
         let target = tempfile::tempdir_in(self.dir.path()).unwrap();
         let options = RestoreOptions::into_directory(target.path().to_path_buf());
         let outcome =
-            restore::run(repository, snapshot, None, &Selection::default(), &options, &Context::silent()).unwrap();
+            restore::run(repository, snapshot, None, &Selection::default(), &options, &Context::silent())
+                .unwrap();
         outcome.verdict().unwrap();
-        let sockets_only = outcome.shortfalls.matches('×').count() == 1 && outcome.shortfalls.contains(" × socket ");
+        let sockets_only =
+            outcome.shortfalls.matches('×').count() == 1 && outcome.shortfalls.contains(" × socket ");
         assert!(outcome.shortfalls.is_empty() || sockets_only, "left out: {}", outcome.shortfalls);
         see(&target.path().join(self.source().strip_prefix("/").unwrap()))
     }
@@ -152,7 +154,9 @@ pub fn restore_heard(
 pub fn settle(source: &Path) {
     const TICK_NANOSECONDS: u128 = 25_000_000;
     let newest = newest_ctime(source);
-    while SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() <= newest + TICK_NANOSECONDS {
+    while SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos()
+        <= newest + TICK_NANOSECONDS
+    {
         std::thread::yield_now();
     }
 }

@@ -8,11 +8,11 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use super::Run;
 use super::parent::OldEntries;
 use super::plan::{self, Plan};
-use super::Run;
-use crate::fs::{DirEntry, FileType, Stat};
 use crate::fetch::walk::components;
+use crate::fs::{DirEntry, FileType, Stat};
 use crate::ingest::ChunkSink;
 use crate::tree::content::ContentBuilder;
 use crate::tree::node::{Names, NodeBuilder};
@@ -167,7 +167,13 @@ pub(super) fn wrap(file: Entry, path: &[u8], sink: &mut ChunkSink<'_>) -> Result
         let name = depth.checked_sub(1).and_then(|at| names.get(at)).copied().unwrap_or_default();
         below = Entry {
             name: name.into(),
-            meta: Meta { mode: 0o755, mtime: below.meta.mtime, ctime: below.meta.ctime, links: 1, ..Meta::default() },
+            meta: Meta {
+                mode: 0o755,
+                mtime: below.meta.mtime,
+                ctime: below.meta.ctime,
+                links: 1,
+                ..Meta::default()
+            },
             kind: EntryKind::Directory { content, entries, bytes: size },
             incomplete: false,
         };
@@ -198,7 +204,11 @@ impl Run<'_> {
                 Ok(())
             }
             Target::Slot(directory, slot) => {
-                if directory.fill(*slot, entry, same) { self.close_window(directory, sink) } else { Ok(()) }
+                if directory.fill(*slot, entry, same) {
+                    self.close_window(directory, sink)
+                } else {
+                    Ok(())
+                }
             }
         }
     }
@@ -225,11 +235,7 @@ impl Run<'_> {
     }
 
     /// Encodes a complete window. Returns the finished entry and whether it is as in the parent, or `None` if there is more to scan.
-    fn advance(
-        &self,
-        directory: &Arc<Directory>,
-        sink: &mut ChunkSink<'_>,
-    ) -> Result<Option<(Entry, bool)>> {
+    fn advance(&self, directory: &Arc<Directory>, sink: &mut ChunkSink<'_>) -> Result<Option<(Entry, bool)>> {
         let mut state = directory.state.lock();
         let more = !state.names.as_slice().is_empty();
         let window = std::mem::take(&mut state.window);
@@ -304,7 +310,12 @@ impl Run<'_> {
     }
 
     /// The entry of something that has no content: a link, device, fifo or socket.
-    pub(super) fn plain_entry(name: &[u8], stat: &Stat, target: Option<Box<[u8]>>, xattrs: Vec<Xattr>) -> Entry {
+    pub(super) fn plain_entry(
+        name: &[u8],
+        stat: &Stat,
+        target: Option<Box<[u8]>>,
+        xattrs: Vec<Xattr>,
+    ) -> Entry {
         let (major, minor) = (stat.major, stat.minor);
         let kind = match (stat.kind, target) {
             (FileType::Symlink, Some(target)) => EntryKind::Symlink { target },

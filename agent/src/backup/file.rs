@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Run;
 use super::directory::{Directory, Target};
 use super::record::Change;
+use crate::Result;
 use crate::chunk::Cutter;
 use crate::error::describe_io;
 use crate::events::Event;
@@ -14,7 +15,6 @@ use crate::ingest::ChunkSink;
 use crate::snapshot::manifest::FileErrorKind;
 use crate::tree::content::ContentBuilder;
 use crate::tree::{Content, Entry, EntryKind, Extent, Meta, Xattr};
-use crate::Result;
 
 /// How often a file is read again when it changed meanwhile, before what was read is taken.
 const ATTEMPTS: usize = 2;
@@ -263,7 +263,9 @@ pub(super) fn push_hole(builder: &mut ContentBuilder, length: u64, sink: &mut Ch
 
 /// Whether a file is what it was: neither its bytes nor its metadata were touched in between.
 pub(super) fn is_same_moment(before: &Stat, after: &Stat) -> bool {
-    before.size == after.size && before.meta.mtime == after.meta.mtime && before.meta.ctime == after.meta.ctime
+    before.size == after.size
+        && before.meta.mtime == after.meta.mtime
+        && before.meta.ctime == after.meta.ctime
 }
 
 /// Fills `buffer` with up to `wanted` bytes from `offset`; fewer only at the file's end.

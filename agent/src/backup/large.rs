@@ -14,8 +14,9 @@ use super::Run;
 use super::directory::{Directory, Finished, Target, now};
 use super::file::{FileJob, ReadFile, append_at, is_same_moment};
 use super::record::Change;
-use crate::chunk::detect::PROBE_BYTES;
+use crate::Result;
 use crate::chunk::Cutter;
+use crate::chunk::detect::PROBE_BYTES;
 use crate::error::describe_io;
 use crate::fetch::walk::components;
 use crate::fs::{FileType, Stat, capture};
@@ -23,7 +24,6 @@ use crate::ingest::ChunkSink;
 use crate::snapshot::manifest::FileErrorKind;
 use crate::tree::content::ContentBuilder;
 use crate::tree::{Content, Entry, EntryKind, Extent, Meta};
-use crate::Result;
 
 /// Files from this size on are read in blocks, in bytes.
 pub(super) const LARGE_BYTES_MIN: u64 = 4 << 20;
@@ -324,8 +324,7 @@ impl Run<'_> {
         };
         let read = ReadFile { content, size: ending.size, incomplete: ending.incomplete };
         let xattrs = ending.meta.xattrs;
-        let entry =
-            self.file_entry(&ending.name, || ending.path.clone(), &stat, read, xattrs, ending.change);
+        let entry = self.file_entry(&ending.name, || ending.path.clone(), &stat, read, xattrs, ending.change);
         debug_assert!(matches!(entry.kind, EntryKind::File { .. }), "a large file is a file");
         entry
     }

@@ -157,7 +157,8 @@ pub fn run(
     context.counters.bytes_total.store(expected, std::sync::atomic::Ordering::Relaxed);
     context.report(Event::Phase("loading the index"));
     let index = Arc::new(load_index(repository, context)?);
-    let ingest_options = IngestOptions { level: options.level, verify: options.verify, dry_run: options.dry_run };
+    let ingest_options =
+        IngestOptions { level: options.level, verify: options.verify, dry_run: options.dry_run };
     let ingest = Ingest::start(repository, index.clone(), ingest_options, context)?;
     let session = session::open(repository, options, &ingest, context)?;
     let reader = ChunkReader::new(repository, index);
@@ -208,12 +209,7 @@ pub fn run(
 
 impl Run<'_> {
     /// Runs all tasks to the end and returns the root directory.
-    fn everything(
-        &self,
-        plan: &Plan,
-        stream: Option<Stream>,
-        parent: Option<&Snapshot>,
-    ) -> Result<Entry> {
+    fn everything(&self, plan: &Plan, stream: Option<Stream>, parent: Option<&Snapshot>) -> Result<Entry> {
         let result = directory::Finished::default();
         if let Some(stream) = stream {
             self.scheduler.push_large(large::Large::stream(stream.reader, &stream.path, result.clone()));

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use super::{BackupOptions, Plan};
 use crate::fetch::ChunkReader;
 use crate::fs::Stat;
+use crate::snapshot::History;
 use crate::snapshot::history::Snapshot;
 use crate::snapshot::select::Filter;
-use crate::snapshot::History;
 use crate::tree::{Content, Entry, EntryKind, Extent, Node, Time};
 use crate::{Error, Kind, Result};
 
@@ -94,9 +94,7 @@ fn same_kind(old: &EntryKind, stat: &Stat) -> bool {
     use crate::fs::FileType;
     match old {
         EntryKind::File { size, .. } => stat.kind == FileType::File && *size == stat.size,
-        EntryKind::Symlink { target } => {
-            stat.kind == FileType::Symlink && target.len() as u64 == stat.size
-        }
+        EntryKind::Symlink { target } => stat.kind == FileType::Symlink && target.len() as u64 == stat.size,
         EntryKind::Fifo => stat.kind == FileType::Fifo,
         EntryKind::Socket => stat.kind == FileType::Socket,
         EntryKind::CharDevice { major, minor } => {

@@ -9,13 +9,13 @@ use super::file::{FileJob, Files};
 use super::large::{LARGE_BYTES_MIN, Large};
 use super::parent::OldEntries;
 use super::record::Change;
+use crate::Result;
 use crate::error::describe_io;
 use crate::events::Event;
 use crate::fs::{DirEntry, FileType, Stat, capture};
 use crate::ingest::ChunkSink;
 use crate::snapshot::manifest::FileErrorKind;
 use crate::tree::{Entry, EntryKind, path_text};
-use crate::Result;
 
 /// Small files are handed out in batches of about this many bytes: a segment's worth, so that they are compressed together.
 const BATCH_BYTES: u64 = 2 << 20;
@@ -130,7 +130,12 @@ impl Run<'_> {
     }
 
     /// Leaves only the marker of a directory that is marked as not worth a backup.
-    fn without_marked(&self, directory: &Directory, fd: BorrowedFd<'_>, names: Vec<DirEntry>) -> Vec<DirEntry> {
+    fn without_marked(
+        &self,
+        directory: &Directory,
+        fd: BorrowedFd<'_>,
+        names: Vec<DirEntry>,
+    ) -> Vec<DirEntry> {
         match self.exclude.directory_marker(fd, &names) {
             Some(marker) => {
                 self.context.report(Event::Path {
@@ -241,7 +246,11 @@ impl Run<'_> {
             let slot = window.wait();
             let target = Target::Slot(directory.clone(), slot);
             if stat.size >= LARGE_BYTES_MIN {
-                window.large.push(Large::file(directory.clone(), target, FileJob { slot, name, stat, change }));
+                window.large.push(Large::file(
+                    directory.clone(),
+                    target,
+                    FileJob { slot, name, stat, change },
+                ));
             } else {
                 window.add_file(directory, FileJob { slot, name, stat, change });
             }
@@ -267,7 +276,8 @@ impl Run<'_> {
     /// Whether the index still knows what an unchanged file is made of: if a pack was lost, the file is read again. The chunks below
     /// lists are not looked up one by one; `repair snapshots` marks files of which any is lost, and those are read again too.
     fn is_stored(&self, old: &Entry) -> bool {
-        let known = |extent: &crate::tree::Extent| extent.id.is_none_or(|id| self.reader.index().contains(&id));
+        let known =
+            |extent: &crate::tree::Extent| extent.id.is_none_or(|id| self.reader.index().contains(&id));
         old.content().is_none_or(|content| content.extents.iter().all(known))
     }
 

@@ -104,8 +104,12 @@ fn adopt_leftovers(
     let adopted = adopt::adopt_orphans(repository, &ingest.index, ingest.indexer(), context)?;
     context.report(Event::Notice(match adopted {
         0 => "a backup was cut off before: all that it had stored was indexed already".to_owned(),
-        1 => "a backup was cut off before: one pack was stored and not indexed yet, and is used now".to_owned(),
-        _ => format!("a backup was cut off before: {adopted} packs were stored and not indexed yet, and are used now"),
+        1 => {
+            "a backup was cut off before: one pack was stored and not indexed yet, and is used now".to_owned()
+        }
+        _ => format!(
+            "a backup was cut off before: {adopted} packs were stored and not indexed yet, and are used now"
+        ),
     }));
     for key in stale {
         repository.store().delete(&key)?;

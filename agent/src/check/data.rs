@@ -96,8 +96,7 @@ impl Check<'_> {
             result.problem = Some("its bytes do not have the hash it is named by".to_owned());
         }
         let head = bytes.get(..HEADER_BYTES).unwrap_or(&bytes);
-        let entry =
-            self.repository.open_pack_entry(pack.kind, &pack.id, bytes.len() as u64, head, &bytes);
+        let entry = self.repository.open_pack_entry(pack.kind, &pack.id, bytes.len() as u64, head, &bytes);
         match entry {
             Ok(entry) => self.read_segments(&entry, &bytes, decompressor, &mut result),
             Err(e) => {
@@ -132,8 +131,7 @@ impl Check<'_> {
                 codec: segment.codec,
             };
             take_box(bytes, &location, &mut sealed);
-            let opened =
-                Repository::open_segment(&cipher, &location, &mut sealed, decompressor, &mut plain);
+            let opened = Repository::open_segment(&cipher, &location, &mut sealed, decompressor, &mut plain);
             if let Err(e) = opened {
                 result.segments.push((segment.number, e.to_string()));
                 continue;

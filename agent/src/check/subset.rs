@@ -53,7 +53,12 @@ impl ReadData {
     ///
     /// # Errors
     /// If the system gives no randomness.
-    pub fn pick<T>(self, mut packs: Vec<T>, id: impl Fn(&T) -> Sha256, size: impl Fn(&T) -> u64) -> Result<Vec<T>> {
+    pub fn pick<T>(
+        self,
+        mut packs: Vec<T>,
+        id: impl Fn(&T) -> Sha256,
+        size: impl Fn(&T) -> u64,
+    ) -> Result<Vec<T>> {
         match self {
             Self::Nothing => packs.clear(),
             Self::All => {}

@@ -31,7 +31,9 @@ impl Check<'_> {
             }
             let left = TOUCHED_MAX.saturating_sub(self.report.touched.len());
             if found.len() > left {
-                self.report.warnings.push(format!("{} more paths are touched in snapshot {id}", found.len() - left));
+                self.report
+                    .warnings
+                    .push(format!("{} more paths are touched in snapshot {id}", found.len() - left));
             }
             let touched = found.into_iter().take(left);
             self.report.touched.extend(touched.map(|(path, reason)| Touched {
@@ -41,7 +43,8 @@ impl Check<'_> {
             }));
         }
         if self.report.damages.is_empty() {
-            let reason = self.report.touched.first().map_or("unknown", |touched| touched.reason.as_str()).to_owned();
+            let reason =
+                self.report.touched.first().map_or("unknown", |touched| touched.reason.as_str()).to_owned();
             self.report.damage("index or packs", reason);
         }
         Ok(())

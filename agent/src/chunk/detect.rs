@@ -20,19 +20,19 @@ struct Signature {
 
 /// Disk images, file systems in files, and stores with pages that are rewritten in place.
 const IN_PLACE: &[Signature] = &[
-    Signature { offset: 0, magic: b"QFI\xfb" },                      // qcow2
-    Signature { offset: 0, magic: b"KDMV" },                         // VMDK extent
-    Signature { offset: 0, magic: b"vhdxfile" },                     // VHDX
-    Signature { offset: 0, magic: b"conectix" },                     // VHD, dynamic
-    Signature { offset: 0x40, magic: b"\x7f\x10\xda\xbe" },          // VDI
-    Signature { offset: 0, magic: b"LUKS\xba\xbe" },                 // encrypted volume
-    Signature { offset: 512, magic: b"EFI PART" },                   // GPT disk
-    Signature { offset: 512, magic: b"LABELONE" },                   // LVM volume
-    Signature { offset: 0, magic: b"XFSB" },                         // XFS
-    Signature { offset: 1080, magic: b"\x53\xef" },                  // ext2/3/4
-    Signature { offset: 0x10040, magic: b"_BHRfS_M" },               // btrfs
-    Signature { offset: 16, magic: b"\xde\xc0\xef\xbe" },            // LMDB
-    Signature { offset: 3, magic: b"NTFS    " },                     // NTFS
+    Signature { offset: 0, magic: b"QFI\xfb" },             // qcow2
+    Signature { offset: 0, magic: b"KDMV" },                // VMDK extent
+    Signature { offset: 0, magic: b"vhdxfile" },            // VHDX
+    Signature { offset: 0, magic: b"conectix" },            // VHD, dynamic
+    Signature { offset: 0x40, magic: b"\x7f\x10\xda\xbe" }, // VDI
+    Signature { offset: 0, magic: b"LUKS\xba\xbe" },        // encrypted volume
+    Signature { offset: 512, magic: b"EFI PART" },          // GPT disk
+    Signature { offset: 512, magic: b"LABELONE" },          // LVM volume
+    Signature { offset: 0, magic: b"XFSB" },                // XFS
+    Signature { offset: 1080, magic: b"\x53\xef" },         // ext2/3/4
+    Signature { offset: 0x10040, magic: b"_BHRfS_M" },      // btrfs
+    Signature { offset: 16, magic: b"\xde\xc0\xef\xbe" },   // LMDB
+    Signature { offset: 3, magic: b"NTFS    " },            // NTFS
 ];
 
 /// The page size to cut a file into if it is rewritten in place, else `None`.
@@ -42,9 +42,9 @@ pub fn page_bytes(head: &[u8], params: &Params) -> Option<usize> {
     if let Some(bytes) = sqlite_page_bytes(head) {
         return Some(bytes.clamp(PAGE_BYTES_MIN, params.page_max));
     }
-    let found = IN_PLACE.iter().any(|signature| {
-        head.get(signature.offset..).is_some_and(|rest| rest.starts_with(signature.magic))
-    });
+    let found = IN_PLACE
+        .iter()
+        .any(|signature| head.get(signature.offset..).is_some_and(|rest| rest.starts_with(signature.magic)));
     (found || is_mbr_disk(head)).then_some(IMAGE_PAGE_BYTES.min(params.page_max))
 }
 

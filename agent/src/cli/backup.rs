@@ -9,6 +9,7 @@ use super::default_repository;
 use super::output::Output;
 use super::progress::Work;
 use super::session::Session;
+use super::standard_input::StandardInput;
 use super::text::{self, count};
 use crate::backup::{self, Outcome, Plan, Stream};
 use crate::fs::size::human;
@@ -26,7 +27,7 @@ impl Backup {
     /// `NoRepository`, `WrongKey`, `Usage`, `Interrupted`; errors of the store.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
         // All that can be wrong about the arguments is found before a repository is made or a passphrase asked for.
-        let (plan, stream) = self.what()?;
+        let (plan, stream) = self.what(session)?;
         let rules = self.exclude_rules(&session.settings, &plan)?;
         let options = self.options(&session.settings);
         for (link, target) in &plan.followed {
@@ -49,12 +50,13 @@ impl Backup {
         Ok(if outcome.errors_total > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
     }
 
-    fn what(&self) -> Result<(Plan, Option<Stream>)> {
+    fn what(&self, session: &Session) -> Result<(Plan, Option<Stream>)> {
         if !self.stdin {
             return Ok((self.plan()?, None));
         }
         let path = self.stdin_path()?;
-        let stream = Stream { path: path.clone(), reader: Box::new(std::io::stdin()) };
+        let stream =
+            Stream { path: path.clone(), reader: Box::new(StandardInput::new(session.stop().clone())) };
         Ok((Plan::for_stream(&path), Some(stream)))
     }
 

@@ -36,8 +36,13 @@ pub fn none_named(settings: &Settings) -> Error {
 /// If either cannot be made.
 pub fn create(session: &Session, cipher: Cipher) -> Result<Repository> {
     let place = &session.settings.default_repository;
-    if let Some(parent) = place.path.parent() {
-        state::make_private_dir(parent)?;
+    let _alone = match place.path.parent() {
+        Some(parent) => Some(lock(parent)?),
+        None => None,
+    };
+    if exists(&session.settings) {
+        // Another first run was faster.
+        return session.open();
     }
     let (secret, purpose) = match &session.settings.secret {
         Some(source) => (source.load()?, source.purpose()),
@@ -49,6 +54,16 @@ pub fn create(session: &Session, cipher: Cipher) -> Result<Repository> {
     let repository = Repository::create(provider, &secret, &options, session.directories()?)?;
     tell(&session.output, place, session.settings.secret.is_none());
     Ok(repository)
+}
+
+/// Makes the directory and lets one first run at a time into it, until what is returned is dropped.
+fn lock(directory: &Path) -> Result<File> {
+    state::make_private_dir(directory)?;
+    let cannot = |e: std::io::Error| Error::io(format_args!("cannot lock {}", directory.display()), e);
+    let file = File::open(directory).map_err(cannot)?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive))
+        .map_err(|e| cannot(e.into()))?;
+    Ok(file)
 }
 
 /// The key of a run that was cut off before it made the repository, or a new one.

@@ -5,7 +5,7 @@
 //! | [`commands`] | all commands |
 //! | [`session`] | what every command shares: options, repository, history |
 //! | [`output`], [`progress`], [`text`], [`terminal`] | what people and programs see |
-//! | [`signals`] | stopping |
+//! | [`signals`], [`standard_input`] | stopping, also while waiting for input |
 //! | [`default_repository`] | the repository of those who name none |
 //! | all others | one command each |
 
@@ -27,6 +27,7 @@ mod restore;
 pub mod session;
 mod signals;
 mod snapshots;
+mod standard_input;
 pub mod terminal;
 pub mod text;
 

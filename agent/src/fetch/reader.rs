@@ -80,8 +80,13 @@ impl ChunkReader {
             }
         }
         Err(damage.unwrap_or_else(|| {
-            Error::damaged(format_args!("the index does not know chunk {id}"))
-                .with_hint("`lifeboat repair index` makes the index anew from the packs.")
+            let error = Error::damaged(format_args!("the index does not know chunk {id}"));
+            if self.index.is_damaged() {
+                return error.with_hint(
+                    "The local copy of the index is damaged: run the command again, it is fetched anew.",
+                );
+            }
+            error.with_hint("`lifeboat repair index` makes the index anew from the packs.")
         }))
     }
 

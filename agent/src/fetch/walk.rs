@@ -66,8 +66,9 @@ impl ChunkReader {
                 path.truncate(base);
                 path.push(b'/');
                 path.extend_from_slice(&entry.name);
-                outcome = visit(path, &entry)
-                    .and_then(|descend| if descend { self.walk(path, &entry, visit, damaged) } else { Ok(()) });
+                outcome = visit(path, &entry).and_then(|descend| {
+                    if descend { self.walk(path, &entry, visit, damaged) } else { Ok(()) }
+                });
                 if outcome.is_err() {
                     return Err(Error::interrupted());
                 }

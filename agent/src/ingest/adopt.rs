@@ -40,7 +40,9 @@ pub fn adopt_orphans(
                     adopted += 1;
                 }
                 Err(e) if e.kind() == Kind::Damaged => {
-                    context.report(Event::Warning(format!("a pack of an interrupted run is damaged and not used: {e}")));
+                    context.report(Event::Warning(format!(
+                        "a pack of an interrupted run is damaged and not used: {e}"
+                    )));
                 }
                 Err(e) => return Err(e),
             }

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use super::claims::Claims;
 use crate::events::{Context, Event};
-use crate::index::shard::{PackEntry, Shard};
 use crate::index::Index;
+use crate::index::shard::{PackEntry, Shard};
 use crate::repository::{Area, Repository};
 use crate::seal::header::ObjectKind;
 use crate::{Error, Result};
@@ -72,7 +72,8 @@ impl Indexer {
             return Ok(());
         }
         let shard = Shard { replaces: Vec::new(), packs: pending.packs };
-        let plain = shard.encode().map_err(|e| Error::failed(format_args!("cannot encode the index: {e}")))?;
+        let plain =
+            shard.encode().map_err(|e| Error::failed(format_args!("cannot encode the index: {e}")))?;
         match self.repository.put_whole(Area::Index, ObjectKind::IndexShard, &plain) {
             Ok(id) => {
                 let shards = [(id, shard)];

@@ -69,12 +69,8 @@ impl Ingest {
         context: &Context,
     ) -> Result<Self> {
         let claims = Arc::new(Claims::new());
-        let indexer = Arc::new(Indexer::new(
-            repository.clone(),
-            index.clone(),
-            claims.clone(),
-            context.clone(),
-        ));
+        let indexer =
+            Arc::new(Indexer::new(repository.clone(), index.clone(), claims.clone(), context.clone()));
         let in_flight = 2 * repository.config().pack_bytes;
         let uploader = Uploader::start(repository.clone(), indexer.clone(), context.clone(), in_flight)?;
         let data = (0..OPEN_DATA_PACKS)

@@ -31,12 +31,7 @@ impl From<PackKind> for ObjectKind {
 impl Repository {
     /// The cipher of the pack with this salt.
     pub fn pack_cipher(&self, kind: PackKind, salt: [u8; 32]) -> ObjectCipher {
-        let header = Header {
-            kind: kind.into(),
-            cipher: self.config().cipher,
-            repository: self.id(),
-            salt,
-        };
+        let header = Header { kind: kind.into(), cipher: self.config().cipher, repository: self.id(), salt };
         header.object_cipher(&self.keys().seal)
     }
 
@@ -82,9 +77,7 @@ impl Repository {
         Decompressor::new()?.decompress(info.codec, &sealed, info.plain_bytes as usize, &mut plain)?;
         let directory = Directory::decode(&plain)
             .map_err(|e| Error::damaged(format_args!("the pack's directory is malformed: {e}")))?;
-        let expected = HEADER_BYTES as u64
-            + directory.box_bytes()
-            + (box_range.len() + FOOTER_BYTES) as u64;
+        let expected = HEADER_BYTES as u64 + directory.box_bytes() + (box_range.len() + FOOTER_BYTES) as u64;
         if expected != stored_bytes {
             return Err(Error::damaged(format_args!(
                 "the pack has {stored_bytes} bytes, its directory accounts for {expected}"
@@ -107,8 +100,7 @@ impl Repository {
         if segment.plain_bytes > SEGMENT_PLAIN_BYTES_MAX {
             return Err(Error::damaged("the index names an impossible segment"));
         }
-        let info =
-            BoxInfo { role: Role::Segment, codec: segment.codec, plain_bytes: segment.plain_bytes };
+        let info = BoxInfo { role: Role::Segment, codec: segment.codec, plain_bytes: segment.plain_bytes };
         cipher.open(segment.number.into(), info, sealed)?;
         decompressor.decompress(segment.codec, sealed, segment.plain_bytes as usize, plain)
     }

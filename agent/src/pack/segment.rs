@@ -97,8 +97,10 @@ impl SegmentCoder {
                 })
                 .is_ok_and(|()| self.decoded == plain);
             if !same {
-                return Err(Error::failed("a segment did not survive compression and sealing: nothing of it was stored")
-                    .with_hint("This points to faulty memory: test it before you rely on this machine."));
+                return Err(Error::failed(
+                    "a segment did not survive compression and sealing: nothing of it was stored",
+                )
+                .with_hint("This points to faulty memory: test it before you rely on this machine."));
             }
         }
         Ok(coded.into())

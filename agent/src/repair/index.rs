@@ -132,7 +132,8 @@ fn write(repository: &Repository, shards: Vec<Vec<PackEntry>>, old: &[Key]) -> R
     let mut stored = Vec::new();
     for packs in shards {
         let shard = Shard { replaces: replaces.clone(), packs };
-        let plain = shard.encode().map_err(|e| Error::failed(format_args!("cannot encode the index: {e}")))?;
+        let plain =
+            shard.encode().map_err(|e| Error::failed(format_args!("cannot encode the index: {e}")))?;
         stored.push(repository.put_whole(Area::Index, ObjectKind::IndexShard, &plain)?);
     }
     for key in old {

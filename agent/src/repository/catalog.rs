@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use lifeboat_providers::Sha256;
 
 use super::{Area, Repository, layout};
-use crate::index::shard::Shard;
 use crate::index::Index;
+use crate::index::shard::Shard;
 use crate::seal::header::ObjectKind;
 use crate::{Error, Result};
 
@@ -42,9 +42,22 @@ impl Repository {
             }
         }
         index.retain(&present);
-        let covered = index.covered();
-        let mut missing: Vec<Sha256> = present.into_iter().filter(|id| !covered.contains(id)).collect();
-        missing.sort_unstable();
+        // Taking shards in may merge cached tables, and find one damaged: what it covered is then fetched in the next round.
+        let mut fetched = HashSet::new();
+        loop {
+            let covered = index.covered();
+            let uncovered = |id: &&Sha256| !covered.contains(id) && !fetched.contains(*id);
+            let mut missing: Vec<Sha256> = present.iter().filter(uncovered).copied().collect();
+            if missing.is_empty() {
+                return Ok(Catalog { index, damaged });
+            }
+            missing.sort_unstable();
+            fetched.extend(missing.iter().copied());
+            self.take_in(&index, &missing, &mut damaged)?;
+        }
+    }
+
+    fn take_in(&self, index: &Index, missing: &[Sha256], damaged: &mut Vec<Error>) -> Result<()> {
         for ids in missing.chunks(SHARDS_AT_ONCE) {
             let mut shards = Vec::with_capacity(ids.len());
             for id in ids {
@@ -58,7 +71,7 @@ impl Repository {
             }
             index.add(&shards)?;
         }
-        Ok(Catalog { index, damaged })
+        Ok(())
     }
 
     /// Reads one index shard.

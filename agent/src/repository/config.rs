@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::Params;
+use crate::seal::Cipher;
 use crate::seal::header::{Header, ObjectKind, RepositoryId};
 use crate::seal::keys::SealKey;
 use crate::seal::object::{SealedObject, open_whole, seal_whole};
-use crate::seal::Cipher;
 use crate::tree::codec::{Decoder, Malformed};
 use crate::{Error, Kind, Result};
 
@@ -126,7 +126,9 @@ impl ClearHeader {
         if version != FORMAT_VERSION {
             return Err(Error::new(
                 Kind::Failed,
-                format_args!("the repository has format version {version}; this lifeboat knows {FORMAT_VERSION}"),
+                format_args!(
+                    "the repository has format version {version}; this lifeboat knows {FORMAT_VERSION}"
+                ),
             )
             .with_hint("Use the version of lifeboat that made it, or a later one."));
         }

@@ -4,11 +4,11 @@ use lifeboat_providers::SharedProvider;
 
 use super::config::{ClearHeader, Config};
 use super::{Area, Directories, Repository, Store, layout, slots};
+use crate::seal::Cipher;
 use crate::seal::header::RepositoryId;
 use crate::seal::keys::{Keys, MasterKey};
 use crate::seal::object::SealedObject;
 use crate::seal::slot::{Cost, Purpose, Secret, Slot};
-use crate::seal::Cipher;
 use crate::{Error, Kind, Result};
 
 /// What a new repository is made with.
@@ -60,7 +60,11 @@ impl Repository {
         let pack_bytes = options.pack_bytes.unwrap_or_else(|| usize::try_from(preferred).unwrap_or(16 << 20));
         let config = Config::new(id, options.cipher, pack_bytes, now.to_rfc3339());
         store.create(&layout::slot(slot.id)?, &SealedObject::from_stored(slot.encode()))?;
-        store.create(&key, &config.seal(id, &keys.seal)?)?;
+        if let Err(e) = store.create(&key, &config.seal(id, &keys.seal)?) {
+            // Somebody else made one at the same moment: our slot would be a stranger in it.
+            store.delete(&layout::slot(slot.id)?)?;
+            return Err(if exists(&store)? { already(&store) } else { e });
+        }
         Ok(Self { store, id, config, keys, master, directories: directories.of_repository(id) })
     }
 
@@ -82,7 +86,10 @@ impl Repository {
         let (clear, _) = ClearHeader::parse(&stored).map_err(|e| e.context(store.location()))?;
         let master = slots::unlock(&store, clear.repository, secret)?;
         let keys = Keys::derive(&master);
-        let config = Config::open(&stored, &keys.seal).map_err(|e| e.context(store.location()))?;
+        let config = Config::open(&stored, &keys.seal).map_err(|e| {
+            e.context(format_args!("the object `config` of {}", store.location()))
+                .with_hint("Copy `config` from another copy of the repository.")
+        })?;
         let id = clear.repository;
         Ok(Self { store, id, config, keys, master, directories: directories.of_repository(id) })
     }

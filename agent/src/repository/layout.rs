@@ -26,15 +26,8 @@ pub enum Area {
 
 impl Area {
     /// All areas, in the order in which a check reads them.
-    pub const ALL: [Self; 7] = [
-        Self::Keys,
-        Self::Snapshots,
-        Self::Forgotten,
-        Self::Index,
-        Self::Meta,
-        Self::Packs,
-        Self::Sessions,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Keys, Self::Snapshots, Self::Forgotten, Self::Index, Self::Meta, Self::Packs, Self::Sessions];
 
     /// The folder's name.
     pub const fn name(self) -> &'static str {

@@ -74,8 +74,10 @@ impl Repository {
                 .with_hint("`lifeboat key list` shows them."));
         }
         if slots.len() == 1 {
-            return Err(Error::usage("this is the last key slot: without it nobody could open the repository")
-                .with_hint("Add another with `lifeboat key add` first."));
+            return Err(Error::usage(
+                "this is the last key slot: without it nobody could open the repository",
+            )
+            .with_hint("Add another with `lifeboat key add` first."));
         }
         self.store.delete(&layout::slot(id)?)
     }

@@ -42,7 +42,8 @@ impl Store {
     /// The same store, refusing every change.
     #[must_use]
     pub fn read_only(&self) -> Self {
-        let provider: SharedProvider = Arc::new(layer::readonly::ReadOnlyProvider::new(self.provider.clone()));
+        let provider: SharedProvider =
+            Arc::new(layer::readonly::ReadOnlyProvider::new(self.provider.clone()));
         Self { provider, runtime: self.runtime.clone() }
     }
 

@@ -152,8 +152,10 @@ impl Run<'_> {
     }
 
     fn open_file(&self, work: &FileWork) -> Result<OwnedFd> {
-        let parent =
-            work.place.opened().ok_or_else(|| Error::failed("the directory it belongs in could not be made"))?;
+        let parent = work
+            .place
+            .opened()
+            .ok_or_else(|| Error::failed("the directory it belongs in could not be made"))?;
         let io = |e: std::io::Error| Error::io("cannot make it", e);
         if self.verifying {
             return capture::open_file(parent, &work.name).map_err(|e| Error::io("cannot open it", e));
@@ -234,9 +236,8 @@ impl Run<'_> {
             return self.set_aside(work);
         }
         // A file of which nothing had to be written was perhaps never opened.
-        let applied = self.with_file(work, |file| {
-            self.applier.file(file, &wanted(&work.meta, &work.owners, &work.path))
-        });
+        let applied = self
+            .with_file(work, |file| self.applier.file(file, &wanted(&work.meta, &work.owners, &work.path)));
         work.file.lock().take();
         applied.map_err(|e| e.context("its data is restored, its metadata is not"))?;
         let wrote = work.wrote.load(Ordering::Acquire) || work.existing.is_none();

@@ -132,7 +132,9 @@ impl Outcome {
                 "{} could not be restored, {damaged} because stored data is damaged or missing",
                 entries(failed)
             ))
-            .with_hint("All else was restored. `lifeboat check --read-data` shows the extent of the damage."));
+            .with_hint(
+                "All else was restored. `lifeboat check --read-data` shows the extent of the damage.",
+            ));
         }
         if failed > 0 {
             return Err(Error::failed(format_args!("{} could not be restored", entries(failed)))
@@ -181,7 +183,8 @@ pub fn run(
     context.report(Event::Phase("loading the index"));
     let catalog = repository.load_catalog()?;
     for error in &catalog.damaged {
-        context.report(Event::Warning(format!("{error}. If anything is missing, run `lifeboat repair index`.")));
+        context
+            .report(Event::Warning(format!("{error}. If anything is missing, run `lifeboat repair index`.")));
     }
     let reader = ChunkReader::new(repository, Arc::new(catalog.index));
     let root = snapshot.manifest.root()?;

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use super::Run;
 use crate::fs::create::{self, EnsuredDir};
 use crate::fs::{FileType, capture, remove};
-use crate::tree::node::Names;
 use crate::tree::Meta;
+use crate::tree::node::Names;
 use crate::{Error, Result};
 
 /// Names of a node's owners.
@@ -31,7 +31,8 @@ pub(super) struct Place {
 impl Place {
     /// The target.
     pub(super) fn root(directory: OwnedFd, path: &[u8], meta: Option<(Meta, Arc<Owners>)>) -> Self {
-        let place = Self { up: None, name: Box::default(), path: path.to_vec(), meta, directory: OnceLock::new() };
+        let place =
+            Self { up: None, name: Box::default(), path: path.to_vec(), meta, directory: OnceLock::new() };
         // A new cell is empty, so this cannot fail.
         let _ = place.directory.set(directory);
         place

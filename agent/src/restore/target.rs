@@ -107,8 +107,8 @@ impl Target {
 
 /// For a dry run into a directory that is not there yet: one that is empty.
 fn empty_stand_in() -> Result<Target> {
-    let directory = capture::open_dir_path(b"/proc/self/fdinfo")
-        .map_err(|e| Error::io("cannot open /proc", e))?;
+    let directory =
+        capture::open_dir_path(b"/proc/self/fdinfo").map_err(|e| Error::io("cannot open /proc", e))?;
     Ok(Target { directory, made: false, overwrite: Overwrite::Always, mark: None })
 }
 

@@ -192,7 +192,11 @@ impl Run<'_> {
         Counters::add(&self.tally.files_restored, u64::from(entry.is_file()));
         Counters::add(&self.tally.others, u64::from(!entry.is_file()));
         Counters::add(&self.tally.bytes_written, entry.bytes());
-        self.context.report(Event::Path { action: "would restore", path: path.to_vec(), bytes: entry.bytes() });
+        self.context.report(Event::Path {
+            action: "would restore",
+            path: path.to_vec(),
+            bytes: entry.bytes(),
+        });
     }
 
     fn leaves_alone(&self, entry: &Entry, stat: &Stat) -> bool {
@@ -234,7 +238,9 @@ impl Run<'_> {
                 Counters::add(&self.tally.files_unchanged, u64::from(!self.verifying));
                 return true;
             }
-            if self.verifying || !self.may_replace(stat.kind) || remove::remove_entry(parent, &entry.name).is_err()
+            if self.verifying
+                || !self.may_replace(stat.kind)
+                || remove::remove_entry(parent, &entry.name).is_err()
             {
                 return false;
             }
@@ -261,7 +267,9 @@ impl Run<'_> {
         existing: Option<&Stat>,
     ) -> Result<()> {
         if entry.kind == EntryKind::Socket {
-            self.applier.shortfalls.note(Shortfall::Socket, here.path, || "sockets are made by programs".into());
+            self.applier
+                .shortfalls
+                .note(Shortfall::Socket, here.path, || "sockets are made by programs".into());
             return Ok(());
         }
         let io = |e: std::io::Error| Error::io("cannot make it", e);
@@ -322,7 +330,8 @@ impl Run<'_> {
             let child = [path, b"/", &name.name].concat();
             let is_dir = name.kind == Some(FileType::Directory);
             let foreign = kept.binary_search(&name.name).is_err();
-            let selected = self.selection.includes(&child, is_dir) && !self.selection.excludes(&child, is_dir);
+            let selected =
+                self.selection.includes(&child, is_dir) && !self.selection.excludes(&child, is_dir);
             if !foreign || !selected || self.verifying {
                 continue;
             }

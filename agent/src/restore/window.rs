@@ -278,5 +278,6 @@ fn joins(first: &Item, last: &Item, next: &Item) -> bool {
     let last_end = last.segment.offset + u64::from(last.segment.box_bytes);
     let next_end = next.segment.offset + u64::from(next.segment.box_bytes);
     let same = last.segment.number == next.segment.number;
-    same || (next.segment.offset <= last_end + GAP_BYTES_MAX && next_end <= first.segment.offset + READ_BYTES_MAX)
+    same || (next.segment.offset <= last_end + GAP_BYTES_MAX
+        && next_end <= first.segment.offset + READ_BYTES_MAX)
 }

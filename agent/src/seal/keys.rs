@@ -99,7 +99,8 @@ impl fmt::Debug for Keys {
 /// If the system gives none.
 pub fn random_bytes<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|e| Error::failed(format_args!("no randomness from the system: {e}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|e| Error::failed(format_args!("no randomness from the system: {e}")))?;
     Ok(bytes)
 }
 

@@ -94,7 +94,12 @@ fn expectations(history: &History, memory: Option<&Memory>) -> Expectations {
         }
     }
     for Witness { writer, sequence, id } in history.forgotten.values() {
-        name(writer, *sequence, Some(id.as_str()).filter(|id| !id.is_empty()), "a record of forgotten snapshots".to_owned());
+        name(
+            writer,
+            *sequence,
+            Some(id.as_str()).filter(|id| !id.is_empty()),
+            "a record of forgotten snapshots".to_owned(),
+        );
     }
     for (writer, head) in memory.map(|memory| &memory.heads).into_iter().flatten() {
         name(writer, head.sequence, Some(&head.id), "this machine's memory".to_owned());

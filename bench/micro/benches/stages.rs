@@ -12,8 +12,8 @@ use lifeboat_agent::chunk::id::IdKey;
 use lifeboat_agent::chunk::{ChunkId, Gear, Params};
 use lifeboat_agent::compress::{Compressor, Decompressor, Level};
 use lifeboat_agent::fs::capture;
-use lifeboat_agent::index::shard::{PackEntry, Shard};
 use lifeboat_agent::index::Index;
+use lifeboat_agent::index::shard::{PackEntry, Shard};
 use lifeboat_agent::pack::directory::{Codec, Directory, DirectoryChunk, PackKind, Segment};
 use lifeboat_agent::seal::cipher::BoxInfo;
 use lifeboat_agent::seal::{Cipher, Header, Keys, MasterKey, ObjectKind, RepositoryId, Role};
@@ -77,12 +77,8 @@ fn seal(c: &mut Criterion) {
         b.iter(|| decompressor.decompress(codec, &coded, plain.len(), &mut decoded).unwrap());
     });
     for cipher in [Cipher::XChaCha20Poly1305, Cipher::Aes256Gcm] {
-        let header = Header {
-            kind: ObjectKind::DataPack,
-            cipher,
-            repository: RepositoryId([1; 16]),
-            salt: [2; 32],
-        };
+        let header =
+            Header { kind: ObjectKind::DataPack, cipher, repository: RepositoryId([1; 16]), salt: [2; 32] };
         let object = header.object_cipher(&keys.seal);
         let info = BoxInfo { role: Role::Segment, codec: Codec::Raw, plain_bytes: plain.len() as u32 };
         group.bench_function(BenchmarkId::new("seal", cipher), |b| {
@@ -107,8 +103,10 @@ fn index(c: &mut Criterion) {
     };
     let packs = (0..PACKS)
         .map(|pack| {
-            let chunks = (0..CHUNKS).map(|n| DirectoryChunk { id: id(pack * CHUNKS + n), length: 512 }).collect();
-            let segment = Segment { number: 0, box_bytes: 1 << 20, plain_bytes: 2 << 20, codec: Codec::Zstd, chunks };
+            let chunks =
+                (0..CHUNKS).map(|n| DirectoryChunk { id: id(pack * CHUNKS + n), length: 512 }).collect();
+            let segment =
+                Segment { number: 0, box_bytes: 1 << 20, plain_bytes: 2 << 20, codec: Codec::Zstd, chunks };
             PackEntry {
                 id: Sha256::of(format!("pack {pack}").as_bytes()),
                 salt: [0; 32],
