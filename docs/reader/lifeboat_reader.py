@@ -185,9 +185,8 @@ class Repository:
         except BAD as failure:
             die(f"config: {why(failure)}")
 
-    @contextlib.contextmanager
+    @contextlib.contextmanager                                          # says what fails within it, to go on behind it
     def reporting(self, what, doing=""):
-        """Says what fails within it; the reader goes on behind it."""
         try:
             yield
         except BAD as failure:
@@ -197,7 +196,7 @@ class Repository:
                 say(message)
 
     def read(self, key, at=0, count=65 * MIB):
-        with open(f"{self.root}/{key}", "rb") as file:
+        with open(f"{self.root}/{key}", "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
             file.seek(at)
             return file.read(count)
 
@@ -237,11 +236,10 @@ class Repository:
 
     def snapshots(self, prefix=""):
         """The readable snapshots that are not forgotten, oldest first."""
-        names = [name for name in self.names("snapshots") if name.startswith(prefix)]
-        records = self.each("forgotten", self.names("forgotten"), lambda k: json.loads(self.read_whole(k, FORGOTTEN)))
-        forgotten = {snapshot["id"] for record in records for snapshot in record["forgotten"]}
-        found = self.each("snapshots", [name for name in names if name not in forgotten], self.snapshot)
-        return sorted(found, key=lambda s: s.order)
+        names = {name for name in self.names("snapshots") if name.startswith(prefix)}
+        forgotten = set().union(*self.each("forgotten", self.names("forgotten"), lambda key: {
+            snapshot["id"] for snapshot in json.loads(self.read_whole(key, FORGOTTEN))["forgotten"]}))
+        return sorted(self.each("snapshots", sorted(names - forgotten), self.snapshot), key=lambda s: s.order)
 
     def snapshot(self, key):
         fields = json.loads(self.read_whole(key, SNAPSHOT))
@@ -254,15 +252,16 @@ class Repository:
                                root=root, order=order, errors=fields.get("errors_total", 0))
 
     def load_index(self):
-        shards = dict(self.each("index", self.names("index"), lambda k: (k[6:], Decoder(self.read_whole(k, INDEX)))))
-        replaced = {d.take(32).hex() for d in shards.values() for _ in range(d.varint())}
-        list(self.each("index", shards.keys() - replaced, lambda key: self.load_shard(shards.pop(key[6:]))))
+        shards = dict(self.each("index", self.names("index"), lambda key: (
+            key[6:], (d := Decoder(self.read_whole(key, INDEX)), {d.take(32).hex() for _ in range(d.varint())}))))
+        names = shards.keys() - set().union(*(replaced for _, replaced in shards.values()))
+        list(self.each("index", sorted(names), lambda key: self.load_shard(shards.pop(key[6:])[0])))
 
     def load_shard(self, d):
         for _ in range(d.varint()):
             sha, salt, kind, size = d.take(32).hex(), d.take(32), d.u8(), d.varint()
-            key = f"{ {DATA: 'packs', META: 'meta'}[kind] }/{sha[:2]}/{sha}"
-            header = self.header(kind, self.cipher, salt)
+            folder = {DATA: "packs", META: "meta"}[kind]
+            key, header = f"{folder}/{sha[:2]}/{sha}", self.header(kind, self.cipher, salt)
             numbers, at = {2**32 - 1}, 56
             for _ in range(d.varint()):
                 number, box_length, plain_length, codec = d.varint(), d.varint(), d.varint(), d.u8()

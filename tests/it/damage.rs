@@ -232,7 +232,9 @@ fn one(scene: &Scene, folder: &str, key: &str, damage: &str, bytes: Option<Bytes
         "{what}: only a check that reads all data finds it"
     );
     let said = scene.restore_all(&repository, &what);
-    if folder == "packs" {
+    // Header and footer of a pack are not needed while the index is there: such a restore is complete, and may be silent.
+    let of_data = !damage.contains("start") && !damage.contains("header") && !damage.contains("end");
+    if folder == "packs" && of_data && damage != "truncated by a byte" {
         assert!(!said.is_empty(), "{what}: a restore was silent");
         assert_touched(scene, &report, &what);
     }

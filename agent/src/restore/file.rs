@@ -16,7 +16,7 @@ use crate::tree::{Content, Entry, Meta, path_text};
 use crate::{Error, Result};
 
 /// What a file is called whose data could not be had in full: nothing incomplete bears the name of what it should be.
-const DAMAGED_SUFFIX: &[u8] = b".lifeboat-damaged";
+pub(super) const DAMAGED_SUFFIX: &[u8] = b".lifeboat-damaged";
 
 /// A file on its way.
 pub(super) struct FileWork {
@@ -26,7 +26,6 @@ pub(super) struct FileWork {
     name: Box<[u8]>,
     meta: Meta,
     size: u64,
-    incomplete: bool,
     /// A file with content is there that may be kept where it is equal.
     pub(super) compare: bool,
     existing: Option<FileType>,
@@ -57,7 +56,6 @@ impl FileWork {
             name: entry.name.clone(),
             meta: entry.meta.clone(),
             size,
-            incomplete: entry.incomplete,
             compare: regular && !shared,
             existing: existing.map(|stat| stat.kind),
             shared,
@@ -110,13 +108,6 @@ impl Run<'_> {
         match found {
             Err(e) if e.kind() == crate::Kind::Damaged => self.fail_file(&work, &e),
             other => other?,
-        }
-        if work.incomplete {
-            self.context.report(Event::Warning(format!(
-                "{} could not be read to its end when it was backed up: only {} bytes are restored",
-                path_text::display(&work.path),
-                work.size
-            )));
         }
         window.add_file();
         self.release(&work);

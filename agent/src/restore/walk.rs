@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
-use super::file::FileWork;
+use super::file::{DAMAGED_SUFFIX, FileWork};
 use super::place::{Owners, Place, in_the_way};
 use super::target::Target;
 use super::window::Window;
@@ -14,6 +14,9 @@ use crate::fs::apply::Wanted;
 use crate::fs::{FileType, Shortfall, Stat, capture, create, remove};
 use crate::tree::{Entry, EntryKind, Meta, path_text};
 use crate::{Error, Kind, Result};
+
+/// Longest name of a Linux file system, in bytes.
+const NAME_BYTES_MAX: usize = 255;
 
 /// What is known of the directory an entry lies in.
 #[derive(Clone, Copy)]
@@ -73,6 +76,9 @@ impl Run<'_> {
                 path.extend_from_slice(&entry.name);
                 if let Some(kept) = &mut kept {
                     kept.push(entry.name.clone());
+                    if entry.incomplete {
+                        kept.push([&entry.name, DAMAGED_SUFFIX].concat().into());
+                    }
                 }
                 outcome = self.child(place, &owners, &entry, path, window);
                 if outcome.is_err() {
@@ -85,7 +91,8 @@ impl Run<'_> {
         outcome?;
         match read {
             Ok(()) => {
-                if let Some(kept) = kept {
+                if let Some(mut kept) = kept {
+                    kept.sort_unstable();
                     self.delete_others(place, &kept, path);
                 }
             }
@@ -136,6 +143,9 @@ impl Run<'_> {
 
     /// Puts one entry that is no directory in its place.
     fn entry(&self, here: Where<'_>, entry: &Entry, window: &mut Window) -> Result<()> {
+        if entry.incomplete && !entry.name.ends_with(DAMAGED_SUFFIX) {
+            return self.incomplete_entry(here, entry, window);
+        }
         let parent = match self.ensure(here.place) {
             Ok(Some(parent)) => parent,
             Ok(None) => {
@@ -186,6 +196,23 @@ impl Run<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// A file that could not be read to its end when it was backed up gets a name that says so.
+    fn incomplete_entry(&self, here: Where<'_>, entry: &Entry, window: &mut Window) -> Result<()> {
+        let name = [&entry.name, DAMAGED_SUFFIX].concat();
+        if !self.verifying {
+            self.context.report(Event::Warning(format!(
+                "{} could not be read to its end when it was backed up: what there is of it is restored as {}",
+                path_text::display(here.path),
+                path_text::display(&name)
+            )));
+        }
+        if name.len() > NAME_BYTES_MAX {
+            self.failed(here.path, &Error::failed("it is incomplete, and its name is too long to say so"));
+            return Ok(());
+        }
+        self.entry(here, &Entry { name: name.into(), ..entry.clone() }, window)
     }
 
     fn count_planned(&self, path: &[u8], entry: &Entry) {
