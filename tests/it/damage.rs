@@ -183,8 +183,13 @@ fn words(report: &Report) -> String {
 
 /// Whether damage of a kind can leave everything as good as before: nothing depends on an object that is gone.
 fn harmless(folder: &str, damage: &str) -> bool {
-    // A key slot or session that is gone is one that was removed.
-    damage == "missing" && ["keys", "sessions"].contains(&folder)
+    match folder {
+        // A key slot or session that is gone is one that was removed.
+        "keys" => damage == "missing",
+        // A session's name says nothing of it.
+        "sessions" => damage == "missing" || damage == "swapped with another",
+        _ => false,
+    }
 }
 
 fn one(scene: &Scene, folder: &str, key: &str, damage: &str, bytes: Option<Bytes>) {

@@ -46,8 +46,10 @@ pub(super) struct Directory {
     /// Absolute path; empty for the root.
     pub(super) path: Box<[u8]>,
     pub(super) stat: Stat,
-    /// Only these names, if it merely lies on the way to what is backed up.
+    /// Names in it that were named by the user, or lead to such.
     pub(super) plan: Option<plan::Node>,
+    /// All of it is backed up; else it merely lies on the way.
+    pub(super) whole: bool,
     /// The parent snapshot's entry for it.
     pub(super) old: Option<Entry>,
     /// Device that `--one-file-system` stays on; `None` on the way to what is backed up.
@@ -64,6 +66,8 @@ pub(super) struct State {
     pub(super) old: OldEntries,
     pub(super) xattrs: Vec<Xattr>,
     pub(super) incomplete: bool,
+    /// Its attributes could not be read: the next run must look again.
+    pub(super) distrust: bool,
     /// Everything so far is as in the parent.
     pub(super) same: bool,
     window: Vec<Option<Entry>>,
@@ -86,17 +90,24 @@ impl Directory {
         name: Box<[u8]>,
         stat: Stat,
         plan: Option<plan::Node>,
+        whole: bool,
         old: Option<Entry>,
     ) -> Self {
         let path = up.child_path(&name).into();
         // Whatever was named is where its file system begins.
-        let stay_on = if plan.is_some() { None } else { up.stay_on.or(Some(stat.meta.device)) };
+        let named = plan.as_ref().is_some_and(|plan| plan.whole);
+        let stay_on = match up.stay_on {
+            _ if !whole => None,
+            Some(device) if !named => Some(device),
+            _ => Some(stat.meta.device),
+        };
         Self {
             target: Target::Slot(up.clone(), slot),
             name,
             path,
             stat,
             plan,
+            whole,
             old,
             stay_on,
             handle: OnceLock::new(),
@@ -142,7 +153,8 @@ pub(super) fn root(plan: &Plan, old: Option<Entry>, finished: Finished) -> Resul
         name: Box::default(),
         path: Box::default(),
         stat,
-        plan: (!plan.root.whole).then(|| plan.root.clone()),
+        plan: Some(plan.root.clone()),
+        whole: plan.root.whole,
         old,
         stay_on: plan.root.whole.then_some(device),
         handle: OnceLock::new(),
@@ -266,6 +278,9 @@ impl Run<'_> {
         };
         let mut meta = directory.stat.meta.clone();
         meta.xattrs = std::mem::take(&mut state.xattrs);
+        if state.distrust {
+            meta.ctime = super::scan::UNKNOWN_CTIME;
+        }
         let kind = EntryKind::Directory { content, entries: state.entries, bytes: state.bytes };
         let entry = Entry { name: directory.name.clone(), meta, kind, incomplete: state.incomplete };
         self.record.directory();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Run;
 use super::directory::{Directory, Target};
+use super::large::{LARGE_BYTES_MIN, Large};
 use super::record::Change;
 use crate::Result;
 use crate::chunk::Cutter;
@@ -50,6 +51,14 @@ impl Files {
     }
 }
 
+/// What became of a small file.
+enum Reading {
+    /// Its entry, if there will be one.
+    Done(Option<Entry>),
+    /// It is no longer small.
+    Grown,
+}
+
 /// What reading a file came to.
 pub(super) struct ReadFile {
     pub(super) content: Content,
@@ -71,8 +80,14 @@ impl Run<'_> {
                 self.scheduler.stop();
                 return Ok(());
             }
-            let entry = self.read_file(&files.directory, &job, sink, buffer)?;
             let target = Target::Slot(files.directory.clone(), job.slot);
+            let entry = match self.read_file(&files.directory, &job, sink, buffer)? {
+                Reading::Done(entry) => entry,
+                Reading::Grown => {
+                    self.scheduler.push_large(Large::file(files.directory.clone(), target, job));
+                    continue;
+                }
+            };
             self.complete(&target, entry, false, sink)?;
         }
         Ok(())
@@ -84,14 +99,14 @@ impl Run<'_> {
         job: &FileJob,
         sink: &mut ChunkSink<'_>,
         buffer: &mut Vec<u8>,
-    ) -> Result<Option<Entry>> {
+    ) -> Result<Reading> {
         let path = || directory.child_path(&job.name);
-        let Some(parent) = directory.handle.get() else { return Ok(None) };
+        let Some(parent) = directory.handle.get() else { return Ok(Reading::Done(None)) };
         let file = match capture::open_file(parent.as_fd(), &job.name) {
             Ok(file) => file,
             Err(e) => {
                 self.file_error(path(), &e, "cannot open it");
-                return Ok(None);
+                return Ok(Reading::Done(None));
             }
         };
         let mut before = job.stat.clone();
@@ -101,21 +116,25 @@ impl Run<'_> {
                 Ok(read) => read?,
                 Err(e) => {
                     self.file_error(path(), &e, "cannot read it");
-                    return Ok(None);
+                    return Ok(Reading::Done(None));
                 }
             };
             let after = match capture::stat_fd(file.as_fd()) {
                 Ok(after) => after,
                 Err(e) => {
                     self.file_error(path(), &e, "cannot look at it");
-                    return Ok(None);
+                    return Ok(Reading::Done(None));
                 }
             };
             if after.kind != FileType::File {
                 self.record.error(path(), FileErrorKind::Vanished, "it is no longer a file".to_owned());
-                return Ok(None);
+                return Ok(Reading::Done(None));
             }
             if !is_same_moment(&before, &after) || read.size != after.size {
+                if after.size >= LARGE_BYTES_MIN {
+                    // Not to be read into memory whole.
+                    return Ok(Reading::Grown);
+                }
                 if attempt < ATTEMPTS {
                     attempt += 1;
                     before = after;
@@ -123,8 +142,10 @@ impl Run<'_> {
                 }
                 self.record.error(path(), FileErrorKind::Changed, "it changed while it was read".to_owned());
             }
-            let xattrs = self.xattrs(file.as_fd(), path);
-            return Ok(Some(self.file_entry(&job.name, path, &after, read, xattrs, job.change)));
+            let mut after = after;
+            let xattrs = self.xattrs(file.as_fd(), &mut after.meta, path);
+            let entry = self.file_entry(&job.name, path, &after, read, xattrs, job.change);
+            return Ok(Reading::Done(Some(entry)));
         }
     }
 
@@ -150,9 +171,15 @@ impl Run<'_> {
     }
 
     /// Extended attributes of an open file; those that cannot be read are recorded.
-    pub(super) fn xattrs(&self, file: BorrowedFd<'_>, path: impl Fn() -> Vec<u8>) -> Vec<Xattr> {
+    pub(super) fn xattrs(
+        &self,
+        file: BorrowedFd<'_>,
+        meta: &mut Meta,
+        path: impl Fn() -> Vec<u8>,
+    ) -> Vec<Xattr> {
         let mut xattrs = Vec::new();
         if let Err(e) = capture::read_xattrs(file, &mut xattrs) {
+            meta.ctime = super::scan::UNKNOWN_CTIME;
             self.record.error(
                 path(),
                 FileErrorKind::Unreadable,

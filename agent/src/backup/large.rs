@@ -125,7 +125,8 @@ impl Run<'_> {
         let assembly = Arc::new(Assembly { target, state: Mutex::default() });
         let mut blocks = Blocks { run: self, file: assembly.clone(), next: 0 };
         let read = self.read_runs(file.as_fd(), &before, &mut blocks, sink)?;
-        let xattrs = self.xattrs(file.as_fd(), || path.clone());
+        let mut meta = before.meta.clone();
+        let xattrs = self.xattrs(file.as_fd(), &mut meta, || path.clone());
         let after = capture::stat_fd(file.as_fd());
         if let Some(e) = &read.error {
             let message = format!("read only {} bytes of it: {}", read.size, describe_io(e));
@@ -138,7 +139,7 @@ impl Run<'_> {
             name: job.name,
             path,
             // Of before: if it changed meanwhile, the next run sees that and reads it again.
-            meta: Meta { xattrs, ..before.meta },
+            meta: Meta { xattrs, ..meta },
             size: read.size,
             incomplete: read.error.is_some(),
             change: job.change,

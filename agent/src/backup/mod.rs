@@ -35,7 +35,8 @@ use crate::events::{Context, Counters, Event};
 use crate::fetch::ChunkReader;
 use crate::fs::Owners;
 use crate::ingest::{ChunkSink, Ingest, IngestOptions};
-use crate::repository::Repository;
+use crate::pack::directory::PackKind;
+use crate::repository::{Area, Repository, layout};
 use crate::scan::exclude::ExcludeRules;
 use crate::snapshot::manifest::Summary;
 use crate::snapshot::{History, Snapshot, chain};
@@ -298,33 +299,63 @@ fn load_index(repository: &Repository, context: &Context) -> Result<crate::index
     for error in &catalog.damaged {
         context.report(Event::Warning(format!("{error}. Run `lifeboat repair index`.")));
     }
-    if repository.store().capabilities().local_root.is_none() || !lost_packs(repository, &catalog.index)? {
+    if repository.store().capabilities().local_root.is_none() {
         return Ok(catalog.index);
     }
-    // To deduplicate against what is gone would lose data in silence.
-    let repair = crate::repair::index(repository, context)?;
+    // To deduplicate against what is gone would lose data in silence. A listing of a local store costs next to nothing.
+    let lost = lost_packs(repository, &catalog.index)?;
+    if lost.is_empty() {
+        return Ok(catalog.index);
+    }
+    let all = catalog.index.packs()?.len();
+    if lost.len() == all && all > 1 {
+        return Err(Error::damaged(format_args!(
+            "all {all} packs that the index names are missing at {}",
+            repository.store().location()
+        ))
+        .with_hint(
+            "Is the whole repository mounted and copied? If they are gone for good: `lifeboat repair index`.",
+        ));
+    }
     context.report(Event::Warning(format!(
-        "{} packs of the repository are missing or damaged ({}): the index was repaired, so that what is still on this machine is \
-         stored again. `lifeboat check` shows which snapshots have lost data",
-        repair.lost.len(),
-        repair.lost.first().map_or("", String::as_str),
+        "{} of {all} packs of the repository are missing or cut off: what is still on this machine of them is stored again. \
+         `lifeboat check` shows which snapshots have lost data, `lifeboat repair index` mends the index",
+        lost.len(),
     )));
-    Ok(repository.load_catalog()?.index)
+    index_without(repository, &lost)
 }
 
-/// Whether the index names packs that are not there in full. Asked only where a listing costs next to nothing.
-fn lost_packs(repository: &Repository, index: &crate::index::Index) -> Result<bool> {
-    use crate::repository::{Area, layout};
+type PackIds = std::collections::HashSet<lifeboat_providers::Sha256>;
+
+/// Packs that the index names and that are not there in full.
+fn lost_packs(repository: &Repository, index: &crate::index::Index) -> Result<PackIds> {
     let mut stored = std::collections::HashMap::new();
-    for area in [Area::Packs, Area::Meta] {
-        repository.store().for_each(&area.prefix(), |info| {
-            if let Ok(id) = layout::sha256_of(&info.key) {
+    for kind in [PackKind::Data, PackKind::Metadata] {
+        repository.store().for_each(&Area::of_packs(kind).prefix(), |info| {
+            if let Ok(id) = layout::sha256_of(&info.key)
+                && layout::pack(kind, &id)? == info.key
+            {
                 stored.insert(id, info.size);
             }
             Ok(())
         })?;
     }
-    Ok(index.packs()?.iter().any(|pack| stored.get(&pack.id) != Some(&pack.stored_bytes)))
+    let lost = |pack: &crate::index::PackSummary| stored.get(&pack.id) != Some(&pack.stored_bytes);
+    Ok(index.packs()?.into_iter().filter(lost).map(|pack| pack.id).collect())
+}
+
+/// The index as if some packs were not named: for this run only, the stored one stays as it is.
+fn index_without(repository: &Repository, lost: &PackIds) -> Result<crate::index::Index> {
+    let index = crate::index::Index::in_memory();
+    for info in repository.store().list(&Area::Index.prefix())? {
+        let id = layout::sha256_of(&info.key)?;
+        // Damaged shards were reported before.
+        if let Ok(mut shard) = repository.read_shard(&id) {
+            shard.packs.retain(|pack| !lost.contains(&pack.id));
+            index.add(&[(id, shard)])?;
+        }
+    }
+    Ok(index)
 }
 
 fn warn_about_missing(repository: &Repository, history: &History, context: &Context) {

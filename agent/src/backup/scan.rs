@@ -15,12 +15,15 @@ use crate::events::Event;
 use crate::fs::{DirEntry, FileType, Stat, capture};
 use crate::ingest::ChunkSink;
 use crate::snapshot::manifest::FileErrorKind;
-use crate::tree::{Entry, EntryKind, path_text};
+use crate::tree::{Entry, EntryKind, Time, path_text};
 
 /// Small files are handed out in batches of about this many bytes: a segment's worth, so that they are compressed together.
 const BATCH_BYTES: u64 = 2 << 20;
 /// … or this many files.
 const BATCH_FILES: usize = 128;
+
+/// Stands for the ctime of what could not be read in full: equal to none, so that the next run looks again.
+pub(super) const UNKNOWN_CTIME: Time = Time { seconds: 0, nanoseconds: 0 };
 
 /// What a window of a directory came to.
 #[derive(Default)]
@@ -102,13 +105,14 @@ impl Run<'_> {
             }
             _ => {
                 if let Err(e) = capture::read_xattrs(handle.as_fd(), &mut state.xattrs) {
+                    state.distrust = true;
                     self.file_error(directory.path.to_vec(), &e, "cannot read extended attributes");
                 }
             }
         }
         let names = match &directory.plan {
-            Some(plan) => plan.children.keys().map(|name| planned(name)).collect(),
-            None => match capture::read_names(handle.as_fd()) {
+            Some(plan) if !directory.whole => plan.children.keys().map(|name| planned(name)).collect(),
+            _ => match capture::read_names(handle.as_fd()) {
                 Ok(names) => self.without_marked(directory, handle.as_fd(), names),
                 Err(e) => {
                     state.incomplete = true;
@@ -185,7 +189,7 @@ impl Run<'_> {
         let (old, passed) = old.seek(self.reader, &name.name)?;
         window.changed |= passed;
         if stat.kind == FileType::Directory {
-            let plan = plan.filter(|plan| !plan.whole).cloned();
+            let plan = plan.cloned();
             return self.look_at_directory(directory, name.name, stat, plan, old, window);
         }
         self.look_at_other(directory, fd, name.name, stat, old, window);
@@ -207,8 +211,10 @@ impl Run<'_> {
             window.changed |= old.is_some();
             return Ok(());
         }
-        let foreign = directory.stay_on.is_some_and(|device| device != stat.meta.device);
-        if foreign && self.options.one_file_system {
+        let foreign = self.options.one_file_system
+            && directory.stay_on.is_some_and(|device| device != stat.meta.device);
+        let whole = plan.as_ref().is_some_and(|plan| plan.whole) || (directory.whole && !foreign);
+        if foreign && plan.is_none() {
             // The mount point is kept, empty, so that a restored system can mount there.
             let entry = Self::plain_entry(&name, &stat, None, Vec::new());
             window.changed |= old.as_ref() != Some(&entry);
@@ -218,7 +224,7 @@ impl Run<'_> {
         }
         let slot = window.wait();
         let old = old.filter(Entry::is_directory);
-        let child = Directory::child(directory, slot, name, stat, plan, old);
+        let child = Directory::child(directory, slot, name, stat, plan, whole, old);
         window.directories.push(Arc::new(child));
         Ok(())
     }
@@ -266,19 +272,25 @@ impl Run<'_> {
             _ => None,
         };
         let mut xattrs = Vec::new();
+        let mut stat = stat;
         if let Err(e) = capture::read_xattrs_at(fd, &name, &mut xattrs) {
+            stat.meta.ctime = UNKNOWN_CTIME;
             self.file_error(directory.child_path(&name), &e, "cannot read extended attributes");
         }
         self.count(&stat, change);
         window.slots.push(Some(Self::plain_entry(&name, &stat, target, xattrs)));
     }
 
-    /// Whether the index still knows what an unchanged file is made of: if a pack was lost, the file is read again. The chunks below
-    /// lists are not looked up one by one; `repair snapshots` marks files of which any is lost, and those are read again too.
+    /// Whether the index still knows every chunk of an unchanged file: if a pack was lost, the file is read again.
     fn is_stored(&self, old: &Entry) -> bool {
-        let known =
-            |extent: &crate::tree::Extent| extent.id.is_none_or(|id| self.reader.index().contains(&id));
-        old.content().is_none_or(|content| content.extents.iter().all(known))
+        let Some(content) = old.content() else { return true };
+        let walked = self.reader.for_each_extent(content, &mut |extent| match extent.id {
+            Some(id) if !self.reader.index().contains(&id) => {
+                Err(crate::Error::damaged("a chunk is in no pack any more"))
+            }
+            _ => Ok(()),
+        });
+        walked.is_ok()
     }
 
     fn count(&self, stat: &Stat, change: Change) {

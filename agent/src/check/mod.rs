@@ -101,8 +101,8 @@ impl Report {
             snapshots.len()
         ))
         .with_hint(
-            "If the index is concerned, `lifeboat repair index` mends it. Back up the source again to store what is missing; \
-             `lifeboat repair snapshots` then saves what can be saved of old snapshots.",
+            "`lifeboat repair index` (with --read-data if --read-data found it) takes what is lost out of the index; back up the source \
+             again to store it anew; `lifeboat repair snapshots` then saves what can be saved of old snapshots.",
         ))
     }
 
@@ -231,7 +231,7 @@ fn check_sessions(repository: &Repository, report: &mut Report) -> Result<()> {
         match opened {
             Ok(_) => {}
             Err(e) if crate::repository::store::is_missing(&e) => {}
-            Err(e) if e.kind() == Kind::Damaged => {
+            Err(e) if matches!(e.kind(), Kind::Damaged | Kind::Failed) => {
                 report.damage(&info.key, format!("{e} (nothing depends on it; it can be removed)"));
             }
             Err(e) => return Err(e),

@@ -33,13 +33,25 @@ impl Check<'_> {
         for pack in self.index.packs()? {
             self.report.packs += 1;
             let key = layout::pack(pack.kind, &pack.id)?;
-            let problem = match stored.remove(&(pack.kind, pack.id)) {
-                Some(size) if size == pack.stored_bytes => continue,
-                Some(size) => format!("has {size} bytes instead of {}", pack.stored_bytes),
-                None => "is missing".to_owned(),
-            };
-            self.bad.packs.insert(pack.id, format!("{key} {problem}"));
-            self.report.damage(key, problem);
+            match stored.remove(&(pack.kind, pack.id)) {
+                Some(size) if size == pack.stored_bytes => {}
+                Some(size) => {
+                    let problem = format!("has {size} bytes instead of {}", pack.stored_bytes);
+                    // Segments before the cut can be read.
+                    self.index.for_each_chunk(&pack.id, |_, location| {
+                        let segment = location.segment;
+                        if segment.offset + u64::from(segment.box_bytes) > size {
+                            let reason = format!("{key} {problem}");
+                            self.bad.segments.insert((pack.id, segment.number), reason);
+                        }
+                    })?;
+                    self.report.damage(key, problem);
+                }
+                None => {
+                    self.bad.packs.insert(pack.id, format!("{key} is missing"));
+                    self.report.damage(key, "is missing");
+                }
+            }
         }
         self.report.orphans = stored.len() as u64;
         Ok(())

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::progress::Work;
 use super::session::Session;
 use super::text::count;
-use crate::repair::{self, IndexRepair, SnapshotRepair, SnapshotRepairOptions};
+use crate::repair::{self, IndexRepair, IndexRepairOptions, SnapshotRepair, SnapshotRepairOptions};
 use crate::tree::path_text;
 use crate::{Kind, Result};
 
@@ -18,9 +18,17 @@ const PATHS_LISTED_MAX: usize = 50;
 #[derive(Debug, Subcommand)]
 pub enum Repair {
     /// Make the index anew from the packs
-    Index,
+    Index(Index),
     /// Write damaged snapshots once more, with all that can be saved
     Snapshots(Snapshots),
+}
+
+/// Arguments of `repair index`.
+#[derive(Debug, Args)]
+pub struct Index {
+    /// Read all stored data, and take what is damaged out of the index: the next backup stores it again
+    #[arg(long)]
+    read_data: bool,
 }
 
 /// Arguments of `repair snapshots`.
@@ -44,20 +52,22 @@ impl Repair {
     /// `NoRepository`, `WrongKey`, `Interrupted`; errors of the store.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
         match self {
-            Self::Index => index(session),
+            Self::Index(arguments) => index(session, &arguments),
             Self::Snapshots(arguments) => snapshots(session, &arguments),
         }
     }
 }
 
-fn index(session: &Session) -> Result<ExitCode> {
+fn index(session: &Session, arguments: &Index) -> Result<ExitCode> {
     let repository = session.open()?;
     let running = session.begin(Work::Check);
-    let repaired = repair::index(&repository, running.context());
+    let repaired =
+        repair::index(&repository, IndexRepairOptions { read_data: arguments.read_data }, running.context());
     running.end();
     let repaired = repaired?;
     report_index(session, &repaired)?;
-    Ok(if repaired.lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(Kind::Damaged.exit_code()) })
+    let whole = repaired.lost.is_empty() && repaired.damaged.is_empty();
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(Kind::Damaged.exit_code()) })
 }
 
 fn report_index(session: &Session, repaired: &IndexRepair) -> Result<()> {
@@ -70,12 +80,18 @@ fn report_index(session: &Session, repaired: &IndexRepair) -> Result<()> {
                 "packs": repaired.packs,
                 "found": repaired.found,
                 "lost": repaired.lost,
+                "damaged": repaired.damaged,
                 "unreadable": repaired.unreadable,
                 "damaged_shards": repaired.damaged_shards,
             }),
         );
     }
-    for (what, packs) in [("lost", &repaired.lost), ("unreadable, left as it is", &repaired.unreadable)] {
+    let kinds = [
+        ("lost", &repaired.lost),
+        ("damaged; what is intact of it stays in use", &repaired.damaged),
+        ("unreadable, left as it is", &repaired.unreadable),
+    ];
+    for (what, packs) in kinds {
         for pack in packs {
             output.line(format_args!("{pack}: {what}"))?;
         }
@@ -91,7 +107,7 @@ fn report_index(session: &Session, repaired: &IndexRepair) -> Result<()> {
         count(repaired.packs, "pack", "packs"),
         repaired.found
     ))?;
-    if repaired.lost.is_empty() {
+    if repaired.lost.is_empty() && repaired.damaged.is_empty() {
         return Ok(());
     }
     output.complain(

@@ -39,7 +39,8 @@ pub fn adopt_orphans(
                     indexer.acknowledge(entry)?;
                     adopted += 1;
                 }
-                Err(e) if e.kind() == Kind::Damaged => {
+                // A damaged header may claim any version.
+                Err(e) if matches!(e.kind(), Kind::Damaged | Kind::Failed) => {
                     context.report(Event::Warning(format!(
                         "a pack of an interrupted run is damaged and not used: {e}"
                     )));

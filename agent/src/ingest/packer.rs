@@ -113,7 +113,7 @@ impl Ingest {
             return Ok(());
         }
         let (info, coded) = coder.compress(&segment.plain)?;
-        let (pack, reservation) = self.reserve(kind, coded.len())?;
+        let (pack, reservation) = self.reserve(kind, coded.len(), segment.chunks.len())?;
         let sealed = coder.seal(&pack, reservation, info, coded, &segment.plain)?;
         if pack.append(reservation, info, sealed, std::mem::take(&mut segment.chunks)) {
             self.submit(&pack)?;
@@ -150,6 +150,7 @@ impl Ingest {
         &self,
         kind: PackKind,
         coded_bytes: usize,
+        chunks: usize,
     ) -> Result<(Arc<Building>, crate::pack::building::Reservation)> {
         let (open, target) = match kind {
             PackKind::Data => {
@@ -162,7 +163,7 @@ impl Ingest {
         };
         let mut open = open.lock();
         for _ in 0..2 {
-            if let Some((reservation, closed)) = open.reserve(coded_bytes, target) {
+            if let Some((reservation, closed)) = open.reserve(coded_bytes, chunks, target) {
                 let pack = open.clone();
                 if closed {
                     *open = Arc::new(new_pack(&self.repository, kind)?);

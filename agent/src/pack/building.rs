@@ -15,6 +15,8 @@ use crate::{Error, Result};
 
 /// Bytes of a pack's footer.
 pub const FOOTER_BYTES: usize = 16;
+/// Chunks of a pack at which it is closed whatever its size: its directory stays far below the format's limit.
+const CHUNKS_MAX: usize = 512 << 10;
 /// The last bytes of a pack.
 pub const FOOTER_MAGIC: &[u8; 4] = b"LBPD";
 
@@ -33,6 +35,7 @@ struct State {
     /// Bytes of boxes appended and reserved.
     bytes: usize,
     next_number: u32,
+    chunks: usize,
     reserved: u32,
     closed: bool,
 }
@@ -78,7 +81,7 @@ impl Building {
     }
 
     /// Reserves room for a segment of `coded_bytes`. Returns `None` if the pack is closed; closes it when it has `target` bytes.
-    pub fn reserve(&self, coded_bytes: usize, target: usize) -> Option<(Reservation, bool)> {
+    pub fn reserve(&self, coded_bytes: usize, chunks: usize, target: usize) -> Option<(Reservation, bool)> {
         let mut state = self.state.lock();
         if state.closed {
             return None;
@@ -87,7 +90,8 @@ impl Building {
         state.next_number += 1;
         state.reserved += 1;
         state.bytes += coded_bytes + TAG_BYTES;
-        state.closed = state.bytes >= target;
+        state.chunks += chunks;
+        state.closed = state.bytes >= target || state.chunks >= CHUNKS_MAX;
         Some((Reservation { number }, state.closed))
     }
 

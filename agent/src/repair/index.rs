@@ -1,20 +1,33 @@
 //! Makes the index anew from what the packs say of themselves.
 //!
-//! New shards are stored before old ones are removed; an interruption in between leaves both, which is as good.
+//! New shards are stored before old ones are removed, and the old stay in force until the last new one is stored.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
 use lifeboat_providers::{Key, Sha256};
 
+use crate::chunk::ChunkId;
+use crate::chunk::cutter::CHUNK_BYTES_MAX;
+use crate::chunk::id::CHUNK_ID_BYTES;
+use crate::compress::Decompressor;
 use crate::events::{Context, Event};
+use crate::index::SegmentLocation;
 use crate::index::shard::{PackEntry, Shard};
-use crate::pack::directory::PackKind;
+use crate::pack::directory::{DirectoryChunk, PackKind, Segment};
 use crate::repository::{Area, Repository, layout, store};
 use crate::seal::header::ObjectKind;
 use crate::{Error, Kind, Result};
 
 /// Chunks of a shard at most: its plain form stays far below the format's limit.
 const SHARD_CHUNKS_MAX: usize = 1 << 20;
+
+/// How the index is made anew.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct IndexRepairOptions {
+    /// Read every pack, and take damaged segments out of the index, so that the next backup stores their chunks again.
+    pub read_data: bool,
+}
 
 /// What a repair of the index came to.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -23,10 +36,12 @@ pub struct IndexRepair {
     pub was_sound: bool,
     /// Packs in the index now.
     pub packs: u64,
-    /// Packs that no readable shard had named.
+    /// Packs that no shard in force had named.
     pub found: u64,
-    /// Packs that were named and are not there, or have another size: what they held is lost, unless other packs hold it too.
+    /// Packs that were named and are not there: what they held is lost, unless other packs hold it too.
     pub lost: Vec<String>,
+    /// Packs of which segments are damaged: those were taken out of the index, the others stay.
+    pub damaged: Vec<String>,
     /// Packs whose directory cannot be read and which no shard names: left where they are.
     pub unreadable: Vec<String>,
     /// Shards that could not be read.
@@ -37,69 +52,127 @@ pub struct IndexRepair {
 ///
 /// # Errors
 /// `Interrupted`; errors of the store. Nothing is removed before all that replaces it is stored.
-pub fn index(repository: &Repository, context: &Context) -> Result<IndexRepair> {
+pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Context) -> Result<IndexRepair> {
     let mut repair = IndexRepair::default();
     context.report(Event::Phase("reading the index"));
-    let (mut known, old_shards) = read_shards(repository, &mut repair)?;
+    let mut old = read_shards(repository, &mut repair)?;
     context.report(Event::Phase("reading packs"));
-    let mut entries = Vec::new();
-    let mut chunks = 0;
-    let mut shards = Vec::new();
+    let mut packs = Vec::new();
     for kind in [PackKind::Metadata, PackKind::Data] {
         for info in repository.store().list(&Area::of_packs(kind).prefix())? {
             context.check_stop()?;
             let Ok(id) = layout::sha256_of(&info.key) else { continue };
-            let named = known.remove(&(kind, id));
-            let entry = match named {
-                Some(entry) if entry.stored_bytes == info.size => Some(entry),
-                Some(_) => {
-                    repair.lost.push(info.key.to_string());
-                    None
-                }
+            if layout::pack(kind, &id)? != info.key {
+                continue;
+            }
+            let entry = match old.known.remove(&(kind, id)) {
+                Some(entry) if entry.stored_bytes == info.size && !options.read_data => Some(entry),
+                Some(entry) => Some(examine(repository, entry, &mut repair)?),
                 None => find(repository, kind, &id, info.size, &mut repair, context)?,
             };
-            let Some(entry) = entry else { continue };
-            repair.packs += 1;
-            chunks += entry.directory.chunk_count();
-            entries.push(entry);
-            if chunks >= SHARD_CHUNKS_MAX {
-                chunks = 0;
-                shards.push(std::mem::take(&mut entries));
+            if let Some(entry) = entry {
+                repair.found += u64::from(!old.in_force.contains(&(kind, id)));
+                repair.packs += 1;
+                packs.push(entry);
             }
         }
     }
-    if !entries.is_empty() {
-        shards.push(entries);
-    }
-    for (kind, id) in known.keys() {
+    for (kind, id) in old.known.keys() {
         repair.lost.push(layout::pack(*kind, id)?.to_string());
     }
     repair.lost.sort();
-    repair.was_sound = repair.lost.is_empty() && repair.found == 0 && repair.damaged_shards == 0;
+    repair.was_sound = repair.lost.is_empty()
+        && repair.damaged.is_empty()
+        && repair.found == 0
+        && repair.damaged_shards == 0;
     if !repair.was_sound {
         context.report(Event::Phase("writing the index"));
-        write(repository, shards, &old_shards)?;
+        write(repository, packs, &old.keys)?;
     }
     Ok(repair)
 }
 
-type Known = HashMap<(PackKind, Sha256), PackEntry>;
+/// What the stored shards say.
+#[derive(Default)]
+struct Old {
+    /// All packs that any readable shard names.
+    known: HashMap<(PackKind, Sha256), PackEntry>,
+    /// Those that a shard names which no other replaces.
+    in_force: HashSet<(PackKind, Sha256)>,
+    keys: Vec<Key>,
+}
 
-/// All packs that readable shards name, and all shards.
-fn read_shards(repository: &Repository, repair: &mut IndexRepair) -> Result<(Known, Vec<Key>)> {
-    let mut known = Known::new();
-    let mut keys = Vec::new();
+fn read_shards(repository: &Repository, repair: &mut IndexRepair) -> Result<Old> {
+    let mut old = Old::default();
+    let mut shards = Vec::new();
     for info in repository.store().list(&Area::Index.prefix())? {
-        let shard = layout::sha256_of(&info.key).and_then(|id| repository.read_shard(&id));
+        let shard = layout::sha256_of(&info.key).and_then(|id| Ok((id, repository.read_shard(&id)?)));
         match shard {
-            Ok(shard) => known.extend(shard.packs.into_iter().map(|pack| ((pack.kind, pack.id), pack))),
+            Ok(shard) => shards.push(shard),
             Err(e) if store::is_missing(&e) => continue,
             Err(e) if e.kind() == Kind::Damaged => repair.damaged_shards += 1,
             Err(e) => return Err(e),
         }
-        keys.push(info.key);
+        old.keys.push(info.key);
     }
-    Ok((known, keys))
+    let replaced: HashSet<Sha256> = shards.iter().flat_map(|(_, shard)| shard.replaces.clone()).collect();
+    for (id, shard) in shards {
+        for pack in shard.packs {
+            if !replaced.contains(&id) {
+                old.in_force.insert((pack.kind, pack.id));
+            }
+            old.known.insert((pack.kind, pack.id), pack);
+        }
+    }
+    Ok(old)
+}
+
+/// Reads a pack that a shard names, and blanks out its segments that are damaged or cut off. The shard may be the only directory left.
+fn examine(repository: &Repository, mut entry: PackEntry, repair: &mut IndexRepair) -> Result<PackEntry> {
+    let key = layout::pack(entry.kind, &entry.id)?;
+    let bytes = match repository.store().get(&key) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == Kind::Damaged => Bytes::new(),
+        Err(e) => return Err(e),
+    };
+    let cipher = repository.pack_cipher(entry.kind, entry.salt);
+    let mut decompressor = Decompressor::new()?;
+    let (mut sealed, mut plain) = (Vec::new(), Vec::new());
+    let offsets: Vec<u64> = entry.directory.segment_offsets().collect();
+    let mut damaged = false;
+    for (segment, offset) in entry.directory.segments.iter_mut().zip(offsets) {
+        let location = SegmentLocation {
+            number: segment.number,
+            offset,
+            box_bytes: segment.box_bytes,
+            plain_bytes: segment.plain_bytes,
+            codec: segment.codec,
+        };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let range = start..start.saturating_add(segment.box_bytes as usize);
+        sealed.clear();
+        sealed.extend_from_slice(bytes.get(range).unwrap_or_default());
+        let opened = Repository::open_segment(&cipher, &location, &mut sealed, &mut decompressor, &mut plain);
+        if opened.is_err() {
+            damaged = true;
+            blank(segment);
+        }
+    }
+    if damaged {
+        repair.damaged.push(key.to_string());
+    }
+    Ok(entry)
+}
+
+/// In place of the chunks of a segment that is damaged: ids of zeros, which no chunk has.
+fn blank(segment: &mut Segment) {
+    let mut left = segment.plain_bytes;
+    segment.chunks.clear();
+    while left > 0 {
+        let length = left.min(CHUNK_BYTES_MAX as u32);
+        segment.chunks.push(DirectoryChunk { id: ChunkId::from_bytes([0; CHUNK_ID_BYTES]), length });
+        left -= length;
+    }
 }
 
 /// Reads the directory of a pack that no shard names.
@@ -112,12 +185,10 @@ fn find(
     context: &Context,
 ) -> Result<Option<PackEntry>> {
     match repository.read_pack_entry(kind, id, size) {
-        Ok(entry) => {
-            repair.found += 1;
-            Ok(Some(entry))
-        }
+        Ok(entry) => Ok(Some(entry)),
         Err(e) if store::is_missing(&e) => Ok(None),
-        Err(e) if e.kind() == Kind::Damaged => {
+        // A damaged header may claim any version.
+        Err(e) if matches!(e.kind(), Kind::Damaged | Kind::Failed) => {
             context.report(Event::Damage(e.to_string()));
             repair.unreadable.push(layout::pack(kind, id)?.to_string());
             Ok(None)
@@ -126,12 +197,27 @@ fn find(
     }
 }
 
-/// Stores the new shards, then removes the old ones.
-fn write(repository: &Repository, shards: Vec<Vec<PackEntry>>, old: &[Key]) -> Result<()> {
+/// Stores the new shards, then removes the old ones. Only the last new shard says that it replaces the old: until it is stored, all old
+/// ones are in force.
+fn write(repository: &Repository, packs: Vec<PackEntry>, old: &[Key]) -> Result<()> {
     let replaces: Vec<Sha256> = old.iter().filter_map(|key| layout::sha256_of(key).ok()).collect();
+    let mut groups: Vec<Vec<PackEntry>> = vec![Vec::new()];
+    let mut chunks = 0;
+    for pack in packs {
+        chunks += pack.directory.chunk_count();
+        if let Some(group) = groups.last_mut() {
+            group.push(pack);
+        }
+        if chunks >= SHARD_CHUNKS_MAX {
+            chunks = 0;
+            groups.push(Vec::new());
+        }
+    }
+    let last = groups.len() - 1;
     let mut stored = Vec::new();
-    for packs in shards {
-        let shard = Shard { replaces: replaces.clone(), packs };
+    for (at, packs) in groups.into_iter().enumerate() {
+        let replaces = if at == last { replaces.clone() } else { Vec::new() };
+        let shard = Shard { replaces, packs };
         let plain =
             shard.encode().map_err(|e| Error::failed(format_args!("cannot encode the index: {e}")))?;
         stored.push(repository.put_whole(Area::Index, ObjectKind::IndexShard, &plain)?);

@@ -8,5 +8,5 @@
 pub mod index;
 pub mod snapshots;
 
-pub use index::{IndexRepair, index};
+pub use index::{IndexRepair, IndexRepairOptions, index};
 pub use snapshots::{SnapshotRepair, SnapshotRepairOptions, snapshots};

@@ -90,11 +90,12 @@ pub fn snapshots(
     if !options.dry_run {
         ingest.finish()?;
     }
+    // Before anything is appended: what this run writes is not lost.
+    let gone = lost_snapshots(repository, &history)?;
     for (old, manifest) in manifests {
         let new = if options.dry_run { None } else { Some(repository.append_snapshot(manifest)?) };
         repair.repaired.push((old, new));
     }
-    let gone = lost_snapshots(repository, &history)?;
     repair.gone = gone.iter().map(|witness| witness.id.clone()).collect();
     if options.forget && !options.dry_run {
         let old: Vec<&Snapshot> = repair.repaired.iter().map(|(old, _)| old).collect();
@@ -110,6 +111,8 @@ fn lost_snapshots(repository: &Repository, history: &History) -> Result<Vec<Witn
     let mut lost: Vec<Witness> = chain::examine(history, memory.as_ref())
         .missing
         .into_iter()
+        // Another process may have made it since the history was read.
+        .filter(|missing| !missing.id.as_ref().is_some_and(|id| is_readable(repository, id)))
         .map(|missing| Witness {
             writer: missing.writer,
             sequence: missing.sequence,
@@ -123,11 +126,27 @@ fn lost_snapshots(repository: &Repository, history: &History) -> Result<Vec<Witn
         if history.get(&id).is_none()
             && !history.forgotten.contains_key(&id)
             && !lost.iter().any(|witness| witness.id == id)
+            && !is_readable(repository, &id)
         {
             lost.push(Witness { writer: String::new(), sequence: 0, id });
         }
     }
     Ok(lost)
+}
+
+/// Gives an entry that was renamed another name if that is taken by a file that is well.
+fn with_free_name(mut entry: Entry, others: &[Entry]) -> Entry {
+    let wanted = entry.name.clone();
+    let mut number = 2;
+    while others.iter().any(|other| other.name == entry.name) {
+        entry.name = [&wanted, format!("-{number}").as_bytes()].concat().into();
+        number += 1;
+    }
+    entry
+}
+
+fn is_readable(repository: &Repository, id: &str) -> bool {
+    id.parse().is_ok_and(|id| repository.read_snapshot(&id).is_ok())
 }
 
 /// Writes one snapshot's tree anew where it is damaged.
@@ -186,7 +205,8 @@ impl Rewrite<'_, '_> {
         let mut ids = Vec::new();
         let whole = self.chunks(content, &mut ids)?;
         let mut damaged = !whole;
-        let mut entries = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut renamed = Vec::new();
         for extent in ids {
             let node = match extent.id {
                 Some(id) => self.node(&id)?,
@@ -205,7 +225,10 @@ impl Rewrite<'_, '_> {
                 let saved = self.entry(path, &child)?;
                 path.truncate(base);
                 damaged |= saved.is_some();
-                entries.push(saved.unwrap_or(child));
+                match saved {
+                    Some(saved) if saved.name != child.name => renamed.push(saved),
+                    saved => entries.push(saved.unwrap_or(child)),
+                }
             }
         }
         if !damaged {
@@ -213,6 +236,9 @@ impl Rewrite<'_, '_> {
         }
         if !whole {
             self.lost.push(path.clone());
+        }
+        for entry in renamed {
+            entries.push(with_free_name(entry, &entries));
         }
         self.write_directory(entry, entries, !whole).map(Some)
     }

@@ -66,6 +66,11 @@ impl FileWork {
         }
     }
 
+    /// Whether nothing more will be done to it.
+    pub(super) fn is_finished(&self) -> bool {
+        self.pending.load(Ordering::Acquire) == 0
+    }
+
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
@@ -115,7 +120,17 @@ impl Run<'_> {
     }
 
     fn hole(&self, work: &Arc<FileWork>, offset: u64, length: u64) {
-        if !work.compare || self.verifying {
+        if self.verifying {
+            match self.with_file(work, |file| is_zero(file, offset, length)) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.fail_file(work, &Error::failed("there is data where there should be a hole"))
+                }
+                Err(e) => self.fail_file(work, &e),
+            }
+            return;
+        }
+        if !work.compare {
             return;
         }
         let punched = self.with_file(work, |file| match create::punch_hole(file, offset, length) {
@@ -154,7 +169,6 @@ impl Run<'_> {
         if work.compare {
             let file = create::open_file_to_change(parent, &work.name)
                 .map_err(|e| Error::io("cannot change the file that is there", e))?;
-            rustix::fs::ftruncate(&file, work.size).map_err(|e| io(e.into()))?;
             return Ok(file);
         }
         if let Some(kind) = work.existing {
@@ -219,8 +233,15 @@ impl Run<'_> {
 
     fn finish_file(&self, work: &FileWork) -> Result<()> {
         if self.verifying {
-            Counters::add(&self.tally.verified, u64::from(!work.has_failed()));
+            let size = self.with_file(work, |file| capture::stat_fd(file).map(|stat| stat.size))?;
             work.file.lock().take();
+            if size != work.size {
+                self.fail_file(
+                    work,
+                    &Error::failed(format_args!("has {size} bytes instead of {}", work.size)),
+                );
+            }
+            Counters::add(&self.tally.verified, u64::from(!work.has_failed()));
             return Ok(());
         }
         if work.has_failed() {
@@ -251,7 +272,8 @@ impl Run<'_> {
         }
         let Some(parent) = work.place.opened() else { return Ok(()) };
         let aside = [&work.name, DAMAGED_SUFFIX].concat();
-        match rustix::fs::renameat(parent, &*work.name, parent, aside.as_slice()) {
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(parent, &*work.name, parent, aside.as_slice(), flags) {
             Ok(()) => {
                 let path = path_text::display(&work.path);
                 self.context.report(Event::Warning(format!(
@@ -259,10 +281,36 @@ impl Run<'_> {
                 )));
                 Ok(())
             }
-            // A name of 255 bytes cannot take a suffix.
+            // What was there before is not ours to remove.
+            Err(e) if work.compare => Err(Error::io(
+                "it holds a mixture of what was there and what could be restored, and cannot be renamed",
+                e,
+            )),
+            // A name of 255 bytes cannot take a suffix, or there is such a file already.
             Err(_) => remove::remove_entry(parent, &work.name).map_err(|e| Error::io("cannot remove it", e)),
         }
     }
+}
+
+/// Whether a range holds nothing but zeros, be it a hole or not.
+fn is_zero(file: BorrowedFd<'_>, start: u64, length: u64) -> std::io::Result<bool> {
+    let end = start + length;
+    let mut offset = start;
+    let mut buffer = vec![0; 64 << 10];
+    while let Some((from, to)) = capture::next_data(file, offset, end)? {
+        offset = from;
+        while offset < to {
+            let wanted = usize::try_from(to - offset).unwrap_or(buffer.len()).min(buffer.len());
+            match rustix::io::pread(file, &mut buffer[..wanted], offset) {
+                Ok(0) => return Ok(true),
+                Ok(got) if buffer[..got].iter().any(|byte| *byte != 0) => return Ok(false),
+                Ok(got) => offset += got as u64,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+    Ok(true)
 }
 
 fn write_zeros(file: BorrowedFd<'_>, mut offset: u64, length: u64) -> std::io::Result<()> {

@@ -161,7 +161,7 @@ struct Run<'a> {
     verifying: bool,
     /// Names that files with several names were restored under, by device, inode and content in the snapshot. The content is part of it:
     /// an inode may have been used again for another file while the backup ran.
-    links: Mutex<std::collections::HashMap<(u64, u64, blake3::Hash), Vec<u8>>>,
+    links: Mutex<std::collections::HashMap<(u64, u64, blake3::Hash), walk::FirstName>>,
 }
 
 /// Restores `snapshot`, or the entry at `path` of it, below the target.
@@ -212,7 +212,7 @@ pub fn run(
         run.links.lock().clear();
         run.tree(&entry, path, &target)?;
     }
-    target.finish()?;
+    target.finish(Counters::get(&run.tally.failed) == 0)?;
     Ok(Outcome { shortfalls: run.applier.shortfalls.to_string(), tally: run.tally })
 }
 

@@ -29,9 +29,11 @@ pub(super) struct Target {
     mark: Option<std::path::PathBuf>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
 struct Mark {
     snapshot: String,
+    /// Of the target: another directory at its place is another target.
+    inode: u64,
 }
 
 /// Opens the target, making it if there is none.
@@ -70,7 +72,12 @@ pub(super) fn open(
     let directory = capture::open_dir_path(path.as_os_str().as_bytes())
         .map_err(|e| Error::io(format_args!("cannot open the target {shown}"), e))?;
     let mark_path = mark_path(repository, path)?;
-    let continues = read_mark(&mark_path).is_some_and(|mark| mark.snapshot == snapshot.id.to_string());
+    let inode = capture::stat_fd(std::os::fd::AsFd::as_fd(&directory))
+        .map_err(|e| Error::io(format_args!("cannot look at the target {shown}"), e))?
+        .meta
+        .inode;
+    let own_mark = Mark { snapshot: snapshot.id.to_string(), inode };
+    let continues = read_mark(&mark_path).is_some_and(|mark| mark == own_mark);
     let names = capture::read_names(std::os::fd::AsFd::as_fd(&directory))
         .map_err(|e| Error::io(format_args!("cannot list the target {shown}"), e))?;
     let occupied = !names.is_empty();
@@ -79,14 +86,20 @@ pub(super) fn open(
             "Name an empty or new directory, or say with --overwrite what becomes of files that are there.",
         ));
     }
+    let unread = snapshot.manifest.errors_total;
+    if options.delete && occupied && !options.force && unread > 0 {
+        return Err(Error::usage(format_args!(
+            "{unread} paths could not be read when the snapshot was made: --delete would remove them here"
+        ))
+        .with_hint("Restore without --delete, or with --force if they may go."));
+    }
     if options.delete && occupied && !options.force && !continues {
         refuse_unrelated(entry, reader, &names, path)?;
     }
     let mark = if options.dry_run {
         None
     } else {
-        let mark = Mark { snapshot: snapshot.id.to_string() };
-        let json = serde_json::to_vec(&mark).map_err(|e| Error::failed(e.to_string()))?;
+        let json = serde_json::to_vec(&own_mark).map_err(|e| Error::failed(e.to_string()))?;
         make_private_dir(&repository.directories().state)?;
         write_atomically(&mark_path, &json)?;
         Some(mark_path)
@@ -95,9 +108,14 @@ pub(super) fn open(
 }
 
 impl Target {
-    /// Removes the mark: the restore came to its end.
-    pub(super) fn finish(&self) -> Result<()> {
+    /// Makes what was restored durable, then removes the mark, unless something is to be tried again.
+    pub(super) fn finish(&self, all_restored: bool) -> Result<()> {
+        if self.mark.is_some() {
+            rustix::fs::syncfs(&self.directory)
+                .map_err(|e| Error::io("cannot write the target to its disk", e))?;
+        }
         match &self.mark {
+            Some(_) if !all_restored => Ok(()),
             Some(mark) => std::fs::remove_file(mark)
                 .map_err(|e| Error::io(format_args!("cannot remove {}", mark.display()), e)),
             None => Ok(()),

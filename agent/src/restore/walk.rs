@@ -18,6 +18,23 @@ use crate::{Error, Kind, Result};
 /// Longest name of a Linux file system, in bytes.
 const NAME_BYTES_MAX: usize = 255;
 
+/// Where the first name of a file with several was restored.
+#[derive(Clone)]
+pub(super) struct FirstName {
+    path: Vec<u8>,
+    /// The file on its way; nothing for links and devices, which are there at once.
+    work: Option<Arc<FileWork>>,
+}
+
+/// What became of a further name of a file.
+enum Link {
+    Made,
+    /// It must be restored by itself; what was there before is perhaps removed.
+    NotMade {
+        removed: bool,
+    },
+}
+
 /// What is known of the directory an entry lies in.
 #[derive(Clone, Copy)]
 struct Where<'a> {
@@ -62,7 +79,8 @@ impl Run<'_> {
     ) -> Result<()> {
         let EntryKind::Directory { content, .. } = &entry.kind else { return Ok(()) };
         let base = path.len();
-        let mut kept = self.options.delete.then(Vec::new);
+        // What could not be listed when it was backed up may be here still, and nowhere else.
+        let mut kept = (self.options.delete && !entry.incomplete).then(Vec::new);
         let mut outcome = Ok(());
         let read = self.reader.for_each_node(content, &mut |node| {
             let owners = Arc::new(Owners { users: node.users, groups: node.groups });
@@ -181,13 +199,27 @@ impl Run<'_> {
             }
             return Ok(());
         }
-        if entry.meta.links > 1 && self.link_to_first(here, parent, entry, existing.as_ref()) {
-            return Ok(());
+        let mut existing = existing;
+        if entry.meta.links > 1 {
+            match self.link_to_first(here, parent, entry, existing.as_ref(), window)? {
+                Link::Made => return Ok(()),
+                Link::NotMade { removed: true } => existing = None,
+                Link::NotMade { removed: false } => {}
+            }
         }
         match &entry.kind {
             EntryKind::File { size, content } => {
                 let work = FileWork::new(here.place, here.owners, here.path, entry, *size, existing.as_ref());
-                self.file(Arc::new(work), content, window)
+                let work = Arc::new(work);
+                if entry.meta.links > 1 {
+                    let key = (entry.meta.device, entry.meta.inode, fingerprint(entry));
+                    if let Some(first) = self.links.lock().get_mut(&key)
+                        && first.path == here.path
+                    {
+                        first.work = Some(work.clone());
+                    }
+                }
+                self.file(work, content, window)
             }
             _ => {
                 if let Err(e) = self.special(here, parent, entry, existing.as_ref()) {
@@ -238,49 +270,57 @@ impl Run<'_> {
         }
     }
 
-    /// Makes a further name of a file that was restored before. `false` if it is the first, or cannot be linked.
+    /// Makes a further name of a file that was restored before.
     fn link_to_first(
         &self,
         here: Where<'_>,
         parent: BorrowedFd<'_>,
         entry: &Entry,
         existing: Option<&Stat>,
-    ) -> bool {
+        window: &mut Window,
+    ) -> Result<Link> {
         let key = (entry.meta.device, entry.meta.inode, fingerprint(entry));
-        let first = {
-            let mut links = self.links.lock();
-            match links.get(&key) {
-                Some(first) => first.clone(),
-                None => {
-                    links.insert(key, here.path.to_vec());
-                    return false;
-                }
-            }
+        let first = self.links.lock().get(&key).cloned();
+        let Some(first) = first else {
+            self.links.lock().insert(key, FirstName { path: here.path.to_vec(), work: None });
+            return Ok(Link::NotMade { removed: false });
         };
+        // Only what is restored in full may get further names.
+        if let Some(work) = &first.work {
+            if !work.is_finished() {
+                self.flush(window)?;
+            }
+            if work.has_failed() {
+                return Ok(Link::NotMade { removed: false });
+            }
+        }
         let root = root_of(here.place);
-        let Some((directory, name)) = open_parent(root, relative(&root.path, &first)) else { return false };
-        let Ok(original) = capture::stat(directory.as_fd(), &name) else { return false };
+        let opened = open_parent(root, relative(&root.path, &first.path));
+        let Some((directory, name)) = opened else { return Ok(Link::NotMade { removed: false }) };
+        let Ok(original) = capture::stat(directory.as_fd(), &name) else {
+            return Ok(Link::NotMade { removed: false });
+        };
+        let mut removed = false;
         if let Some(stat) = existing {
             if (stat.meta.device, stat.meta.inode) == (original.meta.device, original.meta.inode) {
                 Counters::add(&self.tally.files_unchanged, u64::from(!self.verifying));
-                return true;
+                Counters::add(&self.tally.verified, u64::from(self.verifying));
+                return Ok(Link::Made);
             }
-            if self.verifying
-                || !self.may_replace(stat.kind)
-                || remove::remove_entry(parent, &entry.name).is_err()
-            {
-                return false;
+            if self.verifying || !self.may_replace(stat.kind) {
+                return Ok(Link::NotMade { removed: false });
             }
+            removed = remove::remove_entry(parent, &entry.name).is_ok();
         }
         match create::create_link(directory.as_fd(), &name, parent, &entry.name) {
             Ok(()) => {
                 Counters::add(&self.tally.files_restored, 1);
                 Counters::add(&self.context.counters.bytes, entry.bytes());
-                true
+                Ok(Link::Made)
             }
             Err(e) => {
                 self.applier.shortfalls.note(Shortfall::HardLink, here.path, || e.to_string());
-                false
+                Ok(Link::NotMade { removed })
             }
         }
     }

@@ -3,7 +3,6 @@
 //! `cargo bench -p lifeboat-micro-benches`. Compare ratios within one run only.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot run should say so at once")]
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::hint::black_box;
 
