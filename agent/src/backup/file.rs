@@ -130,7 +130,8 @@ impl Run<'_> {
                 self.record.error(path(), FileErrorKind::Vanished, "it is no longer a file".to_owned());
                 return Ok(Reading::Done(None));
             }
-            if !is_same_moment(&before, &after) || read.size != after.size {
+            let sizeless = before.size == 0 && after.size == 0;
+            if !is_same_moment(&before, &after) || (read.size != after.size && !sizeless) {
                 if after.size >= LARGE_BYTES_MIN {
                     // Not to be read into memory whole.
                     return Ok(Reading::Grown);
@@ -200,8 +201,11 @@ impl Run<'_> {
         if stat.may_have_holes() {
             return self.read_sparse(file, stat, sink, buffer);
         }
-        // One byte more than expected shows whether the file has grown.
-        let wanted = usize::try_from(stat.size).unwrap_or(usize::MAX).saturating_add(1);
+        // One byte more than expected shows whether the file has grown. Files of /proc and the like say that they are empty and are not.
+        let wanted = match stat.size {
+            0 => LARGE_BYTES_MIN as usize,
+            size => usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1),
+        };
         read_at(file, 0, wanted, buffer)?;
         self.record.read(buffer.len() as u64);
         let size = buffer.len() as u64;

@@ -33,12 +33,17 @@ pub fn list(store: &Store, repository: RepositoryId) -> Result<(Vec<Slot>, Vec<E
 /// Tries every slot until one opens.
 pub(super) fn unlock(store: &Store, repository: RepositoryId, secret: &Secret) -> Result<MasterKey> {
     let (slots, errors) = list(store, repository)?;
+    let mut trouble = None;
     for slot in &slots {
         match slot.unlock(secret) {
             Ok(master) => return Ok(master),
             Err(e) if e.kind() == Kind::WrongKey => {}
-            Err(e) => return Err(e),
+            // One bad slot must not keep the others from being tried.
+            Err(e) => trouble = trouble.or(Some(e)),
         }
+    }
+    if let Some(e) = trouble {
+        return Err(e);
     }
     if slots.is_empty() {
         let what = format_args!("no readable key slot at {}", store.location()).to_string();

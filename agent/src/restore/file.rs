@@ -33,6 +33,8 @@ pub(super) struct FileWork {
     /// Chunks to be written, and one for as long as more may be found.
     pending: AtomicUsize,
     failed: AtomicBool,
+    /// It failed because stored data is damaged: what could be had of it is worth keeping.
+    damaged: AtomicBool,
     wrote: AtomicBool,
     file: Mutex<Option<OwnedFd>>,
 }
@@ -61,6 +63,7 @@ impl FileWork {
             shared,
             pending: AtomicUsize::new(1),
             failed: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
             wrote: AtomicBool::new(false),
             file: Mutex::new(None),
         }
@@ -217,6 +220,9 @@ impl Run<'_> {
 
     /// Marks a file as failed and says why, once.
     pub(super) fn fail_file(&self, work: &FileWork, error: &Error) {
+        if error.kind() == crate::Kind::Damaged {
+            work.damaged.store(true, Ordering::Release);
+        }
         if !work.failed.swap(true, Ordering::AcqRel) {
             self.failed(&work.path, error);
         }
@@ -271,6 +277,10 @@ impl Run<'_> {
             return Ok(());
         }
         let Some(parent) = work.place.opened() else { return Ok(()) };
+        if !work.compare && !work.damaged.load(Ordering::Acquire) {
+            // The disk is full, or the like: the next run restores it.
+            return remove::remove_entry(parent, &work.name).map_err(|e| Error::io("cannot remove it", e));
+        }
         let aside = [&work.name, DAMAGED_SUFFIX].concat();
         let flags = rustix::fs::RenameFlags::NOREPLACE;
         match rustix::fs::renameat_with(parent, &*work.name, parent, aside.as_slice(), flags) {

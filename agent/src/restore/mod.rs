@@ -105,6 +105,8 @@ pub struct Tally {
     pub deleted: AtomicU64,
     /// Entries that could not be restored as they are.
     pub failed: AtomicU64,
+    /// Failures because the target is full.
+    pub full: AtomicU64,
     /// Failures because stored data is damaged or missing.
     pub damaged: AtomicU64,
     /// Files that were read back and compared.
@@ -135,6 +137,13 @@ impl Outcome {
             .with_hint(
                 "All else was restored. `lifeboat check --read-data` shows the extent of the damage.",
             ));
+        }
+        if Counters::get(&self.tally.full) > 0 {
+            return Err(Error::new(
+                Kind::Quota,
+                format_args!("{} could not be restored: the target is full", entries(failed)),
+            )
+            .with_hint("Make room and run the same command again: it continues."));
         }
         if failed > 0 {
             return Err(Error::failed(format_args!("{} could not be restored", entries(failed)))
@@ -221,6 +230,7 @@ impl Run<'_> {
     fn failed(&self, path: &[u8], error: &Error) {
         Counters::add(&self.tally.failed, 1);
         let message = error.to_string();
+        Counters::add(&self.tally.full, u64::from(error.kind() == Kind::Quota));
         if error.kind() == Kind::Damaged {
             Counters::add(&self.tally.damaged, 1);
             let path = crate::tree::path_text::display(path);

@@ -65,7 +65,7 @@ impl SecretKey {
                 .with_hint("A key is one line `LB1-` and 56 letters and digits in groups of four."))
         };
         let mut digits = Zeroizing::new(String::with_capacity(96));
-        for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
             digits.extend(line.chars().filter(|c| !c.is_whitespace() && *c != '-'));
         }
         digits.make_ascii_uppercase();
