@@ -95,7 +95,6 @@ fn hex_digit(digit: u8) -> std::result::Result<u8, ParseSha256Error> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::{Sha256, Sha256Hasher};
 

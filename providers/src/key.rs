@@ -108,7 +108,6 @@ fn is_segment(segment: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::{Key, Prefix};
 

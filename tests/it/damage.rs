@@ -416,7 +416,7 @@ fn repairing_the_index_brings_back_what_a_lost_index_hid() {
     let repository = scene.open(&objects).unwrap();
     assert!(proof::check(&repository).verdict().is_err());
     scene.restore_all(&repository, "no index");
-    lifeboat_agent::repair::index(&repository, Default::default(), Default::default(), &Context::silent()).unwrap();
+    lifeboat_agent::repair::index(&repository, Default::default(), &Context::silent()).unwrap();
     let report = proof::check(&repository);
     assert!(report.verdict().is_ok(), "{}", words(&report));
     assert_eq!(scene.restore_all(&repository, "repaired"), "");

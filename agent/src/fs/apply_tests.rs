@@ -1,7 +1,5 @@
 //! Metadata that was read, put back, and read again is the same; and what a user may not do is noted, not done wrong.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fd::OwnedFd;

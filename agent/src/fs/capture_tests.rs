@@ -1,7 +1,5 @@
 //! Reading entries as odd as the world has them.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 

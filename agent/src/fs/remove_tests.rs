@@ -1,7 +1,5 @@
 //! Removing trees that try to lead elsewhere.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::process::Command;
 
 use super::*;

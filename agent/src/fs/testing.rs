@@ -1,7 +1,5 @@
 //! What the tests of this folder share: odd entries, comparing, and running a test as another user.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
-
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! Attributes: which are kept, and that lists and values of any size are read whole.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use rustix::fd::AsFd;
 
 use super::*;

@@ -1,7 +1,5 @@
 //! Exclude rules as a user meets them.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use rustix::fd::AsFd;
 
 use super::*;

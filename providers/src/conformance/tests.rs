@@ -1,5 +1,4 @@
 //! The suite passes on correct stores, and each broken store fails the cases that are about what is broken.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
 //! The local store under attack and in trouble: links, damage, full disks, killed processes.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io::Read as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};

@@ -1,5 +1,4 @@
 //! Faults come where the script says, and the same seed gives the same faults.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

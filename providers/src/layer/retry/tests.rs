@@ -1,5 +1,4 @@
 //! The retry layer over a store that fails by script, in paused time: nothing here waits.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 use std::time::Duration;

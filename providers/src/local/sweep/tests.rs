@@ -1,5 +1,4 @@
 //! Which temporary files are swept, and which never.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fs::File;
 use std::process::Command;

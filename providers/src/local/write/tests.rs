@@ -1,5 +1,4 @@
 //! How a temporary file gets its name, where somebody may be faster by an instant.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 
