@@ -7,7 +7,7 @@
 //! | [`schedule`] | tasks for all worker threads |
 //! | [`directory`] | a directory whose entries come in, in any order |
 //! | [`scan`] | list a directory, compare, hand out tasks |
-//! | [`file`] | read and cut small files |
+//! | [`file`](mod@file) | read and cut small files |
 //! | [`large`] | read and cut large files with all cores |
 //! | [`record`] | counts and errors of the run |
 //! | [`session`] | tells others that this writer is at work |

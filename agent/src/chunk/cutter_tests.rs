@@ -36,31 +36,37 @@ proptest! {
     }
 
     #[test]
-    fn an_insertion_changes_few_chunks(seed: u8, at in 0_usize..200_000, inserted in 1_usize..50) {
-        let gear = Gear::new(&[3; 32]);
-        let before = stream(seed, 200_000);
-        let mut after = before.clone();
-        after.splice(at..at, stream(seed.wrapping_add(1), inserted));
-        let chunks = |data: &[u8]| {
-            let mut start = 0;
-            let mut all = Vec::new();
-            for len in lengths(data, &gear, &SMALL) {
-                all.push(data[start..start + len].to_vec());
-                start += len;
-            }
-            all
-        };
-        let old: std::collections::HashSet<_> = chunks(&before).into_iter().collect();
-        let new = chunks(&after).into_iter().filter(|chunk| !old.contains(chunk)).count();
-        prop_assert!(new <= 12, "{} new chunks", new);
-    }
-
-    #[test]
     fn a_cut_depends_only_on_the_window(seed: u8, extra in 0_usize..9000) {
         let gear = Gear::new(&[5; 32]);
         let data = stream(seed, SMALL.max + extra);
         prop_assert_eq!(gear.cut(&data, &SMALL), gear.cut(&data[..SMALL.max], &SMALL));
     }
+}
+
+/// After an insertion the cuts fall back into step: how soon is a matter of chance, so it is the mean that is bounded, over fixed cases.
+#[test]
+fn an_insertion_changes_few_chunks() {
+    const CASES: u8 = 64;
+    let gear = Gear::new(&[3; 32]);
+    let chunks = |data: &[u8]| {
+        let mut start = 0;
+        let mut all = Vec::new();
+        for len in lengths(data, &gear, &SMALL) {
+            all.push(data[start..start + len].to_vec());
+            start += len;
+        }
+        all
+    };
+    let mut new = 0;
+    for case in 0..CASES {
+        let before = stream(case, 100_000);
+        let mut after = before.clone();
+        let at = usize::from(case) * 1500;
+        after.splice(at..at, stream(case.wrapping_add(100), 1 + usize::from(case)));
+        let old: std::collections::HashSet<_> = chunks(&before).into_iter().collect();
+        new += chunks(&after).into_iter().filter(|chunk| !old.contains(chunk)).count();
+    }
+    assert!(new < 6 * usize::from(CASES), "{new} new chunks in {CASES} insertions");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`environment`] | the only reader of environment variables |
-//! | [`file`] | the configuration file |
+//! | [`file`](mod@file) | the configuration file |
 //! | [`places`] | which directories and default places follow from the environment |
 //! | [`secrets`] | where the key comes from, and reading it |
 //!

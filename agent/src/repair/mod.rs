@@ -2,8 +2,8 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`index`] | the index anew from the packs |
-//! | [`snapshots`] | damaged snapshots once more, with all that can be saved |
+//! | [`index`](mod@index) | the index anew from the packs |
+//! | [`snapshots`](mod@snapshots) | damaged snapshots once more, with all that can be saved |
 
 pub mod index;
 pub mod snapshots;

@@ -6,7 +6,7 @@
 //! | [`target`] | the place they land in: refusals, the mark of an unfinished restore |
 //! | [`place`] | directories of the target, made when needed |
 //! | [`walk`] | the snapshot's tree, entry by entry |
-//! | [`file`] | one file on its way |
+//! | [`file`](mod@file) | one file on its way |
 //! | [`window`] | chunks in the order of the packs they lie in |
 //!
 //! Nothing is followed out of the target, no chunk is written that does not have its id, and a second run of the same restore writes

@@ -1,7 +1,7 @@
 //! A store in a folder: a local disk, a USB drive, a network file system.
 //!
 //! An object is a file at the path its key spells, below the root. Files are 0600, folders 0700. Writing goes
-//! by a temporary file in `.tmp` below the root (see [`write`]), so a reader never sees half an object.
+//! by a temporary file in `.tmp` below the root (see [`mod@write`]), so a reader never sees half an object.
 //!
 //! All paths are resolved from one open handle of the root, and a symbolic link below it is never followed:
 //! whoever can write into the store cannot make Lifeboat read or write elsewhere. The path *to* the root may
