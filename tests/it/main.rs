@@ -7,6 +7,7 @@ mod damage;
 mod decoding;
 mod disk_full;
 mod fixture;
+mod healing;
 mod properties;
 mod reader;
 mod tidy;

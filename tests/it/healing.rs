@@ -1,0 +1,149 @@
+//! What is damaged or lost in the store is stored again from the source, saved where it can be saved, and never made worse by a repair.
+//!
+//! Each test is named after what broke in the first hostile review.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lifeboat_tests::binary::Person;
+use lifeboat_tests::random::Random;
+use lifeboat_tests::seen::see;
+use lifeboat_tests::world::World;
+
+/// Large enough that its content is a list, and fills a pack of its own.
+const LARGE_BYTES: usize = 20 << 20;
+
+struct Scene {
+    world: World,
+    person: Person,
+}
+
+impl Scene {
+    /// A repository with one snapshot of a large file and a small one.
+    fn backed_up() -> Self {
+        let world = World::new();
+        let mut random = Random::new(11);
+        fs::write(world.source().join("large"), random.bytes(LARGE_BYTES)).unwrap();
+        fs::write(world.source().join("small"), "small").unwrap();
+        lifeboat_tests::grow::leave_the_future(&world.source());
+        let person = Person::new(&world.path("home"))
+            .with("LIFEBOAT_REPOSITORY", world.path("repository"))
+            .with("LIFEBOAT_PASSPHRASE", "secret");
+        let scene = Self { world, person };
+        scene.run(&["init"], 0);
+        scene.backup();
+        scene
+    }
+
+    fn run(&self, arguments: &[&str], code: i32) {
+        self.person.run(arguments).expect(code);
+    }
+
+    fn backup(&self) {
+        self.run(&["backup", self.world.source().to_str().unwrap()], 0);
+    }
+
+    /// The largest data pack.
+    fn pack(&self) -> PathBuf {
+        let folders = fs::read_dir(self.world.path("repository/packs")).unwrap();
+        let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+        files.map(|file| file.unwrap().path()).max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
+    }
+
+    /// Restores a snapshot whole and compares it with the source.
+    fn assert_restores(&self, snapshot: &str, into: &str) {
+        let target = self.world.path(into);
+        self.run(&["restore", snapshot, "--target", target.to_str().unwrap()], 0);
+        let source = self.world.source();
+        let inside = target.join(source.strip_prefix("/").unwrap());
+        see(&inside).assert_equals(&see(&source), snapshot);
+    }
+}
+
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x55;
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_lost_pack_of_a_large_unchanged_file_is_stored_again() {
+    let scene = Scene::backed_up();
+    scene.backup();
+    fs::remove_file(scene.pack()).unwrap();
+    scene.backup();
+    scene.assert_restores("latest", "back");
+    scene.assert_restores("latest~2", "back2");
+}
+
+#[test]
+fn bit_rot_is_healed_by_repairing_the_index_with_its_data_read() {
+    let scene = Scene::backed_up();
+    flip(&scene.pack());
+    scene.run(&["check", "--read-data"], 14);
+    scene.run(&["repair", "index", "--read-data"], 14);
+    scene.backup();
+    scene.assert_restores("latest", "back");
+}
+
+#[test]
+fn a_pack_that_is_cut_off_stays_readable_as_far_as_it_goes() {
+    let scene = Scene::backed_up();
+    let pack = scene.pack();
+    let length = fs::metadata(&pack).unwrap().len();
+    fs::File::options().write(true).open(&pack).unwrap().set_len(length - 1).unwrap();
+    let other = scene.world.path("other");
+    fs::create_dir(&other).unwrap();
+    scene.run(&["backup", other.to_str().unwrap()], 0);
+    scene.run(&["repair", "index"], 0);
+    scene.assert_restores("latest~1", "back");
+}
+
+#[test]
+fn repaired_snapshots_outlive_their_own_repair() {
+    let scene = Scene::backed_up();
+    flip(&scene.pack());
+    scene.run(&["repair", "snapshots", "--read-data", "--forget"], 14);
+    let snapshots = scene.person.run(&["snapshots", "--json"]).expect(0).json();
+    assert_eq!(snapshots.len(), 1, "{snapshots:?}");
+    let target = scene.world.path("back");
+    scene.run(&["restore", "latest", "--target", target.to_str().unwrap()], 0);
+    let inside = target.join(scene.world.source().strip_prefix("/").unwrap());
+    assert_eq!(fs::read(inside.join("small")).unwrap(), b"small");
+    assert!(!inside.join("large").exists() && inside.join("large.lifeboat-damaged").exists());
+}
+
+#[test]
+fn a_store_whose_packs_are_not_mounted_is_left_as_it_is() {
+    let scene = Scene::backed_up();
+    let (packs, away) = (scene.world.path("repository/packs"), scene.world.path("away"));
+    let (meta, meta_away) = (scene.world.path("repository/meta"), scene.world.path("meta-away"));
+    fs::rename(&packs, &away).unwrap();
+    fs::rename(&meta, &meta_away).unwrap();
+    scene.run(&["backup", scene.world.source().to_str().unwrap()], 14);
+    scene.run(&["backup", "--dry-run", scene.world.source().to_str().unwrap()], 14);
+    fs::rename(&away, &packs).unwrap();
+    fs::rename(&meta_away, &meta).unwrap();
+    scene.run(&["check", "--read-data"], 0);
+    scene.assert_restores("latest", "back");
+}
+
+#[test]
+fn verify_sees_data_in_holes_and_longer_files() {
+    let world = World::new();
+    fs::write(world.source().join("empty"), "").unwrap();
+    let person = Person::new(&world.path("home"))
+        .with("LIFEBOAT_REPOSITORY", world.path("repository"))
+        .with("LIFEBOAT_PASSPHRASE", "secret");
+    person.run(&["init"]).expect(0);
+    person.run(&["backup", world.source().to_str().unwrap()]).expect(0);
+    let source = world.source();
+    let inside = format!("latest:{}", source.to_str().unwrap());
+    let target = world.path("target");
+    fs::create_dir(&target).unwrap();
+    fs::write(target.join("empty"), "not empty").unwrap();
+    let target = target.to_str().unwrap();
+    person.run(&["restore", &inside, "--target", target, "--overwrite", "never", "--verify"]).expect(1);
+}
