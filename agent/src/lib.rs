@@ -22,7 +22,7 @@
 //! | [`repair`] | mending what is damaged |
 //! | [`cli`], [`config`] | what people and programs see of all that |
 //!
-//! Shared by all: [`error`], [`events`].
+//! Shared by all: [`error`], [`events`], [`threads`].
 
 pub mod backup;
 pub mod browse;
@@ -44,6 +44,7 @@ pub mod restore;
 pub mod scan;
 pub mod seal;
 pub mod snapshot;
+pub mod threads;
 pub mod tree;
 
 pub use error::{Error, Kind, Result};

@@ -229,10 +229,7 @@ impl Run<'_> {
     }
 
     fn run_workers(&self) {
-        let threads = match self.options.threads {
-            0 => std::thread::available_parallelism().map_or(2, usize::from),
-            threads => threads,
-        };
+        let threads = crate::threads::count(self.options.threads);
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 let worker =

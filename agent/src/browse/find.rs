@@ -209,15 +209,7 @@ impl Query {
 
 /// What an entry is.
 pub const fn type_of(entry: &Entry) -> FileType {
-    match entry.kind {
-        EntryKind::File { .. } => FileType::File,
-        EntryKind::Directory { .. } => FileType::Directory,
-        EntryKind::Symlink { .. } => FileType::Symlink,
-        EntryKind::Fifo => FileType::Fifo,
-        EntryKind::Socket => FileType::Socket,
-        EntryKind::CharDevice { .. } => FileType::CharDevice,
-        EntryKind::BlockDevice { .. } => FileType::BlockDevice,
-    }
+    FileType::of(&entry.kind)
 }
 
 const fn directory_of(entry: &Entry) -> Option<&Content> {

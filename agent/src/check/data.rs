@@ -53,10 +53,7 @@ impl Check<'_> {
     fn read_all(&self, packs: &[PackSummary]) -> Result<Vec<PackResult>> {
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::with_capacity(packs.len()));
-        let threads = match self.options.threads {
-            0 => std::thread::available_parallelism().map_or(2, usize::from),
-            threads => threads,
-        };
+        let threads = crate::threads::count(self.options.threads);
         let work = || -> Result<()> {
             let mut decompressor = Decompressor::new()?;
             while let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -125,13 +122,7 @@ impl Check<'_> {
         let cipher = self.repository.pack_cipher(entry.kind, entry.salt);
         let (mut sealed, mut plain) = (Vec::new(), Vec::new());
         for (segment, offset) in entry.directory.segments.iter().zip(entry.directory.segment_offsets()) {
-            let location = SegmentLocation {
-                number: segment.number,
-                offset,
-                box_bytes: segment.box_bytes,
-                plain_bytes: segment.plain_bytes,
-                codec: segment.codec,
-            };
+            let location = SegmentLocation::new(segment, offset);
             take_box(bytes, &location, &mut sealed);
             let opened = Repository::open_segment(&cipher, &location, &mut sealed, decompressor, &mut plain);
             if let Err(e) = opened {

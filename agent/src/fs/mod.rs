@@ -50,6 +50,20 @@ pub enum FileType {
 }
 
 impl FileType {
+    /// The type of an entry as stored.
+    pub const fn of(kind: &crate::tree::EntryKind) -> Self {
+        use crate::tree::EntryKind;
+        match kind {
+            EntryKind::File { .. } => Self::File,
+            EntryKind::Directory { .. } => Self::Directory,
+            EntryKind::Symlink { .. } => Self::Symlink,
+            EntryKind::Fifo => Self::Fifo,
+            EntryKind::Socket => Self::Socket,
+            EntryKind::CharDevice { .. } => Self::CharDevice,
+            EntryKind::BlockDevice { .. } => Self::BlockDevice,
+        }
+    }
+
     /// The type in the upper bits of `st_mode`; `None` if they are no type that Linux knows.
     pub const fn from_mode(mode: u32) -> Option<Self> {
         Self::from_rustix(rustix::fs::FileType::from_raw_mode(mode))

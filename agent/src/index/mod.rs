@@ -90,6 +90,19 @@ pub struct SegmentLocation {
     pub codec: Codec,
 }
 
+impl SegmentLocation {
+    /// Where a segment that a directory names lies, if its box begins at `offset`.
+    pub const fn new(segment: &crate::pack::directory::Segment, offset: u64) -> Self {
+        Self {
+            number: segment.number,
+            offset,
+            box_bytes: segment.box_bytes,
+            plain_bytes: segment.plain_bytes,
+            codec: segment.codec,
+        }
+    }
+}
+
 impl Location {
     /// A key that sorts by pack, then by place in the pack: the order in which a restore reads.
     ///

@@ -141,13 +141,7 @@ fn examine(repository: &Repository, mut entry: PackEntry, repair: &mut IndexRepa
     let offsets: Vec<u64> = entry.directory.segment_offsets().collect();
     let mut damaged = false;
     for (segment, offset) in entry.directory.segments.iter_mut().zip(offsets) {
-        let location = SegmentLocation {
-            number: segment.number,
-            offset,
-            box_bytes: segment.box_bytes,
-            plain_bytes: segment.plain_bytes,
-            codec: segment.codec,
-        };
+        let location = SegmentLocation::new(segment, offset);
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let range = start..start.saturating_add(segment.box_bytes as usize);
         sealed.clear();

@@ -366,7 +366,7 @@ impl Run<'_> {
             return Ok(());
         }
         let wanted = wanted(&entry.meta, here.owners, here.path);
-        self.applier.special(parent, &entry.name, file_type(&entry.kind), &wanted).map_err(io)?;
+        self.applier.special(parent, &entry.name, FileType::of(&entry.kind), &wanted).map_err(io)?;
         Counters::add(&self.tally.others, 1);
         Ok(())
     }
@@ -438,7 +438,7 @@ pub(super) fn wanted<'a>(meta: &'a Meta, owners: &'a Owners, path: &'a [u8]) -> 
 
 /// Same type, size and time: what people take for unchanged.
 fn looks_equal(entry: &Entry, stat: &Stat) -> bool {
-    file_type(&entry.kind) == stat.kind
+    FileType::of(&entry.kind) == stat.kind
         && match entry.kind {
             EntryKind::File { size, .. } => size == stat.size && entry.meta.mtime == stat.meta.mtime,
             _ => true,
@@ -446,7 +446,7 @@ fn looks_equal(entry: &Entry, stat: &Stat) -> bool {
 }
 
 fn is_same_special(entry: &Entry, stat: &Stat, parent: BorrowedFd<'_>) -> bool {
-    file_type(&entry.kind) == stat.kind
+    FileType::of(&entry.kind) == stat.kind
         && match &entry.kind {
             EntryKind::Symlink { target } => {
                 capture::read_link(parent, &entry.name).is_ok_and(|found| found == *target)
@@ -460,25 +460,13 @@ fn is_same_special(entry: &Entry, stat: &Stat, parent: BorrowedFd<'_>) -> bool {
 
 /// Tells what an entry is made of.
 fn fingerprint(entry: &Entry) -> blake3::Hash {
-    let mut bytes = vec![file_type(&entry.kind) as u8];
+    let mut bytes = vec![FileType::of(&entry.kind) as u8];
     match &entry.kind {
         EntryKind::File { content, .. } => content.encode(&mut bytes),
         EntryKind::Symlink { target } => bytes.extend_from_slice(target),
         _ => {}
     }
     blake3::hash(&bytes)
-}
-
-const fn file_type(kind: &EntryKind) -> FileType {
-    match kind {
-        EntryKind::File { .. } => FileType::File,
-        EntryKind::Directory { .. } => FileType::Directory,
-        EntryKind::Symlink { .. } => FileType::Symlink,
-        EntryKind::Fifo => FileType::Fifo,
-        EntryKind::Socket => FileType::Socket,
-        EntryKind::CharDevice { .. } => FileType::CharDevice,
-        EntryKind::BlockDevice { .. } => FileType::BlockDevice,
-    }
 }
 
 fn root_of(place: &Place) -> &Place {

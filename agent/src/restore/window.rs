@@ -105,10 +105,7 @@ impl Run<'_> {
         items.sort_by_key(Item::order);
         let batches = batches(&items);
         let next = AtomicUsize::new(0);
-        let threads = match self.options.threads {
-            0 => std::thread::available_parallelism().map_or(2, usize::from),
-            threads => threads,
-        };
+        let threads = crate::threads::count(self.options.threads);
         let results: Vec<Result<()>> = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..threads.min(batches.len()))
                 .map(|_| scope.spawn(|| self.work(&items, &batches, &next)))
