@@ -10,4 +10,5 @@ mod fixture;
 mod healing;
 mod properties;
 mod reader;
+mod restoring;
 mod tidy;

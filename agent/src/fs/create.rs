@@ -26,7 +26,7 @@ pub enum EnsuredDir {
     InTheWay(FileType),
 }
 
-/// Opens the directory `name` of `parent`, making it if there is nothing of that name.
+/// Opens the directory `name` of `parent`, making it if there is nothing of that name. Its owner may read and search it from then on.
 ///
 /// # Errors
 /// The kernel's.
@@ -36,9 +36,9 @@ pub fn ensure_dir(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<EnsuredDir>
         Err(Errno::EXIST) => false,
         Err(error) => return Err(error.into()),
     };
-    match open_dir(parent, name) {
-        Ok(fd) if created => Ok(EnsuredDir::Created(fd)),
-        Ok(fd) => Ok(EnsuredDir::Existing(fd)),
+    match open_dir_to_read(parent, name) {
+        Ok((fd, _)) if created => Ok(EnsuredDir::Created(fd)),
+        Ok((fd, _)) => Ok(EnsuredDir::Existing(fd)),
         Err(error) => match super::capture::stat(parent, name)?.kind {
             FileType::Directory => Err(error),
             kind => Ok(EnsuredDir::InTheWay(kind)),
@@ -78,6 +78,54 @@ pub fn open_file_to_change(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Owned
     let file = retry_on_intr(|| rustix::fs::openat(dir, name, flags, Mode::empty()))?;
     must_be(FileType::File, file.as_fd())?;
     Ok(file)
+}
+
+/// Opens the file `name` of `dir` for reading, also where its owner has taken the right to read it from himself.
+///
+/// # Errors
+/// The kernel's; [`io::ErrorKind::InvalidInput`] if it is no regular file.
+pub fn open_to_read(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    let file = match super::capture::open_file(dir, name) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            let handle = open_handle(dir, name)?;
+            let mode = stat_fd(handle.as_fd())?.meta.mode;
+            let path = super::xattr::proc_path(handle.as_fd());
+            rustix::fs::chmod(&path, Mode::from_raw_mode(mode | 0o400))?;
+            let opened = super::capture::open_file(dir, name);
+            rustix::fs::chmod(&path, Mode::from_raw_mode(mode))?;
+            opened?
+        }
+        result => result?,
+    };
+    must_be(FileType::File, file.as_fd())?;
+    Ok(file)
+}
+
+/// Opens the directory `name` of `dir`, also where its owner has taken the right to read it from himself: then he has it until its
+/// metadata is applied again, which `true` asks for.
+///
+/// # Errors
+/// The kernel's.
+pub fn open_dir_to_read(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<(OwnedFd, bool)> {
+    match open_dir(dir, name) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            let handle = open_handle(dir, name)?;
+            must_be(FileType::Directory, handle.as_fd())?;
+            let mode = stat_fd(handle.as_fd())?.meta.mode;
+            rustix::fs::chmod(super::xattr::proc_path(handle.as_fd()), Mode::from_raw_mode(mode | 0o700))?;
+            Ok((open_dir(dir, name)?, true))
+        }
+        result => {
+            let fd = result?;
+            // What is in it can be reached only with the right to search it.
+            let mode = stat_fd(fd.as_fd())?.meta.mode;
+            if mode & 0o500 != 0o500 {
+                make_writable(fd.as_fd())?;
+                return Ok((fd, true));
+            }
+            Ok((fd, false))
+        }
+    }
 }
 
 /// Refuses an entry that is not what it was taken for.

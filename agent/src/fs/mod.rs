@@ -8,6 +8,7 @@
 //! | [`apply`] | put metadata back on restored entries |
 //! | [`create`] | make files, directories, links and nodes without following links |
 //! | [`remove`] | remove an entry with all below it without following links |
+//! | [`ranges`] | ranges of open files: read, written, compared, copied |
 //! | [`shortfalls`] | what could not be put back, summed up |
 //! | [`size`] | sizes as people write them |
 //!
@@ -18,6 +19,7 @@ pub mod apply;
 pub mod capture;
 pub mod create;
 pub mod owners;
+pub mod ranges;
 pub mod remove;
 pub mod shortfalls;
 pub mod size;

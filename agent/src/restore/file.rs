@@ -1,19 +1,18 @@
-//! One file on its way: opened when its first chunk is written, finished when its last is.
+//! One file on its way: opened when its first chunk is compared or written, finished when its last is.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
-
 use super::Run;
+use super::landing::Landing;
 use super::place::{Owners, Place, in_the_way};
 use super::walk::wanted;
 use super::window::{Item, Window};
 use crate::events::{Counters, Event};
-use crate::fs::{FileType, Stat, capture, create, remove};
+use crate::fs::{FileType, Stat, capture, create, ranges};
 use crate::tree::{Content, Entry, Meta, path_text};
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// What a file is called whose data could not be had in full: nothing incomplete bears the name of what it should be.
 pub(super) const DAMAGED_SUFFIX: &[u8] = b".lifeboat-damaged";
@@ -26,49 +25,15 @@ pub(super) struct FileWork {
     name: Box<[u8]>,
     meta: Meta,
     size: u64,
-    /// A file with content is there that may be kept where it is equal.
-    pub(super) compare: bool,
-    existing: Option<FileType>,
-    shared: bool,
+    landing: Landing,
     /// Chunks to be written, and one for as long as more may be found.
     pending: AtomicUsize,
     failed: AtomicBool,
     /// It failed because stored data is damaged: what could be had of it is worth keeping.
     damaged: AtomicBool,
-    wrote: AtomicBool,
-    file: Mutex<Option<OwnedFd>>,
 }
 
 impl FileWork {
-    pub(super) fn new(
-        place: &Arc<Place>,
-        owners: &Arc<Owners>,
-        path: &[u8],
-        entry: &Entry,
-        size: u64,
-        existing: Option<&Stat>,
-    ) -> Self {
-        let regular = existing.is_some_and(|stat| stat.kind == FileType::File);
-        // A file with other names elsewhere is replaced, not changed: those names are not ours to change.
-        let shared = regular && existing.is_some_and(|stat| stat.meta.links > 1);
-        Self {
-            place: place.clone(),
-            owners: owners.clone(),
-            path: path.to_vec(),
-            name: entry.name.clone(),
-            meta: entry.meta.clone(),
-            size,
-            compare: regular && !shared,
-            existing: existing.map(|stat| stat.kind),
-            shared,
-            pending: AtomicUsize::new(1),
-            failed: AtomicBool::new(false),
-            damaged: AtomicBool::new(false),
-            wrote: AtomicBool::new(false),
-            file: Mutex::new(None),
-        }
-    }
-
     /// Whether nothing more will be done to it.
     pub(super) fn is_finished(&self) -> bool {
         self.pending.load(Ordering::Acquire) == 0
@@ -77,31 +42,77 @@ impl FileWork {
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
+
+    /// Whether it failed for another reason than damage: nothing more of it is worth writing.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.has_failed() && !self.damaged.load(Ordering::Acquire)
+    }
+
+    /// Whether there are bytes that may be right already.
+    pub(super) fn compares(&self) -> bool {
+        self.landing.compares()
+    }
+
+    fn parent(&self) -> Result<BorrowedFd<'_>> {
+        self.place.opened().ok_or_else(|| Error::failed("the directory it belongs in could not be made"))
+    }
 }
 
 impl Run<'_> {
+    /// A file of the snapshot that is to be in `place`, where `existing` has its name.
+    ///
+    /// # Errors
+    /// `Failed` if a directory has its name and may not go.
+    pub(super) fn file_work(
+        &self,
+        (place, owners, path): (&Arc<Place>, &Arc<Owners>, &[u8]),
+        entry: &Entry,
+        content: &Content,
+        existing: Option<Stat>,
+    ) -> Result<Arc<FileWork>> {
+        let kind = existing.as_ref().map(|stat| stat.kind);
+        match kind {
+            Some(FileType::File) => {}
+            Some(kind) if self.verifying => {
+                return Err(Error::failed(format_args!("{} is in its place", kind.describe())));
+            }
+            None if self.verifying => return Err(Error::failed("is missing")),
+            Some(kind) if !self.may_replace(kind) => return Err(in_the_way(kind)),
+            _ => {}
+        }
+        let parent =
+            place.opened().ok_or_else(|| Error::failed("the directory it belongs in could not be made"))?;
+        Ok(Arc::new(FileWork {
+            place: place.clone(),
+            owners: owners.clone(),
+            path: path.to_vec(),
+            name: entry.name.clone(),
+            meta: entry.meta.clone(),
+            size: entry.bytes(),
+            landing: Landing::new(parent, &self.snapshot, entry, content, existing, !self.verifying),
+            pending: AtomicUsize::new(1),
+            failed: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
+        }))
+    }
+
     /// Puts a file's chunks into the window.
-    pub(super) fn file(&self, work: Arc<FileWork>, content: &Content, window: &mut Window) -> Result<()> {
+    pub(super) fn file(&self, work: &Arc<FileWork>, content: &Content, window: &mut Window) -> Result<()> {
         self.context.set_current(|current| current.extend_from_slice(&work.path));
-        if self.verifying && work.existing != Some(FileType::File) {
-            self.failed(&work.path, &Error::failed("is missing"));
-            return Ok(());
-        }
-        // Further names are linked to this one, so it must be there at once.
-        let early = work.meta.links > 1 || work.size == 0;
-        if early && let Err(e) = self.with_file(&work, |_| Ok(())) {
-            self.fail_file(&work, &e);
-        }
         let mut offset = 0;
         let mut full = Ok(());
         let found = self.reader.for_each_extent(content, &mut |extent| {
             match extent.id {
                 Some(id) => {
-                    let item = Item::new(&work, offset, id, extent.length, self.reader.index());
+                    let item = Item::new(work, offset, id, extent.length, self.reader.index());
                     work.pending.fetch_add(1, Ordering::AcqRel);
                     window.push(item);
                 }
-                None => self.hole(&work, offset, extent.length),
+                None => {
+                    if let Err(e) = self.hole(work, offset, extent.length) {
+                        self.fail_file(work, &e);
+                    }
+                }
             }
             offset += extent.length;
             if window.is_full() {
@@ -114,82 +125,48 @@ impl Run<'_> {
         });
         full?;
         match found {
-            Err(e) if e.kind() == crate::Kind::Damaged => self.fail_file(&work, &e),
+            Err(e) if e.kind() == Kind::Damaged => self.fail_file(work, &e),
             other => other?,
         }
         window.add_file();
-        self.release(&work);
+        self.release(work);
         Ok(())
     }
 
-    fn hole(&self, work: &Arc<FileWork>, offset: u64, length: u64) {
+    /// Makes sure that there are only zeros in a range. A new file is made of nothing else.
+    fn hole(&self, work: &FileWork, offset: u64, length: u64) -> Result<()> {
+        if !work.compares() {
+            return Ok(());
+        }
+        let parent = work.parent()?;
+        if work.landing.read(parent, |file| ranges::is_zero(file, offset, length))? {
+            return Ok(());
+        }
         if self.verifying {
-            match self.with_file(work, |file| is_zero(file, offset, length)) {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.fail_file(work, &Error::failed("there is data where there should be a hole"))
-                }
-                Err(e) => self.fail_file(work, &e),
-            }
-            return;
+            return Err(Error::failed("there is data where there should be a hole"));
         }
-        if !work.compare {
-            return;
-        }
-        let punched = self.with_file(work, |file| match create::punch_hole(file, offset, length) {
+        work.landing.write(parent, |file| match create::punch_hole(file, offset, length) {
             Ok(true) => Ok(()),
-            Ok(false) => write_zeros(file, offset, length),
+            Ok(false) => ranges::write_zeros(file, offset, length),
             Err(e) => Err(e),
-        });
-        if let Err(e) = punched {
+        })
+    }
+
+    /// A chunk that nobody has any more: where it belongs there are zeros, never what was there before.
+    pub(super) fn lose(&self, work: &FileWork, offset: u64, length: u64, error: &Error) {
+        self.fail_file(work, error);
+        if !self.verifying
+            && !work.is_given_up()
+            && let Err(e) = self.hole(work, offset, length)
+        {
             self.fail_file(work, &e);
         }
     }
 
-    /// Calls `act` with the open file, made or opened first if need be.
-    pub(super) fn with_file<T>(
-        &self,
-        work: &FileWork,
-        act: impl FnOnce(BorrowedFd<'_>) -> std::io::Result<T>,
-    ) -> Result<T> {
-        let mut slot = work.file.lock();
-        let file = match &*slot {
-            Some(file) => file,
-            None => slot.insert(self.open_file(work)?),
-        };
-        act(file.as_fd()).map_err(|e| Error::io("cannot write it", e))
-    }
-
-    fn open_file(&self, work: &FileWork) -> Result<OwnedFd> {
-        let parent = work
-            .place
-            .opened()
-            .ok_or_else(|| Error::failed("the directory it belongs in could not be made"))?;
-        let io = |e: std::io::Error| Error::io("cannot make it", e);
-        if self.verifying {
-            return capture::open_file(parent, &work.name).map_err(|e| Error::io("cannot open it", e));
-        }
-        if work.compare {
-            let file = create::open_file_to_change(parent, &work.name)
-                .map_err(|e| Error::io("cannot change the file that is there", e))?;
-            return Ok(file);
-        }
-        if let Some(kind) = work.existing {
-            if !work.shared && !self.may_replace(kind) {
-                return Err(in_the_way(kind));
-            }
-            remove::remove_entry(parent, &work.name).map_err(io)?;
-        }
-        let file = create::create_file(parent, &work.name).map_err(io)?;
-        rustix::fs::ftruncate(&file, work.size).map_err(|e| io(e.into()))?;
-        Ok(file)
-    }
-
-    /// Writes a chunk whose id was checked.
-    pub(super) fn write_chunk(&self, work: &FileWork, offset: u64, chunk: &[u8]) -> Result<()> {
-        self.with_file(work, |file| write_all_at(file, offset, chunk))?;
-        work.wrote.store(true, Ordering::Release);
-        Counters::add(&self.tally.bytes_written, chunk.len() as u64);
+    /// Writes bytes of chunks whose ids were checked.
+    pub(super) fn write_bytes(&self, work: &FileWork, offset: u64, bytes: &[u8]) -> Result<()> {
+        work.landing.write(work.parent()?, |file| ranges::write_all_at(file, offset, bytes))?;
+        Counters::add(&self.tally.bytes_written, bytes.len() as u64);
         Ok(())
     }
 
@@ -201,26 +178,12 @@ impl Run<'_> {
         length: usize,
         buffer: &mut Vec<u8>,
     ) -> Result<()> {
-        self.with_file(work, |file| {
-            buffer.clear();
-            buffer.resize(length, 0);
-            let mut done = 0;
-            while done < length {
-                match rustix::io::pread(file, &mut buffer[done..], offset + done as u64) {
-                    Ok(0) => break,
-                    Ok(got) => done += got,
-                    Err(rustix::io::Errno::INTR) => {}
-                    Err(e) => return Err(e.into()),
-                }
-            }
-            buffer.truncate(done);
-            Ok(())
-        })
+        work.landing.read(work.parent()?, |file| ranges::read_at(file, offset, length, buffer))
     }
 
     /// Marks a file as failed and says why, once.
     pub(super) fn fail_file(&self, work: &FileWork, error: &Error) {
-        if error.kind() == crate::Kind::Damaged {
+        if error.kind() == Kind::Damaged {
             work.damaged.store(true, Ordering::Release);
         }
         if !work.failed.swap(true, Ordering::AcqRel) {
@@ -239,26 +202,21 @@ impl Run<'_> {
 
     fn finish_file(&self, work: &FileWork) -> Result<()> {
         if self.verifying {
-            let size = self.with_file(work, |file| capture::stat_fd(file).map(|stat| stat.size))?;
-            work.file.lock().take();
-            if size != work.size {
-                self.fail_file(
-                    work,
-                    &Error::failed(format_args!("has {size} bytes instead of {}", work.size)),
-                );
-            }
-            Counters::add(&self.tally.verified, u64::from(!work.has_failed()));
-            return Ok(());
+            return self.finish_verifying(work);
         }
         if work.has_failed() {
             return self.set_aside(work);
         }
-        // A file of which nothing had to be written was perhaps never opened.
-        let applied = self
-            .with_file(work, |file| self.applier.file(file, &wanted(&work.meta, &work.owners, &work.path)));
-        work.file.lock().take();
-        applied.map_err(|e| e.context("its data is restored, its metadata is not"))?;
-        let wrote = work.wrote.load(Ordering::Acquire) || work.existing.is_none();
+        let apply =
+            |file: BorrowedFd<'_>| self.applier.file(file, &wanted(&work.meta, &work.owners, &work.path));
+        let wrote = match work.landing.finish(work.parent()?, apply) {
+            Ok(wrote) => wrote,
+            Err(e) => {
+                // What was there is there still.
+                work.landing.give_up(work.parent()?, None)?;
+                return Err(e);
+            }
+        };
         let counter = if wrote { &self.tally.files_restored } else { &self.tally.files_unchanged };
         Counters::add(counter, 1);
         Counters::add(&self.tally.bytes_total, work.size);
@@ -271,80 +229,28 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Gives a file whose data could not be had in full another name.
+    fn finish_verifying(&self, work: &FileWork) -> Result<()> {
+        let size = work.landing.read(work.parent()?, |file| capture::stat_fd(file).map(|stat| stat.size))?;
+        work.landing.close();
+        if size != work.size {
+            self.fail_file(work, &Error::failed(format_args!("has {size} bytes instead of {}", work.size)));
+        }
+        Counters::add(&self.tally.verified, u64::from(!work.has_failed()));
+        Ok(())
+    }
+
+    /// Puts what could be had of a file beside where it belongs, under a name that says so.
     fn set_aside(&self, work: &FileWork) -> Result<()> {
-        if work.file.lock().take().is_none() {
-            return Ok(());
-        }
         let Some(parent) = work.place.opened() else { return Ok(()) };
-        if !work.compare && !work.damaged.load(Ordering::Acquire) {
-            // The disk is full, or the like: the next run restores it.
-            return remove::remove_entry(parent, &work.name).map_err(|e| Error::io("cannot remove it", e));
-        }
+        // If the disk is full, or the like, the next run restores it.
+        let damaged = work.damaged.load(Ordering::Acquire);
         let aside = [&work.name, DAMAGED_SUFFIX].concat();
-        let flags = rustix::fs::RenameFlags::NOREPLACE;
-        match rustix::fs::renameat_with(parent, &*work.name, parent, aside.as_slice(), flags) {
-            Ok(()) => {
-                let path = path_text::display(&work.path);
-                self.context.report(Event::Warning(format!(
-                    "what could be had of {path} is in {path}.lifeboat-damaged beside it"
-                )));
-                Ok(())
-            }
-            // What was there before is not ours to remove.
-            Err(e) if work.compare => Err(Error::io(
-                "it holds a mixture of what was there and what could be restored, and cannot be renamed",
-                e,
-            )),
-            // A name of 255 bytes cannot take a suffix, or there is such a file already.
-            Err(_) => remove::remove_entry(parent, &work.name).map_err(|e| Error::io("cannot remove it", e)),
+        if work.landing.give_up(parent, damaged.then_some(&*aside))? {
+            let path = path_text::display(&work.path);
+            self.context.report(Event::Warning(format!(
+                "what could be had of {path} is in {path}.lifeboat-damaged beside it"
+            )));
         }
+        Ok(())
     }
-}
-
-/// Whether a range holds nothing but zeros, be it a hole or not.
-fn is_zero(file: BorrowedFd<'_>, start: u64, length: u64) -> std::io::Result<bool> {
-    let end = start + length;
-    let mut offset = start;
-    let mut buffer = vec![0; 64 << 10];
-    while let Some((from, to)) = capture::next_data(file, offset, end)? {
-        offset = from;
-        while offset < to {
-            let wanted = usize::try_from(to - offset).unwrap_or(buffer.len()).min(buffer.len());
-            match rustix::io::pread(file, &mut buffer[..wanted], offset) {
-                Ok(0) => return Ok(true),
-                Ok(got) if buffer[..got].iter().any(|byte| *byte != 0) => return Ok(false),
-                Ok(got) => offset += got as u64,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-    }
-    Ok(true)
-}
-
-fn write_zeros(file: BorrowedFd<'_>, mut offset: u64, length: u64) -> std::io::Result<()> {
-    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-    let end = offset + length;
-    while offset < end {
-        let count = usize::try_from(end - offset).unwrap_or(ZEROS.len()).min(ZEROS.len());
-        write_all_at(file, offset, &ZEROS[..count])?;
-        offset += count as u64;
-    }
-    Ok(())
-}
-
-fn write_all_at(file: BorrowedFd<'_>, mut offset: u64, mut bytes: &[u8]) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::pwrite(file, bytes, offset) {
-            Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
-            Ok(wrote) => {
-                bytes = &bytes[wrote..];
-                offset += wrote as u64;
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
 }

@@ -7,12 +7,14 @@
 //! | [`place`] | directories of the target, made when needed |
 //! | [`walk`] | the snapshot's tree, entry by entry |
 //! | [`file`](mod@file) | one file on its way |
+//! | [`landing`] | how a file's data gets under its name |
 //! | [`window`] | chunks in the order of the packs they lie in |
 //!
 //! Nothing is followed out of the target, no chunk is written that does not have its id, and a second run of the same restore writes
 //! only what is missing.
 
 mod file;
+mod landing;
 mod place;
 pub mod selection;
 mod target;
@@ -160,6 +162,8 @@ fn entries(count: u64) -> String {
 /// What the parts of one restore share.
 struct Run<'a> {
     reader: &'a ChunkReader,
+    /// Of the snapshot that is restored.
+    snapshot: lifeboat_providers::Sha256,
     selection: &'a Selection,
     options: &'a RestoreOptions,
     overwrite: Overwrite,
@@ -203,6 +207,7 @@ pub fn run(
     let owners = if options.owners_by_name { OwnerMap::by_name() } else { OwnerMap::Numeric };
     let mut run = Run {
         reader: &reader,
+        snapshot: snapshot.id,
         selection,
         options,
         overwrite: target.overwrite,

@@ -1,6 +1,7 @@
 //! Directories of the target, made when something lands in them.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::Run;
@@ -26,13 +27,21 @@ pub(super) struct Place {
     /// The directory's metadata; `None` for the target itself when it was there before.
     pub(super) meta: Option<(Meta, Arc<Owners>)>,
     directory: OnceLock<OwnedFd>,
+    /// Its mode was changed so that it can be read back.
+    loosened: AtomicBool,
 }
 
 impl Place {
     /// The target.
     pub(super) fn root(directory: OwnedFd, path: &[u8], meta: Option<(Meta, Arc<Owners>)>) -> Self {
-        let place =
-            Self { up: None, name: Box::default(), path: path.to_vec(), meta, directory: OnceLock::new() };
+        let place = Self {
+            up: None,
+            name: Box::default(),
+            path: path.to_vec(),
+            meta,
+            directory: OnceLock::new(),
+            loosened: AtomicBool::new(false),
+        };
         // A new cell is empty, so this cannot fail.
         let _ = place.directory.set(directory);
         place
@@ -46,12 +55,18 @@ impl Place {
             path: path.to_vec(),
             meta: Some((meta, owners.clone())),
             directory: OnceLock::new(),
+            loosened: AtomicBool::new(false),
         }
     }
 
     /// The open directory, if it was made or found.
     pub(super) fn opened(&self) -> Option<BorrowedFd<'_>> {
         self.directory.get().map(|fd| fd.as_fd())
+    }
+
+    /// Whether its metadata must be applied once more.
+    pub(super) fn is_loosened(&self) -> bool {
+        self.loosened.load(Ordering::Acquire)
     }
 }
 
@@ -63,7 +78,12 @@ impl Run<'_> {
         }
         let Some(up) = &place.up else { return Ok(None) };
         let Some(parent) = self.ensure(up)? else { return Ok(None) };
-        let opened = if self.options.dry_run || self.verifying {
+        let opened = if self.verifying {
+            create::open_dir_to_read(parent, &place.name).ok().map(|(fd, loosened)| {
+                place.loosened.store(loosened, Ordering::Release);
+                fd
+            })
+        } else if self.options.dry_run {
             capture::open_dir(parent, &place.name).ok()
         } else {
             Some(self.make(parent, place)?)

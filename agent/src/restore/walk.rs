@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
 use super::file::{DAMAGED_SUFFIX, FileWork};
+use super::landing::{is_one_chunk, partial_name};
 use super::place::{Owners, Place, in_the_way};
 use super::target::Target;
 use super::window::Window;
@@ -94,6 +95,9 @@ impl Run<'_> {
                 path.extend_from_slice(&entry.name);
                 if let Some(kept) = &mut kept {
                     kept.push(entry.name.clone());
+                    if entry.content().is_some_and(|content| !is_one_chunk(content)) {
+                        kept.push(partial_name(&self.snapshot, &entry.name));
+                    }
                     if entry.incomplete {
                         kept.push([&entry.name, DAMAGED_SUFFIX].concat().into());
                     }
@@ -166,6 +170,10 @@ impl Run<'_> {
         }
         let parent = match self.ensure(here.place) {
             Ok(Some(parent)) => parent,
+            Ok(None) if self.verifying => {
+                self.failed(here.path, &Error::failed("is missing, with its directory"));
+                return Ok(());
+            }
             Ok(None) => {
                 // A dry run: the directory is not there, so neither is the entry.
                 self.count_planned(here.path, entry);
@@ -208,9 +216,15 @@ impl Run<'_> {
             }
         }
         match &entry.kind {
-            EntryKind::File { size, content } => {
-                let work = FileWork::new(here.place, here.owners, here.path, entry, *size, existing.as_ref());
-                let work = Arc::new(work);
+            EntryKind::File { content, .. } => {
+                let place = (here.place, here.owners, here.path);
+                let work = match self.file_work(place, entry, content, existing) {
+                    Ok(work) => work,
+                    Err(e) => {
+                        self.failed(here.path, &e);
+                        return Ok(());
+                    }
+                };
                 if entry.meta.links > 1 {
                     let key = (entry.meta.device, entry.meta.inode, fingerprint(entry));
                     if let Some(first) = self.links.lock().get_mut(&key)
@@ -219,7 +233,7 @@ impl Run<'_> {
                         first.work = Some(work.clone());
                     }
                 }
-                self.file(work, content, window)
+                self.file(&work, content, window)
             }
             _ => {
                 if let Err(e) = self.special(here, parent, entry, existing.as_ref()) {
@@ -285,7 +299,7 @@ impl Run<'_> {
             self.links.lock().insert(key, FirstName { path: here.path.to_vec(), work: None });
             return Ok(Link::NotMade { removed: false });
         };
-        // Only what is restored in full may get further names.
+        // Only what is restored in full, and has its name, may get further ones.
         if let Some(work) = &first.work {
             if !work.is_finished() {
                 self.flush(window)?;
@@ -420,7 +434,7 @@ impl Run<'_> {
     pub(super) fn settle(&self, window: &mut Window) {
         for place in window.take_left() {
             let (Some((meta, owners)), Some(fd)) = (&place.meta, place.opened()) else { continue };
-            if self.options.dry_run || self.verifying {
+            if self.options.dry_run || (self.verifying && !place.is_loosened()) {
                 continue;
             }
             let path: &[u8] = if place.path.is_empty() { b"/" } else { &place.path };

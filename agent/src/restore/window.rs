@@ -41,6 +41,20 @@ impl Item {
         Self { work: work.clone(), offset, id, length, location: index.lookup(&id) }
     }
 
+    /// Whether `next` continues it, in the same file and in the same segment.
+    fn is_followed_by(&self, next: &Self) -> bool {
+        Arc::ptr_eq(&self.work, &next.work)
+            && self.offset + self.length == next.offset
+            && self.range_in_segment().end == next.range_in_segment().start
+    }
+
+    /// Where its bytes are in its segment.
+    fn range_in_segment(&self) -> Range<usize> {
+        self.location.as_ref().map_or(0..0, |location| {
+            location.offset as usize..(location.offset as usize + location.length as usize)
+        })
+    }
+
     fn order(&self) -> u128 {
         self.location.as_ref().map_or(0, Location::order_key)
     }
@@ -185,43 +199,53 @@ impl Run<'_> {
             return;
         }
         let data_id = &self.reader.repository().keys().data_id;
-        for item in items {
-            let Some(location) = &item.location else { continue };
-            let range = location.offset as usize..(location.offset as usize + location.length as usize);
-            match buffers.plain.get(range) {
-                Some(chunk) if chunk.len() as u64 == item.length && data_id.id(chunk) == item.id => {
-                    self.put(item, chunk);
+        // Neighbours in a segment are mostly neighbours in a file: those are written by one call.
+        for run in items.chunk_by(|a, b| a.is_followed_by(b)) {
+            let (mut first, mut bytes) = (0, 0..0);
+            for (number, item) in run.iter().enumerate() {
+                let range = item.range_in_segment();
+                match buffers.plain.get(range.clone()) {
+                    Some(chunk) if chunk.len() as u64 == item.length && data_id.id(chunk) == item.id => {
+                        bytes = if bytes.is_empty() { range } else { bytes.start..range.end };
+                    }
+                    _ => {
+                        self.put(&run[first..number], &buffers.plain[bytes]);
+                        self.write_alone(item);
+                        (first, bytes) = (number + 1, 0..0);
+                    }
                 }
-                _ => self.write_alone(item),
             }
+            self.put(&run[first..], &buffers.plain[bytes]);
         }
     }
 
     /// Writes one chunk by itself, from whichever place has it undamaged.
     fn write_alone(&self, item: &Item) {
         match self.reader.data(&item.id, item.length) {
-            Ok(chunk) => self.put(item, &chunk),
+            Ok(chunk) => self.put(&[item], &chunk),
             Err(e) => {
-                self.fail_file(&item.work, &e);
+                self.lose(&item.work, item.offset, item.length, &e);
                 self.done(item);
             }
         }
     }
 
-    fn put(&self, item: &Item, chunk: &[u8]) {
+    /// Writes the bytes of chunks that follow each other in one file.
+    fn put(&self, items: &[&Item], bytes: &[u8]) {
+        let Some(first) = items.first() else { return };
         if self.verifying {
-            self.fail_file(&item.work, &Error::failed("what was written is not what is there now"));
-        } else if !item.work.has_failed()
-            && let Err(e) = self.write_chunk(&item.work, item.offset, chunk)
+            self.fail_file(&first.work, &Error::failed("what was written is not what is there now"));
+        } else if !first.work.is_given_up()
+            && let Err(e) = self.write_bytes(&first.work, first.offset, bytes)
         {
-            self.fail_file(&item.work, &e);
+            self.fail_file(&first.work, &e);
         }
-        self.done(item);
+        items.iter().for_each(|item| self.done(item));
     }
 
     /// Whether the file that is there has these bytes where they belong.
     fn is_there_already(&self, item: &Item, buffers: &mut Buffers) -> bool {
-        if !(item.work.compare || self.verifying) || item.work.has_failed() {
+        if !item.work.compares() || item.work.is_given_up() {
             return false;
         }
         let length = usize::try_from(item.length).unwrap_or(usize::MAX);
