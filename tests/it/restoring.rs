@@ -197,9 +197,9 @@ fn a_user_can_verify_what_he_may_not_read() {
         for name in ["secret", "closed/large", "closed/small"] {
             let content = if name.ends_with("large") { large() } else { b"content".to_vec() };
             fs::write(source.join(name), content).unwrap();
-            fs::set_permissions(source.join(name), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(source.join(name), fs::Permissions::from_mode(0o000)).unwrap();
         }
-        fs::set_permissions(source.join("closed"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(source.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
     });
     let world = &scene.world;
     fs::set_permissions(world.source().parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
