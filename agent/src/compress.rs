@@ -83,19 +83,28 @@ impl Compressor {
     /// # Errors
     /// If zstd fails.
     pub fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<Codec> {
+        if self.shrink(plain, out)? {
+            return Ok(Codec::Zstd);
+        }
+        out.clear();
+        out.extend_from_slice(plain);
+        Ok(Codec::Raw)
+    }
+
+    /// Replaces the content of `out` by `plain` compressed, and returns whether that is worth keeping.
+    ///
+    /// # Errors
+    /// If zstd fails.
+    pub fn shrink(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<bool> {
         out.clear();
         if let Some(context) = &mut self.context {
             out.reserve(zstd::zstd_safe::compress_bound(plain.len()));
             let coded = context
                 .compress_to_buffer(plain, out)
                 .map_err(|e| Error::io("cannot compress a segment", e))?;
-            if coded < plain.len() - plain.len() * SAVING_MIN_PERCENT / 100 {
-                return Ok(Codec::Zstd);
-            }
-            out.clear();
+            return Ok(coded < plain.len() - plain.len() * SAVING_MIN_PERCENT / 100);
         }
-        out.extend_from_slice(plain);
-        Ok(Codec::Raw)
+        Ok(false)
     }
 }
 

@@ -59,12 +59,18 @@ fn collect(folder: &Path, sources: &mut Vec<Source>) {
     }
 }
 
+/// Whether `line` has `word`, not as the end of a longer one.
+fn has_word(line: &str, word: &str) -> bool {
+    let begins = |at: usize| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    line.match_indices(word).any(|(at, _)| begins(at))
+}
+
 /// Panics with all lines of code that have one of `words`, in files that `watched` picks.
 fn forbid(words: &[&str], watched: impl Fn(&Source) -> bool, rule: &str) {
     let mut found = Vec::new();
     for source in sources().iter().filter(|source| watched(source)) {
         for (number, line) in source.code() {
-            if words.iter().any(|word| line.contains(word)) {
+            if words.iter().any(|word| has_word(line, word)) {
                 found.push(format!("{}:{number}: {}", source.path, line.trim()));
             }
         }

@@ -48,7 +48,7 @@ pub struct Restore {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
-    /// Read everything back at the end and compare
+    /// Wait for the disk at the end, read everything back and compare
     #[arg(long)]
     verify: bool,
     /// Whose files they become, as far as this user may say so

@@ -112,9 +112,9 @@ impl Ingest {
         if segment.is_empty() {
             return Ok(());
         }
-        let (info, coded) = coder.compress(&segment.plain)?;
-        let (pack, reservation) = self.reserve(kind, coded.len(), segment.chunks.len())?;
-        let sealed = coder.seal(&pack, reservation, info, coded, &segment.plain)?;
+        let (info, coded_bytes) = coder.compress(&segment.plain)?;
+        let (pack, reservation) = self.reserve(kind, coded_bytes, segment.chunks.len())?;
+        let sealed = coder.seal(&pack, reservation, info, &segment.plain)?;
         if pack.append(reservation, info, sealed, std::mem::take(&mut segment.chunks)) {
             self.submit(&pack)?;
         }

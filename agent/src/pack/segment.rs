@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::building::{Building, Reservation};
-use super::directory::DirectoryChunk;
+use super::directory::{Codec, DirectoryChunk};
 use crate::chunk::ChunkId;
 use crate::compress::{Compressor, Decompressor, Level};
 use crate::seal::cipher::BoxInfo;
@@ -37,17 +37,18 @@ impl OpenSegment {
     }
 }
 
-/// Compresses, seals and verifies segments; one for each thread.
+/// Compresses, verifies and seals segments; one for each thread.
 pub struct SegmentCoder {
     compressor: Compressor,
     decompressor: Decompressor,
     verify: bool,
-    opened: Vec<u8>,
+    coded: Vec<u8>,
     decoded: Vec<u8>,
 }
 
 impl SegmentCoder {
-    /// A coder at `level`; with `verify`, every sealed segment is opened, decoded and compared before it is handed over.
+    /// A coder at `level`; with `verify`, every segment is decoded and compared before it is sealed, and the seal of each pack's first
+    /// segment is opened again.
     ///
     /// # Errors
     /// If zstd has no memory.
@@ -56,53 +57,54 @@ impl SegmentCoder {
             compressor: Compressor::new(level)?,
             decompressor: Decompressor::new()?,
             verify,
-            opened: Vec::new(),
+            coded: Vec::new(),
             decoded: Vec::new(),
         })
     }
 
-    /// Compresses a segment.
+    /// Compresses a segment, for [`SegmentCoder::seal`], and verifies it. Returns how it is coded, and its coded bytes.
     ///
     /// # Errors
-    /// If zstd fails.
-    pub fn compress(&mut self, plain: &[u8]) -> Result<(BoxInfo, Vec<u8>)> {
-        let mut coded = Vec::new();
-        let codec = self.compressor.compress(plain, &mut coded)?;
-        Ok((BoxInfo { role: Role::Segment, codec, plain_bytes: plain.len() as u32 }, coded))
+    /// If zstd fails, or what it made does not decode to `plain`: a fault of memory or compressor, caught before anything is stored.
+    pub fn compress(&mut self, plain: &[u8]) -> Result<(BoxInfo, usize)> {
+        let shrunk = self.compressor.shrink(plain, &mut self.coded)?;
+        let codec = if shrunk { Codec::Zstd } else { Codec::Raw };
+        if shrunk && self.verify && !self.decodes_to(plain) {
+            return Err(did_not_survive());
+        }
+        let coded_bytes = if shrunk { self.coded.len() } else { plain.len() };
+        Ok((BoxInfo { role: Role::Segment, codec, plain_bytes: plain.len() as u32 }, coded_bytes))
     }
 
-    /// Seals a compressed segment for its place in a pack, and verifies it.
+    /// Seals the segment `plain` that was compressed last for its place in a pack.
     ///
     /// # Errors
-    /// If what was sealed does not decode to `plain`: a fault of memory or compressor, caught before anything is stored.
+    /// If it cannot be sealed, or does not open again.
     pub fn seal(
-        &mut self,
+        &self,
         pack: &Building,
         reservation: Reservation,
         info: BoxInfo,
-        mut coded: Vec<u8>,
         plain: &[u8],
     ) -> Result<Bytes> {
-        // The compressor wants room for the worst case; what is kept for the upload should take only what it needs.
-        coded.reserve_exact(TAG_BYTES);
-        coded.shrink_to(coded.len() + TAG_BYTES);
-        pack.seal(reservation, info, &mut coded)?;
-        if self.verify {
-            self.opened.clear();
-            self.opened.extend_from_slice(&coded);
-            let same = pack
-                .open(reservation, info, &mut self.opened)
-                .and_then(|()| {
-                    self.decompressor.decompress(info.codec, &self.opened, plain.len(), &mut self.decoded)
-                })
-                .is_ok_and(|()| self.decoded == plain);
-            if !same {
-                return Err(Error::failed(
-                    "a segment did not survive compression and sealing: nothing of it was stored",
-                )
-                .with_hint("This points to faulty memory: test it before you rely on this machine."));
-            }
+        let coded = if info.codec == Codec::Raw { plain } else { &self.coded };
+        // A buffer of its own, of the size it needs: it is kept until the pack is uploaded.
+        let mut sealed = Vec::with_capacity(coded.len() + TAG_BYTES);
+        sealed.extend_from_slice(coded);
+        pack.seal(reservation, info, &mut sealed)?;
+        if self.verify && !pack.confirms(reservation, info, &sealed, coded) {
+            return Err(did_not_survive());
         }
-        Ok(coded.into())
+        Ok(sealed.into())
     }
+
+    fn decodes_to(&mut self, plain: &[u8]) -> bool {
+        let decoded = self.decompressor.decompress(Codec::Zstd, &self.coded, plain.len(), &mut self.decoded);
+        decoded.is_ok() && self.decoded == plain
+    }
+}
+
+fn did_not_survive() -> Error {
+    Error::failed("a segment did not survive compression and sealing: nothing of it was stored")
+        .with_hint("This points to faulty memory: test it before you rely on this machine.")
 }

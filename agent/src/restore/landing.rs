@@ -24,7 +24,7 @@ const PARTIAL_PREFIX: &str = ".lifeboat-partial-";
 pub(super) fn partial_name(snapshot: &Sha256, name: &[u8]) -> Box<[u8]> {
     let hash = blake3::Hasher::new().update(snapshot.to_string().as_bytes()).update(name).finalize().to_hex();
     let short = hash.as_str().get(..24).unwrap_or_default();
-    [PARTIAL_PREFIX, short].concat().into_bytes().into()
+    format!("{PARTIAL_PREFIX}{short}").into_bytes().into()
 }
 
 /// Whether a content is written by one call: nothing of it is ever half there.

@@ -64,7 +64,7 @@ pub struct RestoreOptions {
     pub force: bool,
     /// Change nothing: only report.
     pub dry_run: bool,
-    /// Read everything back and compare, at the end.
+    /// Wait until everything is on the disk, read it back and compare, at the end.
     pub verify: bool,
     /// Owners by name instead of by number.
     pub owners_by_name: bool,
@@ -221,6 +221,7 @@ pub fn run(
     run.tree(&entry, path, &target)?;
     if options.verify && !options.dry_run {
         context.report(Event::Phase("verifying"));
+        target.sync()?;
         run.verifying = true;
         run.overwrite = Overwrite::Always;
         run.links.lock().clear();

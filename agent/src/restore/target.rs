@@ -108,12 +108,14 @@ pub(super) fn open(
 }
 
 impl Target {
-    /// Makes what was restored durable, then removes the mark, unless something is to be tried again.
+    /// Waits until all that was restored is on the disk. Without it the system writes in its own time, as after `cp` or `tar`: the store
+    /// still has everything.
+    pub(super) fn sync(&self) -> Result<()> {
+        rustix::fs::syncfs(&self.directory).map_err(|e| Error::io("cannot write the target to its disk", e))
+    }
+
+    /// Removes the mark, unless something is to be tried again.
     pub(super) fn finish(&self, all_restored: bool) -> Result<()> {
-        if self.mark.is_some() {
-            rustix::fs::syncfs(&self.directory)
-                .map_err(|e| Error::io("cannot write the target to its disk", e))?;
-        }
         match &self.mark {
             Some(_) if !all_restored => Ok(()),
             Some(mark) => std::fs::remove_file(mark)

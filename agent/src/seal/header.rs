@@ -152,6 +152,6 @@ impl Header {
 
     /// The cipher with the key of the object that has this header.
     pub fn object_cipher(&self, seal: &SealKey) -> ObjectCipher {
-        ObjectCipher::new(self.cipher, &seal.object_key(&self.encode()))
+        ObjectCipher::new(self.cipher, seal.object_key(&self.encode()))
     }
 }

@@ -13,6 +13,7 @@ pub mod cipher;
 pub mod header;
 pub mod keys;
 pub mod object;
+mod second_opinion;
 pub mod secret;
 pub mod slot;
 

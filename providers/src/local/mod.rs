@@ -11,6 +11,7 @@
 
 mod errno;
 mod list;
+mod pool;
 mod read;
 mod root;
 mod sweep;
@@ -31,6 +32,7 @@ use crate::{
     Body, Capabilities, Error, ErrorKind, Key, ObjectInfo, Prefix, Proof, Provider, PutMode, Receipt, Result,
     Sha256, Usage,
 };
+use pool::BufferPool;
 use root::Root;
 use write::Writer;
 pub use write::{Step, StepHook};
@@ -44,6 +46,7 @@ const CONCURRENCY_PREFERRED: usize = 4;
 pub struct LocalProvider {
     root: Arc<Root>,
     writer: Arc<Writer>,
+    buffers: Arc<BufferPool>,
 }
 
 impl LocalProvider {
@@ -70,13 +73,13 @@ impl LocalProvider {
     /// fault tests damage the file there.
     #[must_use]
     pub fn with_step_hook(self, hook: StepHook) -> Self {
-        Self { writer: Arc::new(Writer::new(self.root.clone()).with_hook(hook)), root: self.root }
+        Self { writer: Arc::new(Writer::new(self.root.clone()).with_hook(hook)), ..self }
     }
 
     fn over(root: Root) -> Result<Self> {
         let root = Arc::new(root);
         sweep::sweep(&root);
-        Ok(Self { writer: Arc::new(Writer::new(root.clone())), root })
+        Ok(Self { writer: Arc::new(Writer::new(root.clone())), root, buffers: Arc::default() })
     }
 
     /// The root as an absolute path.
@@ -106,8 +109,8 @@ impl Provider for LocalProvider {
         if range.as_ref().is_some_and(Range::is_empty) {
             return Ok(Bytes::new());
         }
-        let (root, owned) = (self.root.clone(), key.clone());
-        blocking("get", key, move || read::get(&root, &owned, range)).await
+        let (root, buffers, owned) = (self.root.clone(), self.buffers.clone(), key.clone());
+        blocking("get", key, move || read::get(&root, &buffers, &owned, range)).await
     }
 
     async fn head(&self, key: &Key) -> Result<ObjectInfo> {

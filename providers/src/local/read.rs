@@ -1,6 +1,7 @@
 //! Reading objects: whole, in part, and their metadata.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use rustix::fs::{FileType, OFlags, Stat, fstat};
 use rustix::io::{Errno, pread};
 
 use super::errno::{translate, translate_read};
+use super::pool::BufferPool;
 use super::root::Root;
 use crate::{Error, ErrorKind, Key, ObjectInfo, Result};
 
@@ -17,7 +19,12 @@ use crate::{Error, ErrorKind, Key, ObjectInfo, Result};
 const READ_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// Reads an object or `range` of it, exactly.
-pub(super) fn get(root: &Root, key: &Key, range: Option<Range<u64>>) -> Result<Bytes> {
+pub(super) fn get(
+    root: &Root,
+    pool: &Arc<BufferPool>,
+    key: &Key,
+    range: Option<Range<u64>>,
+) -> Result<Bytes> {
     let (file, stat) = open(root, "get", key)?;
     let size = size_of(&stat);
     let range = range.unwrap_or(0..size);
@@ -25,21 +32,20 @@ pub(super) fn get(root: &Root, key: &Key, range: Option<Range<u64>>) -> Result<B
         let reason = format_args!("bytes {}..{} asked for, the object has {size}", range.start, range.end);
         return Err(Error::new(ErrorKind::Corrupt, "get", key, reason));
     }
-    let Ok(len) = usize::try_from(range.end.saturating_sub(range.start)) else {
+    let len = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+    let Some(mut bytes) = pool.take(len) else {
         return Err(Error::new(ErrorKind::Other, "get", key, "too large for this machine's memory"));
     };
-    let mut bytes = Vec::with_capacity(len);
-    while bytes.len() < len {
-        let offset = range.start + bytes.len() as u64;
-        match pread(&file, spare_capacity(&mut bytes), offset) {
+    let mut done = 0;
+    while let Some(rest) = bytes.get_mut(done..len).filter(|rest| !rest.is_empty()) {
+        match pread(&file, rest, range.start + done as u64) {
             Ok(0) => return Err(Error::new(ErrorKind::Corrupt, "get", key, "it became shorter while read")),
-            Ok(_) | Err(Errno::INTR) => {}
+            Ok(got) => done += got,
+            Err(Errno::INTR) => {}
             Err(errno) => return Err(translate_read("get", key, errno)),
         }
     }
-    // An allocator may give more room than was asked for, and the file may have grown into it.
-    bytes.truncate(len);
-    Ok(bytes.into())
+    Ok(pool.lend(bytes, len))
 }
 
 /// Size and time of one object.

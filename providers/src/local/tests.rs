@@ -34,7 +34,7 @@ fn plain_store() -> (TempDir, LocalProvider) {
     let folder = tempfile::tempdir().unwrap();
     let root = Arc::new(Root::create(&folder.path().join("store")).unwrap().without_openat2());
     let writer = Arc::new(Writer::new(root.clone()).without_rename_new());
-    (folder, LocalProvider { root, writer })
+    (folder, LocalProvider { root, writer, buffers: Arc::default() })
 }
 
 async fn put(store: &LocalProvider, name: &str, text: &str, mode: PutMode) -> Result<Receipt> {

@@ -374,8 +374,7 @@ fn write_all(file: BorrowedFd<'_>, body: &Body) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// The digest of what the disk holds, not of what the page cache remembers: that is dropped before. It is
-/// dropped again afterwards, as nobody reads a backup soon.
+/// The digest of what the disk holds, not of what the page cache remembers: that is dropped before.
 fn read_back(file: BorrowedFd<'_>, len: u64) -> rustix::io::Result<Sha256> {
     // Advice may be refused (not on every file system): reading from the cache still proves the write.
     let advise = |advice| fadvise(file, 0, None, advice).is_ok();
@@ -384,7 +383,6 @@ fn read_back(file: BorrowedFd<'_>, len: u64) -> rustix::io::Result<Sha256> {
     let mut buffer = Vec::with_capacity(usize::try_from(len.clamp(1, READ_BACK_BYTES)).unwrap_or(1));
     let mut hasher = Sha256Hasher::new();
     read_through(file, &mut buffer, |bytes| hasher.update(bytes))?;
-    advise(Advice::DontNeed);
     Ok(hasher.finish())
 }
 
