@@ -228,3 +228,28 @@ fn a_user_can_verify_what_he_may_not_read() {
     let ended = person.run(&scene.arguments(&["--overwrite", "never", "--verify"])).expect(1);
     assert!(ended.err.contains("closed/small"), "{}", ended.err);
 }
+
+#[test]
+fn what_the_target_would_hand_down_is_not_left_on_what_is_restored() {
+    let scene = Scene::of(|source| {
+        fs::create_dir(source.join("directory")).unwrap();
+        fs::write(source.join("directory/small"), "small").unwrap();
+        fs::write(source.join("directory/large"), large()).unwrap();
+        fs::set_permissions(source.join("directory/small"), fs::Permissions::from_mode(0o640)).unwrap();
+    });
+    let root = scene.world.path("target");
+    for with_acl in [false, true] {
+        fs::create_dir(&root).unwrap();
+        if with_acl {
+            let acl =
+                std::process::Command::new("setfacl").args(["-d", "-m", "u:1234:rwx"]).arg(&root).status();
+            assert!(acl.unwrap().success());
+        } else if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&root, None, Some(4321)).unwrap();
+            fs::set_permissions(&root, fs::Permissions::from_mode(0o2777)).unwrap();
+        }
+        scene.restore(&[], 0);
+        scene.assert_restored();
+        fs::remove_dir_all(&root).unwrap();
+    }
+}

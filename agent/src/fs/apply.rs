@@ -22,7 +22,7 @@ use rustix::io::Errno;
 
 use super::FileType;
 use super::capture::{open_handle, stat_fd};
-use super::create::must_be;
+use super::create::{Inherited, must_be};
 use super::owners::OwnerMap;
 use super::shortfalls::{Shortfall, Shortfalls, because, is_cannot};
 use super::xattr::{ACL_ACCESS, ACL_DEFAULT, CAPABILITY, Place, is_acl, is_kept, proc_path};
@@ -65,7 +65,20 @@ impl Applier {
     /// # Errors
     /// The kernel's, when something is broken rather than not allowed.
     pub fn file(&self, file: BorrowedFd<'_>, wanted: &Wanted<'_>) -> io::Result<()> {
-        self.apply(&Target { fd: file, kind: FileType::File, handle: false }, wanted)
+        self.new_file(file, wanted, None)
+    }
+
+    /// As [`Applier::file`], for a file that was just made and has, so far, only what it `inherited`.
+    ///
+    /// # Errors
+    /// As [`Applier::file`].
+    pub fn new_file(
+        &self,
+        file: BorrowedFd<'_>,
+        wanted: &Wanted<'_>,
+        inherited: Option<Inherited>,
+    ) -> io::Result<()> {
+        self.apply(&Target { fd: file, kind: FileType::File, handle: false, inherited }, wanted)
     }
 
     /// Puts the metadata back on an open directory, after all that is below it.
@@ -73,7 +86,7 @@ impl Applier {
     /// # Errors
     /// As [`Applier::file`].
     pub fn directory(&self, dir: BorrowedFd<'_>, wanted: &Wanted<'_>) -> io::Result<()> {
-        self.apply(&Target { fd: dir, kind: FileType::Directory, handle: false }, wanted)
+        self.apply(&Target { fd: dir, kind: FileType::Directory, handle: false, inherited: None }, wanted)
     }
 
     /// Puts the metadata back on the symbolic link, pipe or device `name` of `dir`.
@@ -89,7 +102,7 @@ impl Applier {
     ) -> io::Result<()> {
         let handle = open_handle(dir, name)?;
         must_be(kind, handle.as_fd())?;
-        self.apply(&Target { fd: handle.as_fd(), kind, handle: true }, wanted)
+        self.apply(&Target { fd: handle.as_fd(), kind, handle: true, inherited: None }, wanted)
     }
 
     fn apply(&self, target: &Target<'_>, wanted: &Wanted<'_>) -> io::Result<()> {
@@ -124,6 +137,9 @@ impl Applier {
             }
         }
         let (uid, gid) = (user.unwrap_or(meta.uid), group.unwrap_or(meta.gid));
+        if target.inherited == Some(Inherited { uid, gid }) {
+            return Ok(Owned { user: true, group: true });
+        }
         let error = match target.chown(Some(uid), Some(gid)) {
             Ok(()) => return Ok(Owned { user: true, group: true }),
             Err(error) if is_cannot(error) => error,
@@ -148,7 +164,9 @@ impl Applier {
         if target.handle && xattrs.is_empty() {
             return Ok(true);
         }
-        self.remove_superfluous(target, wanted)?;
+        if target.inherited.is_none() {
+            self.remove_superfluous(target, wanted)?;
+        }
         let is_early = |xattr: &&Xattr| !is_acl(&xattr.name) && *xattr.name != *CAPABILITY;
         for xattr in xattrs.iter().filter(is_early) {
             self.set_xattr(target, xattr, wanted)?;
@@ -298,6 +316,8 @@ struct Target<'fd> {
     kind: FileType,
     /// Whether `fd` is an `O_PATH` handle, which some calls take only by way of `/proc`.
     handle: bool,
+    /// All it has, if that is known.
+    inherited: Option<Inherited>,
 }
 
 impl<'fd> Target<'fd> {

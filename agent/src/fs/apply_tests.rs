@@ -28,7 +28,7 @@ fn own_meta(mode: u32) -> Meta {
 
 fn new_dir(parent: BorrowedFd<'_>, name: &[u8]) -> OwnedFd {
     match ensure_dir(parent, name).unwrap() {
-        EnsuredDir::Created(fd) => fd,
+        EnsuredDir::Created(fd, _) => fd,
         other => unreachable!("{other:?}"),
     }
 }

@@ -189,8 +189,8 @@ fn trees_deeper_than_path_max_are_walked() {
     let mut dirs = vec![rustix::io::dup(scratch.fd()).unwrap()];
     for _ in 0..40 {
         match ensure_dir(dirs.last().unwrap().as_fd(), &name).unwrap() {
-            EnsuredDir::Created(fd) => dirs.push(fd),
-            other => assert!(matches!(other, EnsuredDir::Created(_)), "{other:?}"),
+            EnsuredDir::Created(fd, _) => dirs.push(fd),
+            other => assert!(matches!(other, EnsuredDir::Created(..)), "{other:?}"),
         }
     }
     let deepest = dirs.last().unwrap().as_fd();

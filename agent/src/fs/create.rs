@@ -15,11 +15,30 @@ use super::capture::{open_dir, open_handle, stat_fd};
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 const DIR_MODE: Mode = Mode::RWXU;
 
+/// What every new file of a new directory has from the start: nothing but these owners, no ACL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inherited {
+    /// The user: who made the directory.
+    pub uid: u32,
+    /// The group: the maker's, or, where groups are inherited, the directory's, which then inherited it too.
+    pub gid: u32,
+}
+
+impl Inherited {
+    /// What files of this directory, which was just made, will have; `None` if it has a default ACL, which they would inherit.
+    fn of(dir: BorrowedFd<'_>) -> io::Result<Option<Self>> {
+        let mut plain = true;
+        super::xattr::Place::Fd(dir).each_name(|name| plain &= !super::xattr::is_acl(name))?;
+        let meta = stat_fd(dir)?.meta;
+        Ok(plain.then_some(Self { uid: meta.uid, gid: meta.gid }))
+    }
+}
+
 /// What [`ensure_dir`] found or made.
 #[derive(Debug)]
 pub enum EnsuredDir {
     /// There was nothing; the directory is new, mode 0700.
-    Created(OwnedFd),
+    Created(OwnedFd, Option<Inherited>),
     /// It was there.
     Existing(OwnedFd),
     /// Something else has the name: a symbolic link (which was not followed), a file …
@@ -37,7 +56,10 @@ pub fn ensure_dir(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<EnsuredDir>
         Err(error) => return Err(error.into()),
     };
     match open_dir_to_read(parent, name) {
-        Ok((fd, _)) if created => Ok(EnsuredDir::Created(fd)),
+        Ok((fd, _)) if created => {
+            let inherited = Inherited::of(fd.as_fd())?;
+            Ok(EnsuredDir::Created(fd, inherited))
+        }
         Ok((fd, _)) => Ok(EnsuredDir::Existing(fd)),
         Err(error) => match super::capture::stat(parent, name)?.kind {
             FileType::Directory => Err(error),

@@ -35,7 +35,7 @@ fn deep_trees_take_few_descriptors() {
         create_file(dir.as_fd(), b"z file").unwrap();
         let _ = ensure_dir(dir.as_fd(), b"another").unwrap();
         dir = match ensure_dir(dir.as_fd(), b"d").unwrap() {
-            EnsuredDir::Created(fd) => fd,
+            EnsuredDir::Created(fd, _) => fd,
             other => unreachable!("{level}: {other:?}"),
         };
     }

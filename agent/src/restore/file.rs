@@ -89,7 +89,14 @@ impl Run<'_> {
             name: entry.name.clone(),
             meta: entry.meta.clone(),
             size: entry.bytes(),
-            landing: Landing::new(parent, &self.snapshot, entry, content, existing, !self.verifying),
+            landing: Landing::new(
+                parent,
+                &self.snapshot,
+                entry,
+                content,
+                existing,
+                (place.inherited(), !self.verifying),
+            ),
             pending: AtomicUsize::new(1),
             failed: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
@@ -207,8 +214,9 @@ impl Run<'_> {
         if work.has_failed() {
             return self.set_aside(work);
         }
-        let apply =
-            |file: BorrowedFd<'_>| self.applier.file(file, &wanted(&work.meta, &work.owners, &work.path));
+        let apply = |file: BorrowedFd<'_>, inherited| {
+            self.applier.new_file(file, &wanted(&work.meta, &work.owners, &work.path), inherited)
+        };
         let wrote = match work.landing.finish(work.parent()?, apply) {
             Ok(wrote) => wrote,
             Err(e) => {

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockUpgradableReadGuard};
 
+use crate::fs::create::Inherited;
 use crate::fs::{FileType, Stat, capture, create, ranges, remove};
 use crate::tree::{Content, Entry};
 use crate::{Error, Result};
@@ -39,6 +40,8 @@ pub(super) struct Landing {
     size: u64,
     /// What has the name.
     there: Option<Stat>,
+    /// What a new file has from the start, if its directory is new too.
+    inherited: Option<Inherited>,
     /// It has names elsewhere that are not the snapshot's: it is replaced, never changed.
     shared: bool,
     /// An interrupted restore left this much of it.
@@ -79,19 +82,23 @@ impl Landing {
         entry: &Entry,
         content: &Content,
         there: Option<Stat>,
-        may_write: bool,
+        (inherited, may_write): (Option<Inherited>, bool),
     ) -> Self {
         let partial = partial_name(snapshot, &entry.name);
         let one_chunk = is_one_chunk(content);
         // Another name of the file would be somebody's try to have us write elsewhere.
         let is_ours = |stat: Stat| stat.kind == FileType::File && stat.meta.links == 1;
-        let begun = may_write && !one_chunk && capture::stat(parent, &partial).is_ok_and(is_ours);
+        let begun = inherited.is_none()
+            && may_write
+            && !one_chunk
+            && capture::stat(parent, &partial).is_ok_and(is_ours);
         Self {
             name: entry.name.clone(),
             partial,
             size: entry.bytes(),
             shared: there.as_ref().is_some_and(|stat| stat.meta.links > entry.meta.links),
             there,
+            inherited,
             begun,
             one_chunk,
             handle: RwLock::new(Handle::Closed),
@@ -135,14 +142,14 @@ impl Landing {
     pub(super) fn finish(
         &self,
         parent: BorrowedFd<'_>,
-        apply: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
+        apply: impl FnOnce(BorrowedFd<'_>, Option<Inherited>) -> io::Result<()>,
     ) -> Result<bool> {
         let as_it_is = self.there.as_ref().is_some_and(|stat| {
             stat.kind == FileType::File && stat.size == self.size && !self.shared && !self.begun
         });
         let handle = if as_it_is { self.opened(parent)? } else { self.writable(parent, true)? };
         let file = handle.fd().ok_or_else(|| Error::failed("it is not there"))?;
-        let applied = apply(file);
+        let applied = apply(file, self.inherited);
         if let Handle::Written { file, named: false } = &*handle {
             self.take_name(parent, file.as_fd())?;
         }
@@ -233,7 +240,9 @@ impl Landing {
         let file = if self.begun {
             create::open_file_to_change(parent, &self.partial).map_err(io)?
         } else {
-            remove::remove_entry(parent, &self.partial).map_err(io)?;
+            if self.inherited.is_none() {
+                remove::remove_entry(parent, &self.partial).map_err(io)?;
+            }
             create::create_file(parent, &self.partial).map_err(io)?
         };
         if let Some(there) = there {

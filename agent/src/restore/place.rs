@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::Run;
-use crate::fs::create::{self, EnsuredDir};
+use crate::fs::create::{self, EnsuredDir, Inherited};
 use crate::fs::{FileType, capture, remove};
 use crate::tree::Meta;
 use crate::tree::node::Names;
@@ -27,6 +27,8 @@ pub(super) struct Place {
     /// The directory's metadata; `None` for the target itself when it was there before.
     pub(super) meta: Option<(Meta, Arc<Owners>)>,
     directory: OnceLock<OwnedFd>,
+    /// It was made just now, so it is empty, and this is what its files will have.
+    inherited: OnceLock<Inherited>,
     /// Its mode was changed so that it can be read back.
     loosened: AtomicBool,
 }
@@ -40,6 +42,7 @@ impl Place {
             path: path.to_vec(),
             meta,
             directory: OnceLock::new(),
+            inherited: OnceLock::new(),
             loosened: AtomicBool::new(false),
         };
         // A new cell is empty, so this cannot fail.
@@ -55,6 +58,7 @@ impl Place {
             path: path.to_vec(),
             meta: Some((meta, owners.clone())),
             directory: OnceLock::new(),
+            inherited: OnceLock::new(),
             loosened: AtomicBool::new(false),
         }
     }
@@ -62,6 +66,11 @@ impl Place {
     /// The open directory, if it was made or found.
     pub(super) fn opened(&self) -> Option<BorrowedFd<'_>> {
         self.directory.get().map(|fd| fd.as_fd())
+    }
+
+    /// What its new files have from the start, if it was made by this restore: then there is nothing in it but what was restored.
+    pub(super) fn inherited(&self) -> Option<Inherited> {
+        self.inherited.get().copied()
     }
 
     /// Whether its metadata must be applied once more.
@@ -98,7 +107,13 @@ impl Run<'_> {
     fn make(&self, parent: BorrowedFd<'_>, place: &Place) -> Result<OwnedFd> {
         let what = "cannot make the directory";
         match create::ensure_dir(parent, &place.name).map_err(|e| Error::io(what, e))? {
-            EnsuredDir::Created(fd) => Ok(fd),
+            EnsuredDir::Created(fd, inherited) => {
+                if let Some(inherited) = inherited {
+                    // Nobody else makes this place.
+                    let _ = place.inherited.set(inherited);
+                }
+                Ok(fd)
+            }
             EnsuredDir::Existing(fd) => {
                 // It must take new entries; its own mode is set again at the end.
                 create::make_writable(fd.as_fd()).map_err(|e| Error::io(what, e))?;
@@ -107,7 +122,7 @@ impl Run<'_> {
             EnsuredDir::InTheWay(kind) if self.may_replace(kind) => {
                 remove::remove_entry(parent, &place.name).map_err(|e| Error::io(what, e))?;
                 match create::ensure_dir(parent, &place.name).map_err(|e| Error::io(what, e))? {
-                    EnsuredDir::Created(fd) | EnsuredDir::Existing(fd) => Ok(fd),
+                    EnsuredDir::Created(fd, _) | EnsuredDir::Existing(fd) => Ok(fd),
                     EnsuredDir::InTheWay(kind) => Err(in_the_way(kind)),
                 }
             }

@@ -184,9 +184,8 @@ impl Run<'_> {
                 return Ok(());
             }
         };
-        let existing = match capture::stat(parent, &entry.name) {
-            Ok(stat) => Some(stat),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        let existing = match stat_if_there(here.place, parent, &entry.name) {
+            Ok(existing) => existing,
             Err(e) => {
                 self.failed_io(here.path, "cannot look at it", e);
                 return Ok(());
@@ -448,6 +447,19 @@ impl Run<'_> {
 
 pub(super) fn wanted<'a>(meta: &'a Meta, owners: &'a Owners, path: &'a [u8]) -> Wanted<'a> {
     Wanted { meta, users: &owners.users, groups: &owners.groups, path }
+}
+
+/// What has the name, if anything. In a directory that was just made nothing has; where two names of the snapshot are one to the target's
+/// file system, making the second will fail.
+fn stat_if_there(place: &Place, parent: BorrowedFd<'_>, name: &[u8]) -> std::io::Result<Option<Stat>> {
+    if place.inherited().is_some() {
+        return Ok(None);
+    }
+    match capture::stat(parent, name) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// Same type, size and time: what people take for unchanged.
