@@ -8,7 +8,7 @@ use crate::fs::Stat;
 use crate::snapshot::History;
 use crate::snapshot::history::Snapshot;
 use crate::snapshot::select::Filter;
-use crate::tree::{Content, Entry, EntryKind, Extent, Node, Time};
+use crate::tree::{Content, Entry, EntryKind, Extent, Time};
 use crate::{Error, Kind, Result};
 
 /// File times tick more coarsely than the clock: what changed this shortly before a run may change again within the same tick.
@@ -156,8 +156,7 @@ impl OldEntries {
             let read = extent
                 .id
                 .ok_or_else(|| Error::damaged("a directory with a hole"))
-                .and_then(|id| reader.metadata(&id))
-                .and_then(|bytes| Node::decode(&bytes).map_err(|e| Error::damaged(e.to_string())));
+                .and_then(|id| reader.node(&id, extent.length));
             match read {
                 Ok(node) => self.entries = node.entries.into_iter(),
                 Err(e) => self.forgive(Err(e))?,

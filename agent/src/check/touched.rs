@@ -94,8 +94,8 @@ impl Check<'_> {
             found.push((path.clone(), format!("entries of this directory are lost: {problem}")));
             well = false;
         }
-        for id in nodes {
-            let node = match self.node_at(reader, &id)? {
+        for (id, length) in nodes {
+            let node = match self.node_at(reader, &id, length)? {
                 Ok(node) => node,
                 Err(problem) => {
                     found.push((path.clone(), format!("entries of this directory are lost: {problem}")));
@@ -114,29 +114,34 @@ impl Check<'_> {
         Ok(well)
     }
 
-    fn node_at(&self, reader: &ChunkReader, id: &ChunkId) -> Result<std::result::Result<Node, String>> {
+    fn node_at(
+        &self,
+        reader: &ChunkReader,
+        id: &ChunkId,
+        length: u64,
+    ) -> Result<std::result::Result<Node, String>> {
         if let Err(problem) = self.place_of(id, PackKind::Metadata) {
             return Ok(Err(problem));
         }
-        match reader.metadata(id) {
-            Ok(bytes) => Ok(Node::decode(&bytes).map_err(|e| e.to_string())),
+        match reader.node(id, length) {
+            Ok(node) => Ok(Ok(node)),
             Err(e) if e.kind() == Kind::Damaged => Ok(Err(e.to_string())),
             Err(e) => Err(e),
         }
     }
 
-    /// The ids of a directory's nodes, as far as lists can be read.
+    /// The ids and lengths of a directory's nodes, as far as lists can be read.
     fn node_ids(
         &self,
         reader: &ChunkReader,
         content: &Content,
-        ids: &mut Vec<ChunkId>,
+        ids: &mut Vec<(ChunkId, u64)>,
     ) -> Result<std::result::Result<(), String>> {
         let mut outcome = Ok(());
         for extent in &content.extents {
             let Some(id) = extent.id else { continue };
             if content.level == 0 {
-                ids.push(id);
+                ids.push((id, extent.length));
                 continue;
             }
             match self.list_at(reader, content.level, &id, extent.length)? {

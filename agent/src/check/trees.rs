@@ -54,10 +54,7 @@ impl Check<'_> {
                 }
                 continue;
             }
-            let decoded = walk.reader.metadata(&id).and_then(|bytes| {
-                Node::decode(&bytes).map_err(|e| crate::Error::damaged(format_args!("tree node {id}: {e}")))
-            });
-            match decoded {
+            match walk.reader.node(&id, extent.length) {
                 Ok(node) => self.node(node, walk)?,
                 Err(e) => walk.note(e)?,
             }

@@ -165,6 +165,15 @@ impl ChunkReader {
         Ok(list)
     }
 
+    /// A tree node that must be of `length` bytes.
+    ///
+    /// # Errors
+    /// `Damaged` if it is missing, malformed, or of another length.
+    pub fn node(&self, id: &ChunkId, length: u64) -> Result<Node> {
+        let bytes = self.chunk(PackKind::Metadata, id, Some(length))?;
+        Node::decode(&bytes).map_err(|e| Error::damaged(format_args!("tree node {id}: {e}")))
+    }
+
     /// Calls `each` with every node of a directory, in order.
     ///
     /// # Errors
@@ -173,9 +182,7 @@ impl ChunkReader {
         let mut last: Option<Box<[u8]>> = None;
         self.for_each_extent(content, &mut |extent| {
             let Some(id) = extent.id else { return Err(Error::damaged("a directory with a hole")) };
-            let bytes = self.metadata(&id)?;
-            let node =
-                Node::decode(&bytes).map_err(|e| Error::damaged(format_args!("tree node {id}: {e}")))?;
+            let node = self.node(&id, extent.length)?;
             if let (Some(last), Some(first)) = (&last, node.entries.first())
                 && *last >= first.name
             {

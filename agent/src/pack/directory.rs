@@ -4,6 +4,7 @@
 //! stored that could not be read again. Reading never panics and never reserves more than its input justifies.
 
 use crate::chunk::ChunkId;
+use crate::chunk::cutter::CHUNK_BYTES_MAX;
 use crate::tree::codec::{Decoder, Malformed, put_varint};
 
 /// Where the first segment's box begins: after the sealed header.
@@ -251,13 +252,18 @@ impl Segment {
         if self.chunks.iter().any(|chunk| chunk.length == 0) {
             return Err("empty chunk");
         }
+        if self.chunks.iter().any(|chunk| chunk.length as usize > CHUNK_BYTES_MAX) {
+            return Err("chunk over 8 MiB");
+        }
         let sum: u64 = self.chunks.iter().map(|chunk| u64::from(chunk.length)).sum();
         if sum != u64::from(self.plain_bytes) {
             return Err("chunks do not sum to their segment");
         }
         let box_fits = match self.codec {
             Codec::Raw => self.box_bytes == self.plain_bytes + BOX_OVERHEAD_BYTES,
-            Codec::Zstd => self.box_bytes > BOX_OVERHEAD_BYTES,
+            Codec::Zstd => {
+                self.box_bytes > BOX_OVERHEAD_BYTES && self.box_bytes < self.plain_bytes + BOX_OVERHEAD_BYTES
+            }
         };
         if box_fits { Ok(()) } else { Err("box length does not fit its segment") }
     }

@@ -74,6 +74,14 @@ pub struct BoxInfo {
 }
 
 impl BoxInfo {
+    /// Whether a box of so many coded bytes can be what this says: raw content is as long as it is, compressed content is shorter.
+    const fn fits(&self, coded_bytes: usize) -> bool {
+        match self.codec {
+            Codec::Raw => coded_bytes == self.plain_bytes as usize,
+            Codec::Zstd => coded_bytes < self.plain_bytes as usize,
+        }
+    }
+
     fn associated_data(&self, coded_bytes: usize) -> [u8; 12] {
         let mut data = [0; 12];
         data[0] = self.role as u8;
@@ -125,6 +133,9 @@ impl ObjectCipher {
     pub fn open(&self, number: u64, info: BoxInfo, sealed: &mut Vec<u8>) -> Result<()> {
         let damaged = || Error::damaged("authentication failed: the bytes are damaged or were exchanged");
         let coded_bytes = sealed.len().checked_sub(TAG_BYTES).ok_or_else(damaged)?;
+        if !info.fits(coded_bytes) {
+            return Err(Error::damaged("a box is not as long as its codec and plain length demand"));
+        }
         let data = info.associated_data(coded_bytes);
         let (content, tag) = sealed.split_at_mut(coded_bytes);
         let tag: [u8; TAG_BYTES] = (&*tag).try_into().map_err(|_| damaged())?;
@@ -160,4 +171,29 @@ fn open_with<A: AeadInOut>(
     tag: &Tag<A>,
 ) -> Result<(), chacha20poly1305::aead::Error> {
     cipher.decrypt_inout_detached(&nonce::<A>(number), data, content.into(), tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Authentic, and yet refused: a writer that is hostile or wrong.
+    #[test]
+    fn lengths_that_no_codec_gives_are_refused() {
+        let key = ObjectKey([3; 32]);
+        let cipher = ObjectCipher::new(Cipher::default(), &key);
+        for (codec, plain_bytes, fits) in [
+            (Codec::Raw, 4, true),
+            (Codec::Raw, 3, false),
+            (Codec::Raw, 5, false),
+            (Codec::Zstd, 5, true),
+            (Codec::Zstd, 4, false),
+            (Codec::Zstd, 0, false),
+        ] {
+            let info = BoxInfo { role: Role::Whole, codec, plain_bytes };
+            let mut sealed = b"four".to_vec();
+            cipher.seal(0, info, &mut sealed, 0).unwrap();
+            assert_eq!(cipher.open(0, info, &mut sealed).is_ok(), fits, "{codec:?} {plain_bytes}");
+        }
+    }
 }

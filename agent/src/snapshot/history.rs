@@ -42,6 +42,24 @@ pub struct ForgetRecord {
     pub replaces: Vec<String>,
 }
 
+impl ForgetRecord {
+    /// Reads the opened bytes of a record.
+    ///
+    /// # Errors
+    /// `Damaged` if they are none; a failure that names it for another version.
+    pub fn decode(json: &[u8]) -> Result<Self> {
+        let record: Self = serde_json::from_slice(json)
+            .map_err(|e| Error::damaged(format_args!("malformed record of forgotten snapshots: {e}")))?;
+        if record.version != 1 {
+            let what = format_args!("record of forgotten snapshots of version {}", record.version);
+            return Err(
+                Error::failed(what).with_hint("Use the version of lifeboat that made it, or a later one.")
+            );
+        }
+        Ok(record)
+    }
+}
+
 /// All that a repository says of its snapshots.
 #[derive(Debug, Default)]
 pub struct History {
@@ -120,7 +138,7 @@ impl Repository {
 
     fn read_forget_record(&self, key: &lifeboat_providers::Key) -> Result<ForgetRecord> {
         let json = self.get_whole(key, ObjectKind::Forgotten)?;
-        serde_json::from_slice(&json).map_err(|e| Error::damaged(format_args!("{key} is malformed: {e}")))
+        ForgetRecord::decode(&json).map_err(|e| e.context(key))
     }
 
     /// Forgets snapshots: writes an authenticated record, then removes them. Their chunks stay until the next prune.
