@@ -8,6 +8,7 @@ mod decoding;
 mod disk_full;
 mod fixture;
 mod healing;
+mod index_cache;
 mod properties;
 mod reader;
 mod tidy;

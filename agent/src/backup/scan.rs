@@ -285,7 +285,7 @@ impl Run<'_> {
     fn is_stored(&self, old: &Entry) -> bool {
         let Some(content) = old.content() else { return true };
         let walked = self.reader.for_each_extent(content, &mut |extent| match extent.id {
-            Some(id) if !self.reader.index().contains(&id) => {
+            Some(id) if !self.reader.knows(&id)? => {
                 Err(crate::Error::damaged("a chunk is in no pack any more"))
             }
             _ => Ok(()),

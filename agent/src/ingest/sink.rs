@@ -75,6 +75,10 @@ impl<'a> ChunkSink<'a> {
         if !self.ingest.claims.claim(&id, &self.ingest.index) {
             return Ok(());
         }
+        if self.ingest.index.is_damaged() {
+            // This chunk is stored once more at worst; without this all that the damaged part knew would be.
+            self.ingest.repository().mend_index(&self.ingest.index)?;
+        }
         if chunk.len() > CHUNK_BYTES_MAX {
             // Whoever cuts keeps far below this; stored it could not be read again.
             return Err(Error::failed(format_args!(
