@@ -8,6 +8,7 @@ mod decoding;
 mod disk_full;
 mod fixture;
 mod healing;
+mod hostile_trees;
 mod index_cache;
 mod properties;
 mod reader;

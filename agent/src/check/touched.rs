@@ -89,6 +89,7 @@ impl Check<'_> {
         found: &mut Vec<(Vec<u8>, String)>,
     ) -> Result<bool> {
         let mut well = true;
+        let mut last: Option<Box<[u8]>> = None;
         let mut nodes = Vec::new();
         if let Err(problem) = self.node_ids(reader, content, &mut nodes)? {
             found.push((path.clone(), format!("entries of this directory are lost: {problem}")));
@@ -103,6 +104,13 @@ impl Check<'_> {
                     continue;
                 }
             };
+            if let (Some(last), Some(first)) = (&last, node.entries.first())
+                && *last >= first.name
+            {
+                found.push((path.clone(), "its nodes are out of order".to_owned()));
+                well = false;
+            }
+            last = node.entries.last().map(|entry| entry.name.clone()).or(last);
             for entry in node.entries {
                 let base = path.len();
                 path.push(b'/');
@@ -120,7 +128,7 @@ impl Check<'_> {
         id: &ChunkId,
         length: u64,
     ) -> Result<std::result::Result<Node, String>> {
-        if let Err(problem) = self.place_of(id, PackKind::Metadata) {
+        if let Err(problem) = self.place_of(id, PackKind::Metadata, Some(length)) {
             return Ok(Err(problem));
         }
         match reader.node(id, length) {
@@ -139,7 +147,10 @@ impl Check<'_> {
     ) -> Result<std::result::Result<(), String>> {
         let mut outcome = Ok(());
         for extent in &content.extents {
-            let Some(id) = extent.id else { continue };
+            let Some(id) = extent.id else {
+                outcome = Err("it has a hole".to_owned());
+                continue;
+            };
             if content.level == 0 {
                 ids.push((id, extent.length));
                 continue;
@@ -163,7 +174,7 @@ impl Check<'_> {
         id: &ChunkId,
         length: u64,
     ) -> Result<std::result::Result<Content, String>> {
-        if let Err(problem) = self.place_of(id, PackKind::Metadata) {
+        if let Err(problem) = self.place_of(id, PackKind::Metadata, None) {
             return Ok(Err(problem));
         }
         match reader.list(id, level - 1, length) {
@@ -178,7 +189,7 @@ impl Check<'_> {
         for extent in &content.extents {
             let Some(id) = extent.id else { continue };
             if content.level == 0 {
-                if let Err(problem) = self.place_of(&id, PackKind::Data) {
+                if let Err(problem) = self.place_of(&id, PackKind::Data, Some(extent.length)) {
                     return Ok(Some(problem));
                 }
                 continue;

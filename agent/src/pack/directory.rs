@@ -5,6 +5,7 @@
 
 use crate::chunk::ChunkId;
 use crate::chunk::cutter::CHUNK_BYTES_MAX;
+use crate::chunk::id::CHUNK_ID_BYTES;
 use crate::tree::codec::{Decoder, Malformed, put_varint};
 
 /// Where the first segment's box begins: after the sealed header.
@@ -221,6 +222,17 @@ impl Directory {
 }
 
 impl Segment {
+    /// Names no chunk any more, as the segment is damaged: ids of zeros take their place, which no chunk has.
+    pub fn blank(&mut self) {
+        let mut left = self.plain_bytes;
+        self.chunks.clear();
+        while left > 0 {
+            let length = left.min(CHUNK_BYTES_MAX as u32);
+            self.chunks.push(DirectoryChunk { id: ChunkId::from_bytes([0; CHUNK_ID_BYTES]), length });
+            left -= length;
+        }
+    }
+
     fn read(decoder: &mut Decoder<'_>) -> Result<Self, Malformed> {
         let number = decoder.varint_u32()?;
         let box_bytes = decoder.varint_u32()?;

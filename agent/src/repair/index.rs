@@ -7,20 +7,19 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use lifeboat_providers::{Key, Sha256};
 
-use crate::chunk::ChunkId;
-use crate::chunk::cutter::CHUNK_BYTES_MAX;
-use crate::chunk::id::CHUNK_ID_BYTES;
 use crate::compress::Decompressor;
 use crate::events::{Context, Event};
 use crate::index::SegmentLocation;
 use crate::index::shard::{PackEntry, Shard};
-use crate::pack::directory::{DirectoryChunk, PackKind, Segment};
+use crate::pack::directory::PackKind;
 use crate::repository::{Area, Repository, layout, store};
 use crate::seal::header::ObjectKind;
 use crate::{Error, Kind, Result};
 
 /// Chunks of a shard at most: its plain form stays far below the format's limit.
-const SHARD_CHUNKS_MAX: usize = 1 << 20;
+///
+/// Tests want several shards of few chunks.
+const SHARD_CHUNKS_MAX: usize = if cfg!(test) { 8 } else { 1 << 20 };
 
 /// How the index is made anew.
 #[derive(Debug, Clone, Copy, Default)]
@@ -87,7 +86,7 @@ pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Con
         && repair.damaged_shards == 0;
     if !repair.was_sound {
         context.report(Event::Phase("writing the index"));
-        write(repository, packs, &old.keys)?;
+        write(repository, packs, &old.shards)?;
     }
     Ok(repair)
 }
@@ -99,29 +98,35 @@ struct Old {
     known: HashMap<(PackKind, Sha256), PackEntry>,
     /// Those that a shard names which no other replaces.
     in_force: HashSet<(PackKind, Sha256)>,
-    keys: Vec<Key>,
+    /// All that are there, readable or not.
+    shards: Vec<(Sha256, Key)>,
 }
 
 fn read_shards(repository: &Repository, repair: &mut IndexRepair) -> Result<Old> {
     let mut old = Old::default();
     let mut shards = Vec::new();
     for info in repository.store().list(&Area::Index.prefix())? {
-        let shard = layout::sha256_of(&info.key).and_then(|id| Ok((id, repository.read_shard(&id)?)));
-        match shard {
-            Ok(shard) => shards.push(shard),
+        // A foreign file is none of ours to count or remove: `check` names it.
+        let Ok(id) = layout::sha256_of(&info.key) else { continue };
+        match repository.read_shard(&id) {
+            Ok(shard) => shards.push((id, shard)),
             Err(e) if store::is_missing(&e) => continue,
             Err(e) if e.kind() == Kind::Damaged => repair.damaged_shards += 1,
             Err(e) => return Err(e),
         }
-        old.keys.push(info.key);
+        old.shards.push((id, info.key));
     }
     let replaced: HashSet<Sha256> = shards.iter().flat_map(|(_, shard)| shard.replaces.clone()).collect();
     for (id, shard) in shards {
         for pack in shard.packs {
+            let name = (pack.kind, pack.id);
             if !replaced.contains(&id) {
-                old.in_force.insert((pack.kind, pack.id));
+                old.in_force.insert(name);
+                // What is in force counts: an older shard that was left over may still name segments that were found damaged.
+                old.known.insert(name, pack);
+            } else if !old.in_force.contains(&name) {
+                old.known.insert(name, pack);
             }
-            old.known.insert((pack.kind, pack.id), pack);
         }
     }
     Ok(old)
@@ -149,24 +154,13 @@ fn examine(repository: &Repository, mut entry: PackEntry, repair: &mut IndexRepa
         let opened = Repository::open_segment(&cipher, &location, &mut sealed, &mut decompressor, &mut plain);
         if opened.is_err() {
             damaged = true;
-            blank(segment);
+            segment.blank();
         }
     }
     if damaged {
         repair.damaged.push(key.to_string());
     }
     Ok(entry)
-}
-
-/// In place of the chunks of a segment that is damaged: ids of zeros, which no chunk has.
-fn blank(segment: &mut Segment) {
-    let mut left = segment.plain_bytes;
-    segment.chunks.clear();
-    while left > 0 {
-        let length = left.min(CHUNK_BYTES_MAX as u32);
-        segment.chunks.push(DirectoryChunk { id: ChunkId::from_bytes([0; CHUNK_ID_BYTES]), length });
-        left -= length;
-    }
 }
 
 /// Reads the directory of a pack that no shard names.
@@ -193,8 +187,8 @@ fn find(
 
 /// Stores the new shards, then removes the old ones. Only the last new shard says that it replaces the old: until it is stored, all old
 /// ones are in force.
-fn write(repository: &Repository, packs: Vec<PackEntry>, old: &[Key]) -> Result<()> {
-    let replaces: Vec<Sha256> = old.iter().filter_map(|key| layout::sha256_of(key).ok()).collect();
+fn write(repository: &Repository, packs: Vec<PackEntry>, old: &[(Sha256, Key)]) -> Result<()> {
+    let replaces: Vec<Sha256> = old.iter().map(|(id, _)| *id).collect();
     let mut groups: Vec<Vec<PackEntry>> = vec![Vec::new()];
     let mut chunks = 0;
     for pack in packs {
@@ -208,19 +202,17 @@ fn write(repository: &Repository, packs: Vec<PackEntry>, old: &[Key]) -> Result<
         }
     }
     let last = groups.len() - 1;
-    let mut stored = Vec::new();
     for (at, packs) in groups.into_iter().enumerate() {
         let replaces = if at == last { replaces.clone() } else { Vec::new() };
         let shard = Shard { replaces, packs };
         let plain =
             shard.encode().map_err(|e| Error::failed(format_args!("cannot encode the index: {e}")))?;
-        stored.push(repository.put_whole(Area::Index, ObjectKind::IndexShard, &plain)?);
+        repository.put_whole(Area::Index, ObjectKind::IndexShard, &plain)?;
     }
-    for key in old {
-        if layout::sha256_of(key).is_ok_and(|id| stored.contains(&id)) {
-            continue;
-        }
-        repository.store().delete(key)?;
-    }
-    Ok(())
+    // A new shard never has an old one's name: its salt is random.
+    old.iter().try_for_each(|(_, key)| repository.store().delete(key))
 }
+
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;

@@ -198,3 +198,21 @@ fn keep_damage(error: Error, damaged: &mut Vec<Error>) -> Result<()> {
         _ => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_another_version_is_refused_by_name() {
+        let record = |version: &str| {
+            format!(r#"{{"version":{version},"time":"t","host":"h","forgotten":[],"later":1}}"#).into_bytes()
+        };
+        assert_eq!(ForgetRecord::decode(&record("1")).unwrap().version, 1);
+        let newer = ForgetRecord::decode(&record("2")).unwrap_err();
+        assert!(newer.kind() == Kind::Failed && newer.to_string().contains("version 2"), "{newer:?}");
+        for malformed in [record("-1"), record("\"1\""), record("65536"), b"{}".to_vec(), b"".to_vec()] {
+            assert_eq!(ForgetRecord::decode(&malformed).unwrap_err().kind(), Kind::Damaged);
+        }
+    }
+}
