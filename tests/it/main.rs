@@ -6,6 +6,7 @@ mod crash_kill;
 mod damage;
 mod decoding;
 mod disk_full;
+mod findings;
 mod fixture;
 mod healing;
 mod hostile_trees;

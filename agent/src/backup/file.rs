@@ -336,3 +336,7 @@ pub(super) fn append_at(
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

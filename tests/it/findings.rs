@@ -1,0 +1,275 @@
+//! Findings of hostile reviews that were mended, each with the test that would have found it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use lifeboat_agent::Kind;
+use lifeboat_agent::events::Context;
+use lifeboat_agent::fetch::ChunkReader;
+use lifeboat_agent::repair::{self, SnapshotRepairOptions};
+use lifeboat_agent::repository::Repository;
+use lifeboat_agent::seal::Cipher;
+use lifeboat_agent::snapshot::Snapshot;
+use lifeboat_agent::snapshot::manifest::FileErrorKind;
+use lifeboat_agent::tree::Entry;
+use lifeboat_providers::memory::MemoryProvider;
+use lifeboat_tests::binary::{self, Person};
+use lifeboat_tests::grow;
+use lifeboat_tests::objects::{keys_in, read_all, remove};
+use lifeboat_tests::random::Random;
+use lifeboat_tests::world::{Ear, World, backup, backup_all, create, options, restore_heard, settle};
+
+/// The entry of a path below the source.
+fn entry(repository: &Repository, snapshot: &Snapshot, path: &Path) -> Entry {
+    let index = Arc::new(repository.load_catalog().unwrap().index);
+    let reader = ChunkReader::new(repository, index);
+    let root = snapshot.manifest.root().unwrap();
+    reader.entry_at(&root, path.as_os_str().as_encoded_bytes()).unwrap()
+}
+
+/// A repository of which all file content is lost.
+fn without_data(world: &World) -> (Repository, Snapshot, Arc<MemoryProvider>) {
+    let store = Arc::new(MemoryProvider::new());
+    let repository = create(store.clone(), &world.machine("own"), Cipher::default());
+    let snapshot = backup_all(&repository, &world.source());
+    for key in keys_in(&read_all(&*store), "packs") {
+        remove(&*store, &key);
+    }
+    (repository, snapshot, store)
+}
+
+/// The second name was linked to the first before it was known that the first is damaged.
+#[test]
+fn no_name_of_a_damaged_file_looks_sound() {
+    let world = World::new();
+    let source = world.source();
+    // One that is read in many windows' worth of chunks, and one of a single chunk.
+    for (name, len) in [("large", 300_000), ("small", 10)] {
+        grow::file(&source.join(format!("{name}-a")), len, &mut Random::new(3));
+        for other in ["b", "c"] {
+            fs::hard_link(source.join(format!("{name}-a")), source.join(format!("{name}-{other}"))).unwrap();
+        }
+    }
+    grow::leave_the_future(&source);
+    let (repository, snapshot, _store) = without_data(&world);
+    let target = world.path("target");
+    let (ear, context) = Ear::new();
+    let outcome = restore_heard(&repository, &snapshot, &source, &target, &context).unwrap();
+    assert_eq!(outcome.verdict().unwrap_err().kind(), Kind::Damaged);
+    for size in ["large", "small"] {
+        for name in ["a", "b", "c"] {
+            let name = format!("{size}-{name}");
+            assert!(!target.join(&name).exists(), "{name} is there as if it were whole");
+            let said = ear.complaints();
+            assert!(said.contains(&format!("/{name}: ")), "nothing was said of {name}: {said}");
+        }
+    }
+}
+
+/// Its error was recorded once, and the next run took the file for unchanged and well.
+#[test]
+fn attributes_that_could_not_be_read_are_looked_at_again() {
+    let Ok(shm) = tempfile::tempdir_in("/dev/shm") else {
+        println!("skipped: no file system in memory");
+        return;
+    };
+    let (source, store) = (shm.path().join("source"), Arc::new(MemoryProvider::new()));
+    fs::create_dir(&source).unwrap();
+    let file = source.join("file");
+    fs::write(&file, "content").unwrap();
+    fs::write(source.join("other"), "content").unwrap();
+    // More than is kept of one entry: the only way to fail that needs no broken file system.
+    let value = vec![b'x'; 64 << 10];
+    for number in 0..70 {
+        let name = format!("user.lifeboat{number}");
+        if let Err(e) = rustix::fs::setxattr(&file, &name, &value, rustix::fs::XattrFlags::CREATE) {
+            println!("skipped: cannot set attributes here: {e}");
+            return;
+        }
+    }
+    settle(&source);
+    let world = World::new();
+    let repository = create(store, &world.machine("own"), Cipher::default());
+    for run in 1..=3 {
+        let outcome = backup(&repository, &source, &options()).unwrap();
+        assert_eq!(outcome.errors_total, 1, "run {run}: {:?}", outcome.summary);
+        let snapshot = outcome.snapshot.unwrap();
+        let error = &snapshot.manifest.errors[0];
+        assert!(error.path.ends_with("/file") && error.message.contains("attributes"), "{error:?}");
+        let entry = entry(&repository, &snapshot, &file);
+        assert_eq!((entry.meta.ctime.seconds, entry.meta.ctime.nanoseconds), (0, 0), "run {run}");
+        assert!(entry.meta.xattrs.len() > 50, "run {run}: those that could be read are kept");
+        let unmodified = u64::from(run > 1);
+        assert_eq!(
+            outcome.summary.files_unmodified, unmodified,
+            "run {run}: only the other file is as it was"
+        );
+    }
+}
+
+/// The manifest says why an entry of a repaired snapshot is incomplete: nobody failed to read it when it was backed up.
+#[test]
+fn a_repaired_snapshot_says_what_became_of_its_files() {
+    let world = World::new();
+    grow::file(&world.source().join("file"), 200_000, &mut Random::new(4));
+    let (repository, snapshot, _store) = without_data(&world);
+    let options = SnapshotRepairOptions::default();
+    let repaired = repair::snapshots(&repository, &options, &Context::silent()).unwrap();
+    let [(old, Some(new))] = &repaired.repaired[..] else { panic!("{repaired:?}") };
+    assert_eq!(old.id, snapshot.id);
+    assert_eq!(new.manifest.repaired_from.as_deref(), Some(&*old.id.to_string()));
+    let path = world.source().join("file");
+    let error = new.manifest.error_of(path.as_os_str().as_encoded_bytes()).unwrap();
+    assert_eq!(error.kind, FileErrorKind::Lost);
+    assert!(error.message.contains(&old.short_id()), "{error:?}");
+    assert_eq!(new.manifest.errors_total, 1);
+    assert!(entry(&repository, new, &world.source().join("file.lifeboat-damaged")).incomplete);
+}
+
+/// A directory of which nodes were lost was written without their entries, and nothing was said: exit code 0.
+#[test]
+fn a_repair_names_directories_whose_entries_are_lost() {
+    let world = World::new();
+    fs::create_dir(world.source().join("folder")).unwrap();
+    fs::write(world.source().join("folder/file"), "content").unwrap();
+    let store = Arc::new(MemoryProvider::new());
+    let repository = create(store.clone(), &world.machine("own"), Cipher::default());
+    let first = backup_all(&repository, &world.source());
+    let before = keys_in(&read_all(&*store), "meta");
+    fs::write(world.source().join("folder/newer"), "content").unwrap();
+    let second = backup_all(&repository, &world.source());
+    // All directories of the second are lost, those of the first are not.
+    for key in keys_in(&read_all(&*store), "meta").iter().filter(|key| !before.contains(key)) {
+        remove(&*store, key);
+    }
+    let repaired = repair::snapshots(&repository, &Default::default(), &Context::silent()).unwrap();
+    let [(old, Some(new))] = &repaired.repaired[..] else { panic!("{repaired:?}") };
+    assert!(old.id == second.id && new.id != first.id);
+    assert_eq!(repaired.lost, [(second.id.to_string(), Vec::new())], "the top is lost, and must be named");
+    assert!(new.manifest.root().unwrap().incomplete);
+    assert_eq!(new.manifest.errors_total, 1);
+}
+
+/// A store that does not give a snapshot out just now: it was called lost, and its object removed.
+#[test]
+fn a_snapshot_that_the_store_denies_is_not_forgotten_by_a_repair() {
+    use lifeboat_providers::layer::fault::{Fault, Rule, When};
+    use lifeboat_providers::layer::{FaultProvider, Operation};
+    use lifeboat_providers::{ErrorKind, Prefix};
+
+    let world = World::new();
+    fs::write(world.source().join("file"), "content").unwrap();
+    let store = Arc::new(MemoryProvider::new());
+    let repository = create(store.clone(), &world.machine("own"), Cipher::default());
+    backup_all(&repository, &world.source());
+    backup_all(&repository, &world.source());
+    let before = keys_in(&read_all(&*store), "snapshots");
+    for call in 1..=6 {
+        let rule = Rule::new(Operation::Get, When::From(call), Fault::FailBefore(ErrorKind::Denied))
+            .in_folder(Prefix::folder("snapshots").unwrap());
+        let faulty = Arc::new(FaultProvider::new(store.clone()).with_rule(rule));
+        let faulty = lifeboat_agent::repository::Store::new(faulty).unwrap();
+        let options = SnapshotRepairOptions { forget: true, ..Default::default() };
+        let _ = repair::snapshots(&repository.with_store(faulty), &options, &Context::silent());
+        assert_eq!(keys_in(&read_all(&*store), "snapshots"), before, "denied from read {call} on");
+    }
+}
+
+/// Runs commands of a shell in a mount namespace of their own; `false` if this user may not.
+fn with_own_mounts(person: &Person, script: &str, arguments: &[&Path]) -> bool {
+    let allowed = Command::new("unshare").args(["-m", "sh", "-c", "mount -t tmpfs none /mnt"]).output();
+    if !allowed.is_ok_and(|tried| tried.status.success()) {
+        println!("skipped: cannot make mounts of our own");
+        return false;
+    }
+    let environment = person.command::<&str>(&[]);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-euc", script, "sh"]).arg(binary::lifeboat()).args(arguments);
+    command.env_clear().envs(environment.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    true
+}
+
+/// `-x SOURCE SOURCE/named`: the mount that was named is backed up, the one that was not is left out, and both mount points are there.
+#[test]
+fn one_file_system_goes_into_mounts_that_are_named() {
+    let world = World::new();
+    let source = world.source();
+    for folder in ["named", "other", "deep/named"] {
+        fs::create_dir_all(source.join(folder)).unwrap();
+    }
+    fs::write(source.join("own"), "own").unwrap();
+    let person = Person::new(&world.path("home"))
+        .with("LIFEBOAT_REPOSITORY", world.path("repository"))
+        .with("LIFEBOAT_PASSPHRASE", "secret");
+    person.run(&["init"]).expect(0);
+    let script = r#"
+        for folder in named other deep/named; do
+            mount -t tmpfs none "$2/$folder"
+            mkdir "$2/$folder/sub"
+            echo inside >"$2/$folder/sub/file"
+        done
+        mkdir "$2/named/nested"
+        mount -t tmpfs none "$2/named/nested"
+        echo nested >"$2/named/nested/file"
+        "$1" backup -x "$2" "$2/named" "$2/deep/named"
+    "#;
+    if !with_own_mounts(&person, script, &[&source]) {
+        return;
+    }
+    let target = world.path("target");
+    let what = format!("latest:{}", source.display());
+    person.run(&["restore", &what, "--target", target.to_str().unwrap()]).expect(0);
+    let content = |path: &str| fs::read_to_string(target.join(path)).ok();
+    assert_eq!(content("own").as_deref(), Some("own"));
+    for named in ["named", "deep/named"] {
+        assert_eq!(content(&format!("{named}/sub/file")).as_deref(), Some("inside\n"), "{named}");
+    }
+    for empty in ["other", "named/nested"] {
+        let found = fs::read_dir(target.join(empty)).unwrap_or_else(|e| panic!("{empty}: {e}"));
+        assert_eq!(found.count(), 0, "{empty} was not named");
+    }
+}
+
+/// `--delete` took what the backup could not even list for something that is to go.
+#[test]
+fn delete_spares_directories_that_were_not_read() {
+    if !grow::is_root() {
+        println!("skipped: needs root to become another user");
+        return;
+    }
+    let world = World::new();
+    let source = world.source();
+    fs::set_permissions(world.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir_all(source.join("closed/below")).unwrap();
+    fs::write(source.join("closed/below/precious"), "precious").unwrap();
+    fs::write(source.join("open"), "open").unwrap();
+    let program = world.path("program");
+    fs::copy(binary::lifeboat(), &program).unwrap();
+    fs::set_permissions(source.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    let nobody = Person::new(&world.path("nobody"))
+        .with("LIFEBOAT_REPOSITORY", world.path("nobody/repository"))
+        .with("LIFEBOAT_PASSPHRASE", "secret")
+        .as_user(65534)
+        .program(&program);
+    nobody.run(&["init"]).expect(0);
+    nobody.run(&["backup", source.to_str().unwrap()]).expect(3);
+    fs::write(source.join("newer"), "to be deleted").unwrap();
+    // The restore is root's, in place.
+    let root = Person::new(&world.path("home"))
+        .with("LIFEBOAT_REPOSITORY", world.path("nobody/repository"))
+        .with("LIFEBOAT_PASSPHRASE", "secret");
+    let what = format!("latest:{}", source.display());
+    let target = source.to_str().unwrap();
+    let arguments = ["restore", &what, "--target", target, "--overwrite", "if-changed", "--delete"];
+    let plain = root.run(&arguments).expect(2).says("could not be read");
+    let forced = root.run(&[&arguments[..], &["--force"]].concat());
+    for path in ["closed/below/precious", "open"] {
+        assert!(source.join(path).exists(), "{path} is gone\n{plain:?}\n{forced:?}");
+    }
+    assert!(!source.join("newer").exists(), "nothing was deleted, so this says nothing\n{forced:?}");
+}
