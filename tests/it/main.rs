@@ -14,3 +14,4 @@ mod index_cache;
 mod properties;
 mod reader;
 mod tidy;
+mod versions;
