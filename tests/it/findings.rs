@@ -167,14 +167,99 @@ fn a_snapshot_that_the_store_denies_is_not_forgotten_by_a_repair() {
     backup_all(&repository, &world.source());
     backup_all(&repository, &world.source());
     let before = keys_in(&read_all(&*store), "snapshots");
-    for call in 1..=6 {
-        let rule = Rule::new(Operation::Get, When::From(call), Fault::FailBefore(ErrorKind::Denied))
-            .in_folder(Prefix::folder("snapshots").unwrap());
-        let faulty = Arc::new(FaultProvider::new(store.clone()).with_rule(rule));
+    let snapshots = Prefix::folder("snapshots").unwrap();
+    let rule = |when, fault| Rule::new(Operation::Get, when, fault).in_folder(snapshots.clone());
+    // It reads badly once, so that it seems lost, and is denied when it is asked for again.
+    for call in 1..=2 {
+        let faulty = FaultProvider::new(store.clone())
+            .with_rule(rule(When::Call(call), Fault::FlipBit))
+            .with_rule(rule(When::From(3), Fault::FailBefore(ErrorKind::Denied)));
+        let faulty = Arc::new(faulty);
         let faulty = lifeboat_agent::repository::Store::new(faulty).unwrap();
         let options = SnapshotRepairOptions { forget: true, ..Default::default() };
-        let _ = repair::snapshots(&repository.with_store(faulty), &options, &Context::silent());
-        assert_eq!(keys_in(&read_all(&*store), "snapshots"), before, "denied from read {call} on");
+        let repaired = repair::snapshots(&repository.with_store(faulty), &options, &Context::silent());
+        assert_eq!(repaired.unwrap_err().kind(), Kind::Store, "read {call}");
+        assert_eq!(keys_in(&read_all(&*store), "snapshots"), before, "read {call}");
+    }
+}
+
+/// The answer to the last write of an `init` was lost: its only key slot was removed, from a repository that was there.
+#[test]
+fn a_repository_that_was_made_keeps_its_slot_whatever_the_store_answers() {
+    use lifeboat_agent::repository::create::CreateOptions;
+    use lifeboat_agent::seal::slot::{Cost, Purpose};
+    use lifeboat_providers::layer::fault::{Fault, Rule, When};
+    use lifeboat_providers::layer::{FaultProvider, Operation};
+    use lifeboat_tests::world::{open, secret};
+
+    let world = World::new();
+    let options = || CreateOptions {
+        cipher: Cipher::default(),
+        purpose: Purpose::KeyFile,
+        label: String::new(),
+        cost: Cost::LOWEST,
+        pack_bytes: None,
+    };
+    for call in 1..=2 {
+        for fault in [
+            Fault::FailAfter(lifeboat_providers::ErrorKind::Transient),
+            Fault::FailBefore(lifeboat_providers::ErrorKind::Transient),
+        ] {
+            let store = Arc::new(MemoryProvider::new());
+            let rule = Rule::new(Operation::Put, When::Call(call), fault);
+            let faulty = Arc::new(FaultProvider::new(store.clone()).with_rule(rule));
+            let made = Repository::create(faulty, &secret(), &options(), world.machine("own"));
+            let has_config = read_all(&*store).contains_key("config");
+            assert!(has_config || made.is_err(), "put {call}");
+            if has_config {
+                assert!(made.is_ok(), "put {call}: it was made: {:?}", made.err());
+                open(store, &world.machine("own")).unwrap();
+            } else {
+                // Nothing is left, and nothing in the way of the next try.
+                assert!(read_all(&*store).is_empty(), "put {call}");
+                Repository::create(store, &secret(), &options(), world.machine("own")).unwrap();
+            }
+        }
+    }
+}
+
+/// What the index says of a pack is not what the pack says of itself: all its bytes are sound, and nothing can be restored.
+#[test]
+fn a_check_of_all_data_compares_the_index_with_the_packs() {
+    use lifeboat_agent::check::{self, CheckOptions, ReadData};
+    use lifeboat_agent::repository::Area;
+    use lifeboat_agent::seal::ObjectKind;
+
+    let world = World::new();
+    grow::file(&world.source().join("file"), 400_000, &mut Random::new(8));
+    let store = Arc::new(MemoryProvider::new());
+    let repository = create(store.clone(), &world.machine("own"), Cipher::default());
+    backup_all(&repository, &world.source());
+    let [key] = &keys_in(&read_all(&*store), "index")[..] else { panic!("one shard") };
+    let id = key.rsplit('/').next().unwrap().parse().unwrap();
+    let sound = repository.read_shard(&id).unwrap();
+    remove(&*store, key);
+    let all = CheckOptions { read_data: ReadData::All, threads: 0 };
+    for wrong in ["salt", "two chunks exchanged", "nothing"] {
+        let mut shard = sound.clone();
+        let data = |pack: &&mut lifeboat_agent::index::PackEntry| {
+            pack.directory.segments.iter().any(|segment| segment.chunks.len() > 1)
+        };
+        let pack = shard.packs.iter_mut().find(data).unwrap();
+        match wrong {
+            "salt" => pack.salt[0] ^= 1,
+            "nothing" => {}
+            _ => {
+                let several =
+                    |segment: &&mut lifeboat_agent::pack::directory::Segment| segment.chunks.len() > 1;
+                pack.directory.segments.iter_mut().find(several).unwrap().chunks.swap(0, 1);
+            }
+        }
+        let id = repository.put_whole(Area::Index, ObjectKind::IndexShard, &shard.encode().unwrap()).unwrap();
+        let report = check::run(&repository, &all, &Context::silent()).unwrap();
+        assert_eq!(report.verdict().is_ok(), wrong == "nothing", "{wrong}: {:?}", report.damages);
+        assert_eq!(report.touched.is_empty(), wrong == "nothing", "{wrong}: {:?}", report.touched);
+        remove(&*store, &format!("index/{id}"));
     }
 }
 

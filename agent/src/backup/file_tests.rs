@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use lifeboat_providers::memory::MemoryProvider;
@@ -34,11 +35,15 @@ fn bytes(len: usize, seed: &[u8]) -> Vec<u8> {
 }
 
 /// Lists a file of `before`, changes it by `change`, reads it, and returns what is stored of it and the errors.
-fn stored_after(before: &[u8], change: impl FnOnce(&std::path::Path)) -> (Entry, Vec<u8>, u64) {
+fn stored_after(before: &[u8], change: impl FnOnce(&Path)) -> (Entry, Vec<u8>, u64) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), before).unwrap();
+    stored(folder.path(), b"file", change)
+}
+
+/// As [`stored_after`], of a file that is there.
+fn stored(folder: &Path, name: &[u8], change: impl FnOnce(&Path)) -> (Entry, Vec<u8>, u64) {
     let world = tempfile::tempdir().unwrap();
-    let folder = world.path().join("folder");
-    fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("file"), before).unwrap();
     let secret = Secret::Key(SecretKey::from_bytes([7; 32]));
     let create = CreateOptions {
         cipher: Default::default(),
@@ -80,11 +85,11 @@ fn stored_after(before: &[u8], change: impl FnOnce(&std::path::Path)) -> (Entry,
         handle: OnceLock::new(),
         state: Mutex::default(),
     });
-    let stat = capture::stat(handle.as_fd(), b"file").unwrap();
+    let stat = capture::stat(handle.as_fd(), name).unwrap();
     directory.handle.set(handle).unwrap();
     directory.set_window(vec![None], 1, false);
-    change(&folder.join("file"));
-    let job = FileJob { slot: 0, name: (*b"file").into(), stat, change: Change::New };
+    change(&folder.join(std::ffi::OsStr::from_bytes(name)));
+    let job = FileJob { slot: 0, name: name.into(), stat, change: Change::New };
     let mut sink = ChunkSink::new(&ingest).unwrap();
     run.read_files(Files::new(directory, job), &mut sink, &mut Vec::new()).unwrap();
     // What turned out to be large was handed on.
@@ -154,4 +159,20 @@ fn a_file_that_grew_by_a_hole_is_stored_with_it() {
     });
     assert_eq!((entry.bytes(), errors), (2 * LARGE as u64, 0));
     assert!(found.starts_with(&before) && found[before.len()..].iter().all(|byte| *byte == 0));
+}
+
+/// Of a file that says that it is empty only so much is read: the rest was missing in silence.
+#[test]
+fn a_file_that_says_it_is_empty_is_never_cut_off_in_silence() {
+    let (entry, found, errors) = stored(Path::new("/proc/self"), b"status", |_| {});
+    assert_eq!((entry.incomplete, errors), (false, 0));
+    assert!(found.starts_with(b"Name:") && entry.bytes() == found.len() as u64);
+    // All symbols of the kernel: more than is read, where it shows them.
+    let symbols = fs::read("/proc/kallsyms").map_or(0, |symbols| symbols.len());
+    if symbols <= SIZELESS_BYTES_MAX {
+        println!("skipped: /proc/kallsyms has {symbols} bytes here");
+        return;
+    }
+    let (entry, found, errors) = stored(Path::new("/proc"), b"kallsyms", |_| {});
+    assert_eq!((entry.incomplete, errors, found.len()), (true, 1, SIZELESS_BYTES_MAX));
 }

@@ -346,8 +346,8 @@ fn lost_packs(repository: &Repository, packs: Vec<crate::index::PackSummary>) ->
 fn index_without(repository: &Repository, lost: &PackIds) -> Result<crate::index::Index> {
     let index = crate::index::Index::in_memory();
     for info in repository.store().list(&Area::Index.prefix())? {
-        let id = layout::sha256_of(&info.key)?;
-        // Damaged shards were reported before.
+        // What is foreign or damaged was reported before.
+        let Ok(id) = layout::sha256_of(&info.key) else { continue };
         if let Ok(mut shard) = repository.read_shard(&id) {
             shard.packs.retain(|pack| !lost.contains(&pack.id));
             index.add(&[(id, shard)])?;

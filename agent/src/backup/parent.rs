@@ -60,6 +60,11 @@ impl Trust {
         Self { since, now }
     }
 
+    /// Whether a time is so old that no later change can have the same.
+    pub(super) fn is_settled(&self, time: Time) -> bool {
+        self.since.is_some_and(|since| settled(time, since))
+    }
+
     /// Whether a file is as it was: all that a change would move is equal, and the times are old enough that a later change in the
     /// same tick of the clock cannot hide (the racy-timestamp rule).
     pub(super) fn is_unchanged(&self, old: &Entry, stat: &Stat) -> bool {
@@ -174,5 +179,22 @@ impl OldEntries {
             }
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_shortly_before_the_last_run_is_looked_at_again() {
+        let second = 1_000_000_000;
+        let trust = Trust { since: Some(100 * second), now: 200 * second };
+        let at = |seconds, nanoseconds| trust.is_settled(Time { seconds, nanoseconds });
+        assert!(at(99, 900_000_000) && at(97, 0) && at(-5, 1));
+        // Within the tick, or with a time that knows whole seconds only, or later.
+        assert!(!at(99, 990_000_000) && !at(99, 0) && !at(98, 0) && !at(100, 1) && !at(150, 1));
+        let nothing = Trust { since: None, ..trust };
+        assert!(!nothing.is_settled(Time { seconds: 1, nanoseconds: 1 }));
     }
 }

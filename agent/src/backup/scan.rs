@@ -130,7 +130,10 @@ impl Run<'_> {
     }
 
     fn directory_meta_is_unchanged(&self, old: &Entry, stat: &Stat) -> bool {
-        old.meta.ctime == stat.meta.ctime && old.meta.inode == stat.meta.inode && !self.options.rescan
+        old.meta.ctime == stat.meta.ctime
+            && old.meta.inode == stat.meta.inode
+            && old.meta.device == stat.meta.device
+            && self.trust.is_settled(old.meta.ctime)
     }
 
     /// Leaves only the marker of a directory that is marked as not worth a backup.

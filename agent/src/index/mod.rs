@@ -78,7 +78,7 @@ pub struct Location {
 }
 
 /// Where a segment lies in its pack, and what is needed to open it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SegmentLocation {
     /// The box's number.
     pub number: u32,

@@ -170,6 +170,11 @@ fn ending_at_any_call_loses_nothing_and_the_next_repair_ends_well() {
 /// A shard that was replaced and is left over must not bring back what a repair had taken out.
 #[test]
 fn what_was_found_damaged_stays_out_of_the_index() {
+    // Which shard is read last depends on their names, which are random.
+    (0..8).for_each(|_| a_leftover_shard_brings_nothing_back());
+}
+
+fn a_leftover_shard_brings_nothing_back() {
     let mut scene = Scene::new();
     let shards = scene.shards.clone();
     let kept: Vec<_> = scene.objects.iter().filter(|(key, _)| shards.contains(key)).cloned().collect();
