@@ -88,6 +88,39 @@ fn a_flipped_version_byte_of_one_object_does_not_block_the_rest() {
     }
 }
 
+/// The same for packs that no index names: a repair reads their headers, and so does a backup after one that was cut off.
+#[test]
+fn a_flipped_version_byte_of_a_pack_does_not_hide_the_others() {
+    let world = World::new();
+    let mut objects = two_of_everything(&world);
+    objects.retain(|key, _| !key.starts_with("index/"));
+    let repository = open(store_of(&objects), &world.machine("sealing")).unwrap();
+    // Ours, of before the machine was started anew.
+    let json =
+        br#"{"version":1,"host":"test","boot":"1","pid":1,"pid_start":1,"time":"2026-01-01T00:00:00Z"}"#;
+    let sealed = repository.seal(ObjectKind::Session, json).unwrap();
+    objects.insert(format!("sessions/{:032x}", 2), sealed.body().to_bytes());
+    for folder in ["meta", "packs"] {
+        let keys = keys_in(&objects, folder);
+        let key = &keys[0];
+        let mut damaged = objects.clone();
+        let mut bytes = damaged[key].to_vec();
+        bytes[VERSION_AT] = 9;
+        damaged.insert(key.clone(), Bytes::from(bytes));
+        let packs = keys_in(&objects, "meta").len() + keys_in(&objects, "packs").len();
+
+        let repository = open(store_of(&damaged), &world.machine(&format!("{folder} repaired"))).unwrap();
+        let repaired = repair::index(&repository, Default::default(), &Context::silent()).unwrap();
+        assert_eq!((repaired.found, &repaired.unreadable), (packs as u64 - 1, &vec![key.clone()]));
+
+        let repository = open(store_of(&damaged), &world.machine(&format!("{folder} continued"))).unwrap();
+        let outcome = backup(&repository, &world.source(), &options()).unwrap();
+        let named = repository.load_catalog().unwrap().index.packs().unwrap();
+        assert!(named.len() >= packs - 1 && named.iter().all(|pack| !key.ends_with(&pack.id.to_string())));
+        world.restored(&repository, &outcome.snapshot.unwrap()).assert_equals(&see(&world.source()), key);
+    }
+}
+
 /// A repository whose `config` was replaced by another, and all its files.
 struct Newer {
     world: World,
