@@ -183,6 +183,35 @@ fn a_snapshot_that_the_store_denies_is_not_forgotten_by_a_repair() {
     }
 }
 
+/// A check said that the next forget removes it; none did.
+#[test]
+fn a_forgotten_snapshot_that_could_not_be_removed_goes_with_the_next() {
+    use lifeboat_providers::layer::fault::{Fault, Rule, When};
+    use lifeboat_providers::layer::{FaultProvider, Operation};
+
+    let world = World::new();
+    fs::write(world.source().join("file"), "content").unwrap();
+    let store = Arc::new(MemoryProvider::new());
+    let repository = create(store.clone(), &world.machine("own"), Cipher::default());
+    let [first, second, third] = [(); 3].map(|()| backup_all(&repository, &world.source()));
+    let rule =
+        Rule::new(Operation::Delete, When::Always, Fault::FailBefore(lifeboat_providers::ErrorKind::Denied));
+    let faulty = Arc::new(FaultProvider::new(store.clone()).with_rule(rule));
+    let faulty = repository.with_store(lifeboat_agent::repository::Store::new(faulty).unwrap());
+    faulty.forget(&[&first], "test").unwrap_err();
+    assert_eq!(repository.load_history().unwrap().lingering, [first.id]);
+    repository.forget(&[&second], "test").unwrap();
+    let history = repository.load_history().unwrap();
+    assert!(history.lingering.is_empty());
+    assert_eq!(keys_in(&read_all(&*store), "snapshots"), [format!("snapshots/{}", third.id)]);
+    assert!(
+        lifeboat_agent::check::run(&repository, &Default::default(), &Context::silent())
+            .unwrap()
+            .verdict()
+            .is_ok()
+    );
+}
+
 /// The answer to the last write of an `init` was lost: its only key slot was removed, from a repository that was there.
 #[test]
 fn a_repository_that_was_made_keeps_its_slot_whatever_the_store_answers() {
@@ -255,11 +284,20 @@ fn a_check_of_all_data_compares_the_index_with_the_packs() {
                 pack.directory.segments.iter_mut().find(several).unwrap().chunks.swap(0, 1);
             }
         }
-        let id = repository.put_whole(Area::Index, ObjectKind::IndexShard, &shard.encode().unwrap()).unwrap();
+        repository.put_whole(Area::Index, ObjectKind::IndexShard, &shard.encode().unwrap()).unwrap();
         let report = check::run(&repository, &all, &Context::silent()).unwrap();
         assert_eq!(report.verdict().is_ok(), wrong == "nothing", "{wrong}: {:?}", report.damages);
         assert_eq!(report.touched.is_empty(), wrong == "nothing", "{wrong}: {:?}", report.touched);
-        remove(&*store, &format!("index/{id}"));
+        // The packs are right, so that a repair that reads them loses nothing.
+        let options = repair::IndexRepairOptions { read_data: true };
+        let repaired = repair::index(&repository, options, &Context::silent()).unwrap();
+        assert_eq!(repaired.corrected, u64::from(wrong != "nothing"), "{wrong}: {repaired:?}");
+        assert!(repaired.damaged.is_empty(), "{wrong}: {repaired:?}");
+        let report = check::run(&repository, &all, &Context::silent()).unwrap();
+        assert!(report.verdict().is_ok(), "{wrong}, repaired: {:?}", report.damages);
+        for key in keys_in(&read_all(&*store), "index") {
+            remove(&*store, &key);
+        }
     }
 }
 

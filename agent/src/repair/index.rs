@@ -7,13 +7,14 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use lifeboat_providers::{Key, Sha256};
 
+use crate::chunk::id::IdKey;
 use crate::compress::Decompressor;
 use crate::events::{Context, Event};
 use crate::index::SegmentLocation;
 use crate::index::shard::{PackEntry, Shard};
-use crate::pack::directory::PackKind;
+use crate::pack::directory::{PackKind, Segment};
 use crate::repository::{Area, Repository, layout, store};
-use crate::seal::header::ObjectKind;
+use crate::seal::header::{HEADER_BYTES, ObjectKind};
 use crate::{Error, Kind, Result};
 
 /// Chunks of a shard at most: its plain form stays far below the format's limit.
@@ -37,6 +38,8 @@ pub struct IndexRepair {
     pub packs: u64,
     /// Packs that no shard in force had named.
     pub found: u64,
+    /// Packs of which the index said something else than they do, or something that is not so any more.
+    pub corrected: u64,
     /// Packs that were named and are not there: what they held is lost, unless other packs hold it too.
     pub lost: Vec<String>,
     /// Packs of which segments are damaged: those were taken out of the index, the others stay.
@@ -66,7 +69,11 @@ pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Con
             }
             let entry = match old.known.remove(&(kind, id)) {
                 Some(entry) if entry.stored_bytes == info.size && !options.read_data => Some(entry),
-                Some(entry) => Some(examine(repository, entry, &mut repair)?),
+                Some(named) => {
+                    let entry = examine(repository, &named, &mut repair)?;
+                    repair.corrected += u64::from(entry != named);
+                    Some(entry)
+                }
                 None => find(repository, kind, &id, info.size, &mut repair, context)?,
             };
             if let Some(entry) = entry {
@@ -80,11 +87,11 @@ pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Con
         repair.lost.push(layout::pack(*kind, id)?.to_string());
     }
     repair.lost.sort();
-    repair.was_sound = repair.lost.is_empty()
-        && repair.damaged.is_empty()
-        && repair.found == 0
-        && repair.damaged_shards == 0;
-    if !repair.was_sound {
+    let is_right =
+        repair.lost.is_empty() && repair.found == 0 && repair.corrected == 0 && repair.damaged_shards == 0;
+    repair.was_sound = is_right && repair.damaged.is_empty();
+    // What is damaged may be out of the index since the last repair.
+    if !is_right {
         context.report(Event::Phase("writing the index"));
         write(repository, packs, &old.shards)?;
     }
@@ -132,13 +139,19 @@ fn read_shards(repository: &Repository, repair: &mut IndexRepair) -> Result<Old>
     Ok(old)
 }
 
-/// Reads a pack that a shard names, and blanks out its segments that are damaged or cut off. The shard may be the only directory left.
-fn examine(repository: &Repository, mut entry: PackEntry, repair: &mut IndexRepair) -> Result<PackEntry> {
-    let key = layout::pack(entry.kind, &entry.id)?;
+/// Reads a pack that a shard names, and blanks out its segments that are damaged or cut off. The shard may be the only directory left;
+/// where the pack is whole, what it says of itself counts.
+fn examine(repository: &Repository, named: &PackEntry, repair: &mut IndexRepair) -> Result<PackEntry> {
+    let key = layout::pack(named.kind, &named.id)?;
     let bytes = match repository.store().get(&key) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == Kind::Damaged => Bytes::new(),
         Err(e) => return Err(e),
+    };
+    let mut entry = own_entry(repository, named, &bytes).unwrap_or_else(|| named.clone());
+    let id_key = match entry.kind {
+        PackKind::Data => &repository.keys().data_id,
+        PackKind::Metadata => &repository.keys().metadata_id,
     };
     let cipher = repository.pack_cipher(entry.kind, entry.salt);
     let mut decompressor = Decompressor::new()?;
@@ -152,7 +165,7 @@ fn examine(repository: &Repository, mut entry: PackEntry, repair: &mut IndexRepa
         sealed.clear();
         sealed.extend_from_slice(bytes.get(range).unwrap_or_default());
         let opened = Repository::open_segment(&cipher, &location, &mut sealed, &mut decompressor, &mut plain);
-        if opened.is_err() {
+        if opened.is_err() || !has_its_chunks(segment, &plain, id_key) {
             damaged = true;
             segment.blank();
         }
@@ -161,6 +174,27 @@ fn examine(repository: &Repository, mut entry: PackEntry, repair: &mut IndexRepa
         repair.damaged.push(key.to_string());
     }
     Ok(entry)
+}
+
+/// What a pack says of itself, if all its bytes are as they were stored.
+fn own_entry(repository: &Repository, named: &PackEntry, bytes: &Bytes) -> Option<PackEntry> {
+    let head = bytes.get(..HEADER_BYTES)?;
+    if Sha256::of(bytes) != named.id {
+        return None;
+    }
+    repository.open_pack_entry(named.kind, &named.id, bytes.len() as u64, head, bytes).ok()
+}
+
+/// Whether a segment's chunks are what their ids say. One that was blanked has none.
+fn has_its_chunks(segment: &Segment, plain: &[u8], id_key: &IdKey) -> bool {
+    let mut rest = plain;
+    segment.chunks.iter().all(|chunk| match rest.split_at_checked(chunk.length as usize) {
+        Some((bytes, tail)) => {
+            rest = tail;
+            id_key.id(bytes) == chunk.id
+        }
+        None => false,
+    })
 }
 
 /// Reads the directory of a pack that no shard names.

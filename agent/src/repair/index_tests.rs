@@ -220,3 +220,20 @@ fn a_foreign_file_among_the_shards_is_left_alone() {
     assert!(repository.store().head(&foreign).unwrap().is_some());
     assert!(index(&repository, IndexRepairOptions::default(), &Context::silent()).unwrap().was_sound);
 }
+
+/// A repair that finds what the last one found has nothing to write.
+#[test]
+fn what_is_out_of_the_index_already_is_not_written_again() {
+    let mut scene = Scene::new();
+    let pack = scene.objects.iter().find(|(key, _)| key.as_str().starts_with("packs/")).unwrap().0.clone();
+    scene.flip(&pack);
+    let repository = scene.open(scene.store(), "own").unwrap();
+    let options = IndexRepairOptions { read_data: true };
+    let once = index(&repository, options, &Context::silent()).unwrap();
+    let stored = |repository: &Repository| repository.store().list(&Area::Index.prefix()).unwrap();
+    let before = stored(&repository);
+    let twice = index(&repository, options, &Context::silent()).unwrap();
+    assert_eq!((once.damaged, once.corrected), (twice.damaged, 1));
+    assert_eq!((twice.was_sound, twice.corrected), (false, 0));
+    assert_eq!(stored(&repository), before);
+}

@@ -1,6 +1,6 @@
 //! All snapshots of a repository, and the records of those that were forgotten.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use lifeboat_providers::Sha256;
 use serde::{Deserialize, Serialize};
@@ -157,14 +157,27 @@ impl Repository {
         if forgotten.is_empty() {
             return Ok(());
         }
-        let ids: Vec<Sha256> = forgotten.iter().filter_map(Witness::sha256).collect();
         let time = chrono::Utc::now().to_rfc3339();
         let record =
             ForgetRecord { version: 1, time, host: host.to_owned(), forgotten, replaces: Vec::new() };
         let json = serde_json::to_vec(&record).map_err(|e| Error::failed(e.to_string()))?;
         self.put_whole(Area::Forgotten, ObjectKind::Forgotten, &json)?;
-        for id in ids {
-            self.store().delete(&layout::named_by_hash(Area::Snapshots, &id)?)?;
+        self.remove_forgotten()
+    }
+
+    /// Removes the snapshots that records name as forgotten: also those that an earlier run recorded and could not remove.
+    fn remove_forgotten(&self) -> Result<()> {
+        let mut forgotten: HashSet<Sha256> = HashSet::new();
+        for info in self.store().list(&Area::Forgotten.prefix())? {
+            match self.read_forget_record(&info.key) {
+                Ok(record) => forgotten.extend(record.forgotten.iter().filter_map(Witness::sha256)),
+                Err(e) => keep_damage(e, &mut Vec::new())?,
+            }
+        }
+        for info in self.store().list(&Area::Snapshots.prefix())? {
+            if layout::sha256_of(&info.key).is_ok_and(|id| forgotten.contains(&id)) {
+                self.store().delete(&info.key)?;
+            }
         }
         Ok(())
     }
