@@ -3,7 +3,7 @@
 import argparse, base64, contextlib, errno, functools, hashlib, hmac, json, os, re, resource, signal, stat, struct, sys
 from datetime import datetime
 from types import SimpleNamespace
-import argon2, argon2.low_level, nacl.bindings, nacl.exceptions, zstandard
+import argon2.low_level, nacl.bindings, nacl.exceptions, zstandard
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,10 +22,6 @@ class Failure(Exception):
 def require(condition, message):
     if not condition:
         raise Failure(message)
-
-# What is raised for damaged or hostile objects, and by the system for what it refuses: a name, a time …
-BAD = (Failure, InvalidTag, nacl.exceptions.CryptoError, zstandard.ZstdError, argon2.exceptions.HashingError, OSError,
-       ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 def why(error):
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
@@ -159,7 +155,7 @@ def open_slot(slot, name, repository, kind, secret):
     if slot_kind != kind:
         return None
     material = blake3(salt, key=secret).digest() if kind == 2 else \
-        argon2.low_level.hash_secret_raw(secret, salt, passes, memory, lanes, 32, argon2.Type.ID, 0x13)
+        argon2.low_level.hash_secret_raw(secret, salt, passes, memory, lanes, 32, argon2.low_level.Type.ID, 0x13)
     wrap_key, expected = derive("slot wrap", material + head), derive("slot commitment", material + head)
     return open_xchacha(wrapped, head, bytes(24), wrap_key) if hmac.compare_digest(expected, commitment) else None
 
@@ -182,14 +178,14 @@ class Repository:
             require((sealed["version"], sealed["features"], sealed["repository_id"]) == (1, [], self.id.hex()),
                     "its clear header was changed")
             self.cipher = CIPHERS[sealed["cipher"]]
-        except BAD as failure:
+        except Exception as failure:
             die(f"config: {why(failure)}")
 
     @contextlib.contextmanager                                          # says what fails within it, to go on behind it
     def reporting(self, what, doing=""):
         try:
             yield
-        except BAD as failure:
+        except Exception as failure:
             message = f"{shown(what)}: {doing}{why(failure)}"
             if message != self.said:                                    # once for all chunks of a file in a bad segment
                 self.errors, self.said = self.errors + 1, message
@@ -288,7 +284,7 @@ class Repository:
         key, header, at, box_length, number, codec, plain_length = self.segments[index]
         try:
             return open_box(self.seal_key, header, number, SEGMENT, codec, plain_length, self.read(key, at, box_length))
-        except BAD as failure:
+        except Exception as failure:
             raise Failure(f"{key}, segment {number}: {why(failure)}")
 
     def chunk(self, chunk, length, id_key):
