@@ -3,13 +3,15 @@
 //! A [`Compressor`] and a [`Decompressor`] keep their contexts, which cost more to make than a small segment to code.
 
 use zstd::bulk;
-use zstd::zstd_safe::CParameter;
+use zstd::zstd_safe::{self, CParameter};
 
 use crate::pack::directory::Codec;
 use crate::{Error, Result};
 
 /// Coding that saves less than this share of the bytes is not worth the decoding: kept raw (3 %).
 const SAVING_MIN_PERCENT: usize = 3;
+/// How a zstd frame begins; skippable frames and those of older versions begin otherwise.
+const FRAME_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// How hard to compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +100,7 @@ impl Compressor {
     pub fn shrink(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<bool> {
         out.clear();
         if let Some(context) = &mut self.context {
-            out.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+            out.reserve(zstd_safe::compress_bound(plain.len()));
             let coded = context
                 .compress_to_buffer(plain, out)
                 .map_err(|e| Error::io("cannot compress a segment", e))?;
@@ -138,6 +140,9 @@ impl Decompressor {
         match codec {
             Codec::Raw => plain.extend_from_slice(coded),
             Codec::Zstd => {
+                check_frame(coded, plain_bytes).map_err(|reason| {
+                    Error::damaged(format_args!("cannot decode compressed bytes: {reason}"))
+                })?;
                 plain.reserve(plain_bytes);
                 // A buffer with more capacity than asked for could take more bytes: the length below refuses them.
                 self.context
@@ -150,5 +155,79 @@ impl Decompressor {
         } else {
             Err(Error::damaged(format_args!("decoded to {} bytes instead of {plain_bytes}", plain.len())))
         }
+    }
+}
+
+/// Whether `coded` is exactly one frame: the library itself would also take frames behind it, and pass over skippable ones, so that
+/// other bytes than those that were written decoded to the same.
+fn check_frame(coded: &[u8], plain_bytes: usize) -> Result<(), &'static str> {
+    if !coded.starts_with(&FRAME_MAGIC) {
+        return Err("they are no zstd frame");
+    }
+    match zstd_safe::find_frame_compressed_size(coded) {
+        Ok(bytes) if bytes == coded.len() => {}
+        Ok(_) => return Err("bytes follow the zstd frame"),
+        Err(_) => return Err("the zstd frame is malformed or cut off"),
+    }
+    match zstd_safe::get_frame_content_size(coded) {
+        Ok(Some(bytes)) if bytes != plain_bytes as u64 => Err("the zstd frame states another length"),
+        Ok(_) => Ok(()),
+        Err(_) => Err("the zstd frame's header is malformed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: [u8; 3000] = [b'a'; 3000];
+
+    fn frame() -> Vec<u8> {
+        let mut coded = Vec::new();
+        assert_eq!(
+            Compressor::new(Level::DEFAULT).unwrap().compress(&PLAIN, &mut coded).unwrap(),
+            Codec::Zstd
+        );
+        coded
+    }
+
+    fn decoded(coded: &[u8], plain_bytes: usize) -> Result<Vec<u8>> {
+        let mut plain = Vec::new();
+        Decompressor::new()?.decompress(Codec::Zstd, coded, plain_bytes, &mut plain).map(|()| plain)
+    }
+
+    #[test]
+    fn exactly_one_frame_is_decoded() {
+        // 8 bytes that zstd passes over: magic and a length of 0.
+        let skippable = [0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0];
+        let empty = zstd::bulk::compress(b"", 3).unwrap();
+        let frame = frame();
+        assert_eq!(decoded(&frame, PLAIN.len()).unwrap(), PLAIN);
+        for (what, coded) in [
+            ("a byte behind it", [&frame[..], &[0]].concat()),
+            ("a skippable frame behind it", [&frame[..], &skippable].concat()),
+            ("a skippable frame before it", [&skippable, &frame[..]].concat()),
+            ("an empty frame behind it", [&frame[..], &empty].concat()),
+            ("an empty frame before it", [&empty, &frame[..]].concat()),
+            ("a byte missing", frame[..frame.len() - 1].to_vec()),
+            ("nothing", Vec::new()),
+        ] {
+            assert_eq!(decoded(&coded, PLAIN.len()).unwrap_err().kind(), crate::Kind::Damaged, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_frame_of_another_length_is_refused_before_it_is_decoded() {
+        for plain_bytes in [0, 1, PLAIN.len() - 1, PLAIN.len() + 1] {
+            let error = decoded(&frame(), plain_bytes).unwrap_err();
+            assert!(error.to_string().contains("another length"), "{error}");
+        }
+    }
+
+    /// Two halves in two frames decode to the right bytes, and are not what was written.
+    #[test]
+    fn two_frames_are_refused() {
+        let half = zstd::bulk::compress(&PLAIN[..1500], 3).unwrap();
+        assert!(decoded(&[half.clone(), half].concat(), PLAIN.len()).is_err());
     }
 }

@@ -3,7 +3,7 @@
 import argparse, base64, contextlib, errno, functools, hashlib, hmac, json, os, re, resource, signal, stat, struct, sys
 from datetime import datetime
 from types import SimpleNamespace
-import argon2, argon2.low_level, nacl.bindings, nacl.exceptions, zstandard
+import argon2.low_level, nacl.bindings, nacl.exceptions, zstandard
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,10 +22,6 @@ class Failure(Exception):
 def require(condition, message):
     if not condition:
         raise Failure(message)
-
-# What is raised for damaged or hostile objects, and by the system for what it refuses: a name, a time …
-BAD = (Failure, InvalidTag, nacl.exceptions.CryptoError, zstandard.ZstdError, argon2.exceptions.HashingError, OSError,
-       ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 def why(error):
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
@@ -55,30 +51,30 @@ class Decoder:
         self.at += count
         return self.data[self.at - count:self.at]
 
-    def u8(self):
-        return self.take(1)[0]
-
-    def bytes(self):
-        return self.take(self.varint())
-
-    def varint(self):
+    def varint(self, limit=1 << 64):
         value = shift = 0
         while (byte := self.u8()) >= 0x80 and shift < 63:
             value, shift = value | (byte & 0x7f) << shift, shift + 7
         value |= byte << shift
-        require((byte or not shift) and value < 1 << 64, "a varint is refused")
+        require((byte or not shift) and value < limit, "a varint is refused")
         return value
 
-    def svarint(self):
-        return (code := self.varint()) >> 1 ^ -(code & 1)
+    u8 = lambda self: self.take(1)[0]
+    u32 = lambda self: self.varint(1 << 32)
+    svarint = lambda self: (code := self.varint()) >> 1 ^ -(code & 1)
+    bytes = lambda self: self.take(self.varint())
+    end = lambda self: require(self.at == len(self.data), "bytes follow its end")
 
 def derive(use, material):
     return blake3(material, derive_key_context=f"lifeboat 2026-11-21 v1 {use}").digest()
 
-def open_box(seal_key, header, number, role, codec, plain_length, box):
-    coded_length, object_key = len(box) - 16, blake3(header, key=seal_key).digest()
-    require(coded_length == plain_length if codec == 0 else codec == 1 and 0 <= coded_length < plain_length,
+def check_box(codec, plain_length, box_length):
+    require(box_length == plain_length + 16 if codec == 0 else codec == 1 and 16 < box_length < plain_length + 16,
             "a box's codec or length is refused")
+
+def open_box(seal_key, header, number, role, codec, plain_length, box):
+    check_box(codec, plain_length, len(box))
+    coded_length, object_key = len(box) - 16, blake3(header, key=seal_key).digest()
     associated, nonce = struct.pack("<BBHII", role, codec, 0, plain_length, coded_length), struct.pack("<Q", number)
     if header[7] == 1:
         data = open_xchacha(box, associated, nonce.ljust(24, b"\0"), object_key)
@@ -98,6 +94,7 @@ def decode_content(d):
         require(code > 1 and not (content.level and code & 1), "a content has an empty entry or a misplaced hole")
         content.length += code >> 1
         content.entries.append((code >> 1, None if code & 1 else d.take(16)))
+    require(content.length < 1 << 63, "a content is too long")
     return content
 
 def decode_node(data):
@@ -106,11 +103,11 @@ def decode_node(data):
     require(d.u8() == 1, "a node's version is unknown")
     d.varint()                                                          # device
     for _ in "users", "groups":
-        owners = [(d.varint(), d.bytes())[0] for _ in range(d.varint())]
+        owners = [(d.u32(), d.bytes())[0] for _ in range(d.varint())]
         require(all(a < b for a, b in zip(owners, owners[1:])), "a node's owners are out of order")
     for _ in range(d.varint()):
-        e = SimpleNamespace(name=d.bytes(), type=d.u8(), flags=d.varint(), mode=d.varint(), uid=d.varint(),
-                            gid=d.varint(), links=1, xattrs=[], content=None, size=0, target=b"", rdev=(0, 0))
+        e = SimpleNamespace(name=d.bytes(), type=d.u8(), flags=d.varint(), mode=d.varint(), uid=d.u32(),
+                            gid=d.u32(), links=1, xattrs=[], content=None, size=0, target=b"", rdev=(0, 0))
         require(e.type <= BLOCK and e.flags < 16 and e.mode < 0o10000, "an entry's type, flags or mode are refused")
         seconds, nanoseconds, _, ctime_nanoseconds = d.svarint(), d.varint(), d.svarint(), d.varint()
         require(max(nanoseconds, ctime_nanoseconds) < 10**9, "a time has too many nanoseconds")
@@ -130,9 +127,9 @@ def decode_node(data):
         elif e.type == SYMLINK:
             e.target = d.bytes()
         elif e.type in (CHAR, BLOCK):
-            e.rdev = d.varint(), d.varint()
+            e.rdev = d.u32(), d.u32()
         yield e
-    require(d.at == len(d.data), "bytes follow its end")
+    d.end()
 
 def read_key_file(path):
     with open(path, encoding="utf-8", errors="replace") as file:
@@ -151,15 +148,14 @@ def open_slot(slot, name, repository, kind, secret):
     head, commitment, wrapped = slot[:-96], slot[-96:-64], slot[-64:-16]
     magic, version, slot_kind, cipher, purpose, slot_repository, slot_id, _, memory, passes, lanes, salt = \
         struct.unpack("<4sBBBB16s8sQIII32s", head[:84])
-    require((magic, version, cipher) == (b"LBKY", 1, 1) and slot_kind in (1, 2) and purpose <= 2 and
+    require((magic, version, cipher) == (b"LBKY", 1, 1) and (slot_kind, purpose) in ((1, 0), (2, 1), (2, 2)) and
             slot_repository == repository and slot_id.hex() == name, "it is not such a slot as its place demands")
+    require(memory == passes == lanes == 0 if slot_kind == 2 else
+            1 <= passes <= 16 and 1 <= lanes <= 16 and 8 * lanes <= memory <= MIB, "its Argon2 cost is refused")
     if slot_kind != kind:
         return None
-    if kind == 1:
-        require(1 <= passes <= 16 and 1 <= lanes <= 16 and 8 * lanes <= memory <= MIB, "its Argon2 cost is refused")
-        material = argon2.low_level.hash_secret_raw(secret, salt, passes, memory, lanes, 32, argon2.Type.ID, 0x13)
-    else:
-        material = blake3(salt, key=secret).digest()
+    material = blake3(salt, key=secret).digest() if kind == 2 else \
+        argon2.low_level.hash_secret_raw(secret, salt, passes, memory, lanes, 32, argon2.low_level.Type.ID, 0x13)
     wrap_key, expected = derive("slot wrap", material + head), derive("slot commitment", material + head)
     return open_xchacha(wrapped, head, bytes(24), wrap_key) if hmac.compare_digest(expected, commitment) else None
 
@@ -182,14 +178,14 @@ class Repository:
             require((sealed["version"], sealed["features"], sealed["repository_id"]) == (1, [], self.id.hex()),
                     "its clear header was changed")
             self.cipher = CIPHERS[sealed["cipher"]]
-        except BAD as failure:
+        except Exception as failure:
             die(f"config: {why(failure)}")
 
     @contextlib.contextmanager                                          # says what fails within it, to go on behind it
     def reporting(self, what, doing=""):
         try:
             yield
-        except BAD as failure:
+        except Exception as failure:
             message = f"{shown(what)}: {doing}{why(failure)}"
             if message != self.said:                                    # once for all chunks of a file in a bad segment
                 self.errors, self.said = self.errors + 1, message
@@ -229,6 +225,11 @@ class Repository:
         require(hashlib.sha256(data).hexdigest() == key[-64:], "it is damaged: its SHA-256 is not its name")
         return self.open_whole(data, kind)
 
+    def read_json(self, key, kind):
+        fields = json.loads(self.read_whole(key, kind))
+        require(fields["version"] == 1, "its version is unknown")
+        return fields
+
     def each(self, folder, names, decode):
         for name in names:
             with self.reporting(f"{folder}/{name}"):
@@ -238,12 +239,11 @@ class Repository:
         """The readable snapshots that are not forgotten, oldest first."""
         names = {name for name in self.names("snapshots") if name.startswith(prefix)}
         forgotten = set().union(*self.each("forgotten", self.names("forgotten"), lambda key: {
-            snapshot["id"] for snapshot in json.loads(self.read_whole(key, FORGOTTEN))["forgotten"]}))
+            snapshot["id"] for snapshot in self.read_json(key, FORGOTTEN)["forgotten"]}))
         return sorted(self.each("snapshots", sorted(names - forgotten), self.snapshot), key=lambda s: s.order)
 
     def snapshot(self, key):
-        fields = json.loads(self.read_whole(key, SNAPSHOT))
-        require(fields["version"] == 1, "its version is unknown")
+        fields = self.read_json(key, SNAPSHOT)
         root, *others = decode_node(bytes.fromhex(fields["root"]))
         require(root.name == b"" and root.type == DIR and not others, "its root is not /")
         time = datetime.fromisoformat(fields["time"])                   # without its nanoseconds
@@ -264,9 +264,9 @@ class Repository:
             key, header = f"{folder}/{sha[:2]}/{sha}", self.header(kind, self.cipher, salt)
             numbers, at = {2**32 - 1}, 56
             for _ in range(d.varint()):
-                number, box_length, plain_length, codec = d.varint(), d.varint(), d.varint(), d.u8()
-                require(number < 2**32 and number not in numbers and box_length <= plain_length + 16 <= 16 * MIB + 16,
-                        "a segment's number or length is refused")
+                number, box_length, plain_length, codec = d.u32(), d.varint(), d.varint(), d.u8()
+                require(number not in numbers and plain_length <= 16 * MIB, "a segment's number or length is refused")
+                check_box(codec, plain_length, box_length)
                 place = start = len(self.segments) << 50                # a place: segment, offset in it, length
                 self.segments.append((key, header, at, box_length, number, codec, plain_length))
                 for _ in range(d.varint()):
@@ -277,14 +277,14 @@ class Repository:
                 require(0 < place - start == plain_length << 25, "a segment's chunks do not sum to its length")
                 numbers.add(number)
                 at += box_length
-            require(at + 32 <= size, "a pack is shorter than its segments")
-        require(d.at == len(d.data), "bytes follow its end")
+            require(at + 33 <= size, "a pack is shorter than its segments")
+        d.end()
 
     def read_segment(self, index):
         key, header, at, box_length, number, codec, plain_length = self.segments[index]
         try:
             return open_box(self.seal_key, header, number, SEGMENT, codec, plain_length, self.read(key, at, box_length))
-        except BAD as failure:
+        except Exception as failure:
             raise Failure(f"{key}, segment {number}: {why(failure)}")
 
     def chunk(self, chunk, length, id_key):
@@ -306,8 +306,8 @@ class Repository:
                 with self.reporting(path):
                     d = Decoder(self.chunk(chunk, None, self.meta_key))
                     part = decode_content(d)
-                    require(d.at == len(d.data) and (part.level, part.length) == (content.level - 1, length),
-                            "a list is not as declared")
+                    d.end()
+                    require((part.level, part.length) == (content.level - 1, length), "a list is not as declared")
                     yield from self.leaves(part, path, offset)
             offset += length
 
@@ -392,38 +392,36 @@ class Restore:
                 os.chmod(target, e.mode)
             os.utime(target, ns=(e.mtime, e.mtime), **follow)
 
-def run(options):
+def main():
+    parser = argparse.ArgumentParser(usage="%(prog)s list REPO | restore REPO SNAPSHOT OUT [--key-file FILE]",
+                                     description="Lists and restores the snapshots of a Lifeboat repository.")
+    parser.add_argument("words", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--key-file", help="instead of the environment's LIFEBOAT_PASSPHRASE")
+    options = parser.parse_args()
+    command, repo, wanted, out = (options.words + [None] * 3)[:4]
+    if (command, len(options.words)) not in (("list", 2), ("restore", 4)):
+        parser.error("wrong command")
     key = (2, read_key_file(options.key_file)) if options.key_file else (1, os.environb.get(b"LIFEBOAT_PASSPHRASE"))
     if key[1] is None:
         die("no key: set LIFEBOAT_PASSPHRASE or give --key-file")
-    repository = Repository(options.repo, *key)
-    if options.command == "list":
-        for s in repository.snapshots():
+    repository = Repository(repo, *key)
+    found = repository.snapshots("" if wanted in (None, "latest") else wanted or "-")
+    if command == "list":
+        for s in found:
             print(s.id, shown(s.time), shown(s.host), f"entries={s.root.entries_below} bytes={s.root.size}",
                   f"errors={shown(s.errors)}", *map(shown, s.paths))
     else:
-        found = repository.snapshots("" if options.snapshot == "latest" else options.snapshot or "-")
-        if not found or options.snapshot != "latest" and len(found) > 1:
-            die(f"{options.snapshot}: {len(found) or 'no'} readable snapshots are named so")
+        if not found or wanted != "latest" and len(found) > 1:
+            die(f"{wanted}: {len(found) or 'no'} readable snapshots are named so")
         repository.load_index()
-        Restore(repository, options.out, found[-1].root)
+        Restore(repository, out, found[-1].root)
         print(f"restored snapshot {found[-1].id}: {repository.errors} problems")
     sys.exit(1 if repository.errors else 0)
 
-def main():
-    parser = argparse.ArgumentParser(description="Lists and restores the snapshots of a Lifeboat repository.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, arguments in {"list": ["repo"], "restore": ["repo", "snapshot", "out"]}.items():
-        command = commands.add_parser(name)
-        command.add_argument("--key-file", help="instead of the environment's LIFEBOAT_PASSPHRASE")
-        for argument in arguments:
-            command.add_argument(argument)
+if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)                       # `list | head` ends quietly
     try:
-        run(parser.parse_args())
+        main()
     except (Exception, KeyboardInterrupt) as error:
         die(f"{type(error).__name__}: {error}")
-
-if __name__ == "__main__":
-    main()

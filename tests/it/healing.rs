@@ -60,6 +60,23 @@ impl Scene {
     }
 }
 
+/// Every file of the repository with its size.
+fn stored(scene: &Scene) -> Vec<(PathBuf, u64)> {
+    fn walk(folder: &Path, found: &mut Vec<(PathBuf, u64)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            match entry.metadata().unwrap() {
+                metadata if metadata.is_dir() => walk(&entry.path(), found),
+                metadata => found.push((entry.path(), metadata.len())),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&scene.world.path("repository"), &mut found);
+    found.sort();
+    found
+}
+
 fn flip(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
@@ -146,4 +163,89 @@ fn verify_sees_data_in_holes_and_longer_files() {
     fs::write(target.join("empty"), "not empty").unwrap();
     let target = target.to_str().unwrap();
     person.run(&["restore", &inside, "--target", target, "--overwrite", "never", "--verify"]).expect(1);
+}
+
+#[test]
+fn repairing_snapshots_again_writes_nothing_again() {
+    let scene = Scene::backed_up();
+    flip(&scene.pack());
+    scene.run(&["repair", "snapshots", "--read-data"], 14);
+    let once = stored(&scene);
+    scene.run(&["repair", "snapshots", "--read-data"], 14);
+    assert_eq!(stored(&scene), once, "the second repair wrote something");
+    scene.run(&["repair", "snapshots", "--read-data", "--dry-run"], 14);
+    assert_eq!(stored(&scene), once, "a dry run wrote something");
+    let snapshots = |count| {
+        let snapshots = scene.person.run(&["snapshots", "--json"]).expect(0).json();
+        assert_eq!(snapshots.len(), count, "{snapshots:?}");
+        snapshots
+    };
+    let both = snapshots(2);
+    // The copy of the first run stands for the damaged one.
+    scene.run(&["repair", "snapshots", "--read-data", "--forget"], 14);
+    assert_eq!(snapshots(1)[0]["id"], both[1]["id"]);
+    scene.run(&["repair", "snapshots", "--read-data", "--forget"], 0);
+    snapshots(1);
+}
+
+#[test]
+fn a_repaired_snapshot_is_repaired_from_its_own_loss_by_the_next_repair() {
+    let scene = Scene::backed_up();
+    flip(&scene.pack());
+    let before = stored(&scene);
+    scene.run(&["repair", "snapshots", "--read-data"], 14);
+    // The directories of the copy are lost in turn.
+    let meta = stored(&scene)
+        .into_iter()
+        .find(|file| file.0.to_str().unwrap().contains("/meta/") && !before.contains(file));
+    fs::remove_file(meta.unwrap().0).unwrap();
+    scene.run(&["repair", "snapshots", "--read-data", "--forget"], 14);
+    // One of them stands for the first snapshot, with all that is left.
+    let kept = scene.person.run(&["snapshots", "--json"]).expect(0).json();
+    let whole = kept.iter().filter(|snapshot| {
+        let target = scene.world.path(snapshot["id"].as_str().unwrap());
+        let id = snapshot["id"].as_str().unwrap();
+        scene.run(&["restore", id, "--target", target.to_str().unwrap()], 0);
+        let inside = target.join(scene.world.source().strip_prefix("/").unwrap());
+        fs::read(inside.join("small")).is_ok_and(|content| content == b"small")
+            && inside.join("large.lifeboat-damaged").exists()
+    });
+    assert!(whole.count() >= 1, "{kept:?}");
+}
+
+/// With an index that does not name all packs, what is there would be called lost, and forgotten.
+#[test]
+fn snapshots_are_not_repaired_by_an_index_that_knows_half() {
+    let scene = Scene::backed_up();
+    let other = scene.world.source().join("other");
+    fs::write(&other, Random::new(12).bytes(100_000)).unwrap();
+    scene.backup();
+    let shards =
+        || fs::read_dir(scene.world.path("repository/index")).unwrap().map(|shard| shard.unwrap().path());
+    assert_eq!(shards().count(), 2);
+    fs::remove_file(shards().next().unwrap()).unwrap();
+    let before = stored(&scene);
+    scene.person.run(&["repair", "snapshots", "--forget"]).expect(1).says("repair index");
+    assert_eq!(stored(&scene), before);
+    scene.run(&["repair", "snapshots", "--dry-run"], 14);
+    scene.run(&["repair", "index"], 0);
+    scene.run(&["repair", "snapshots", "--forget"], 0);
+    scene.run(&["check", "--read-data"], 0);
+    scene.assert_restores("latest", "back");
+    assert_eq!(scene.person.run(&["snapshots", "--json"]).expect(0).json().len(), 2);
+}
+
+#[test]
+fn a_repaired_file_does_not_take_the_name_of_another() {
+    let scene = Scene::backed_up();
+    fs::write(scene.world.source().join("large.lifeboat-damaged"), "mine").unwrap();
+    scene.backup();
+    flip(&scene.pack());
+    scene.run(&["repair", "snapshots", "--read-data", "--forget"], 14);
+    let target = scene.world.path("back");
+    scene.run(&["restore", "latest", "--target", target.to_str().unwrap()], 0);
+    let inside = target.join(scene.world.source().strip_prefix("/").unwrap());
+    assert_eq!(fs::read(inside.join("large.lifeboat-damaged")).unwrap(), b"mine");
+    assert_eq!(fs::metadata(inside.join("large-2.lifeboat-damaged")).unwrap().len(), LARGE_BYTES as u64);
+    assert_eq!(fs::read_dir(&inside).unwrap().count(), 3);
 }

@@ -108,3 +108,59 @@ fn reads_a_repository_of_xchacha() {
 fn reads_a_repository_of_aes() {
     reads(Cipher::Aes256Gcm, 42);
 }
+
+/// A repaired index names ids of zeros in place of damaged chunks, a repaired snapshot has holes; the same chunks lie elsewhere again.
+#[test]
+fn reads_a_repository_that_was_repaired() {
+    let Some(python) = python() else { return };
+    let world = World::new();
+    let store = world.path("repository");
+    let provider = Arc::new(LocalProvider::create(&store).unwrap());
+    let repository = lifeboat_tests::world::create(provider, &world.machine("a"), Cipher::default());
+    let mut random = Random::new(43);
+    for number in 0..30 {
+        grow::file(&world.source().join(format!("file{number}")), 40_000, &mut random);
+    }
+    let tree = see(&world.source());
+    let first = backup_all(&repository, &world.source());
+    // One segment of the largest pack.
+    let folders = std::fs::read_dir(store.join("packs")).unwrap();
+    let packs = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    let pack =
+        packs.map(|pack| pack.unwrap().path()).max_by_key(|pack| pack.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&pack).unwrap();
+    bytes[100] ^= 1;
+    std::fs::remove_file(&pack).unwrap();
+    std::fs::write(&pack, bytes).unwrap();
+    let silent = lifeboat_agent::events::Context::silent();
+    let options = lifeboat_agent::repair::IndexRepairOptions { read_data: true };
+    let repaired = lifeboat_agent::repair::index(&repository, options, &silent).unwrap();
+    assert_eq!(repaired.damaged.len(), 1, "{repaired:?}");
+    let snapshots = lifeboat_agent::repair::snapshots(&repository, &Default::default(), &silent).unwrap();
+    let [(_, Some(copy))] = &snapshots.repaired[..] else { panic!("{snapshots:?}") };
+
+    let key_file = world.path("key");
+    std::fs::write(&key_file, SecretKey::from_bytes([7; 32]).to_text().as_bytes()).unwrap();
+    let restore = |id: &str, into: &str| {
+        let out = world.path(into);
+        let arguments: [&Path; 6] =
+            ["restore".as_ref(), &store, id.as_ref(), &out, "--key-file".as_ref(), &key_file];
+        (read(&python, None, &arguments), out.join(world.source().strip_prefix("/").unwrap()))
+    };
+    // What is lost is a hole in the damaged snapshot, and said; the repaired one holds what is left.
+    let (output, _) = restore(&first.id.to_string(), "damaged");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let (output, out) = restore(&copy.id.to_string(), "repaired");
+    succeeded(&output);
+    let files = std::fs::read_dir(&out).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let (lost, whole): (Vec<String>, Vec<String>) =
+        files.partition(|name| name.ends_with(".lifeboat-damaged"));
+    assert_eq!((lost.len(), lost.len() + whole.len()), (snapshots.lost.len(), 30));
+    // Backed up again all is there again.
+    backup_all(&repository, &world.source());
+    let (output, out) = restore("latest", "again");
+    succeeded(&output);
+    see(&out).assert_equals(&tree, "backed up again");
+    let (output, _) = restore(&first.id.to_string(), "healed");
+    succeeded(&output);
+}

@@ -43,6 +43,7 @@ pub(super) fn commit(repository: &Repository, run: &Run<'_>, draft: Draft<'_>) -
         previous: None,
         heads: Vec::new(),
         rescan: run.options.rescan,
+        repaired_from: None,
         summary: draft.summary,
         errors: run.record.errors(),
         errors_total: run.record.errors_total(),

@@ -19,6 +19,8 @@ use crate::tree::{Content, Entry, EntryKind, Extent, Meta, Xattr};
 
 /// How often a file is read again when it changed meanwhile, before what was read is taken.
 const ATTEMPTS: usize = 2;
+/// How much is read of a file that says that it is empty and is not, as those of /proc and some made up by programs.
+const SIZELESS_BYTES_MAX: usize = LARGE_BYTES_MIN as usize;
 
 /// A file to read.
 pub(super) struct FileJob {
@@ -142,6 +144,12 @@ impl Run<'_> {
                     continue;
                 }
                 self.record.error(path(), FileErrorKind::Changed, "it changed while it was read".to_owned());
+            } else if read.incomplete {
+                let message = format!(
+                    "it says that it is empty and is not: only its first {} bytes were read",
+                    read.size
+                );
+                self.record.error(path(), FileErrorKind::Incomplete, message);
             }
             let mut after = after;
             let xattrs = self.xattrs(file.as_fd(), &mut after.meta, path);
@@ -203,17 +211,17 @@ impl Run<'_> {
         }
         // One byte more than expected shows whether the file has grown. Files of /proc and the like say that they are empty and are not.
         let wanted = match stat.size {
-            0 => LARGE_BYTES_MIN as usize,
+            0 => SIZELESS_BYTES_MAX + 1,
             size => usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1),
         };
         read_at(file, 0, wanted, buffer)?;
         self.record.read(buffer.len() as u64);
+        let incomplete = stat.size == 0 && buffer.len() > SIZELESS_BYTES_MAX;
+        if incomplete {
+            buffer.truncate(SIZELESS_BYTES_MAX);
+        }
         let size = buffer.len() as u64;
-        Ok(self.cut(buffer, size, buffer, sink).map(|extents| ReadFile {
-            content: extents,
-            size,
-            incomplete: false,
-        }))
+        Ok(self.cut(buffer, size, buffer, sink).map(|content| ReadFile { content, size, incomplete }))
     }
 
     fn read_sparse(
@@ -336,3 +344,7 @@ pub(super) fn append_at(
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

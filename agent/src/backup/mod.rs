@@ -300,11 +300,12 @@ fn load_index(repository: &Repository, context: &Context) -> Result<crate::index
         return Ok(catalog.index);
     }
     // To deduplicate against what is gone would lose data in silence. A listing of a local store costs next to nothing.
-    let lost = lost_packs(repository, &catalog.index)?;
+    let packs = repository.with_sound_index(&catalog.index, crate::index::Index::packs)?;
+    let all = packs.len();
+    let lost = lost_packs(repository, packs)?;
     if lost.is_empty() {
         return Ok(catalog.index);
     }
-    let all = catalog.index.packs()?.len();
     if lost.len() == all && all > 1 {
         return Err(Error::damaged(format_args!(
             "all {all} packs that the index names are missing at {}",
@@ -325,7 +326,7 @@ fn load_index(repository: &Repository, context: &Context) -> Result<crate::index
 type PackIds = std::collections::HashSet<lifeboat_providers::Sha256>;
 
 /// Packs that the index names and that are not there in full.
-fn lost_packs(repository: &Repository, index: &crate::index::Index) -> Result<PackIds> {
+fn lost_packs(repository: &Repository, packs: Vec<crate::index::PackSummary>) -> Result<PackIds> {
     let mut stored = std::collections::HashMap::new();
     for kind in [PackKind::Data, PackKind::Metadata] {
         repository.store().for_each(&Area::of_packs(kind).prefix(), |info| {
@@ -338,15 +339,15 @@ fn lost_packs(repository: &Repository, index: &crate::index::Index) -> Result<Pa
         })?;
     }
     let lost = |pack: &crate::index::PackSummary| stored.get(&pack.id) != Some(&pack.stored_bytes);
-    Ok(index.packs()?.into_iter().filter(lost).map(|pack| pack.id).collect())
+    Ok(packs.into_iter().filter(lost).map(|pack| pack.id).collect())
 }
 
 /// The index as if some packs were not named: for this run only, the stored one stays as it is.
 fn index_without(repository: &Repository, lost: &PackIds) -> Result<crate::index::Index> {
     let index = crate::index::Index::in_memory();
     for info in repository.store().list(&Area::Index.prefix())? {
-        let id = layout::sha256_of(&info.key)?;
-        // Damaged shards were reported before.
+        // What is foreign or damaged was reported before.
+        let Ok(id) = layout::sha256_of(&info.key) else { continue };
         if let Ok(mut shard) = repository.read_shard(&id) {
             shard.packs.retain(|pack| !lost.contains(&pack.id));
             index.add(&[(id, shard)])?;

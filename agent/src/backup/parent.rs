@@ -8,7 +8,7 @@ use crate::fs::Stat;
 use crate::snapshot::History;
 use crate::snapshot::history::Snapshot;
 use crate::snapshot::select::Filter;
-use crate::tree::{Content, Entry, EntryKind, Extent, Node, Time};
+use crate::tree::{Content, Entry, EntryKind, Extent, Time};
 use crate::{Error, Kind, Result};
 
 /// File times tick more coarsely than the clock: what changed this shortly before a run may change again within the same tick.
@@ -58,6 +58,11 @@ impl Trust {
         let now = chrono::Utc::now();
         let now = i128::from(now.timestamp()) * 1_000_000_000 + i128::from(now.timestamp_subsec_nanos());
         Self { since, now }
+    }
+
+    /// Whether a time is so old that no later change can have the same.
+    pub(super) fn is_settled(&self, time: Time) -> bool {
+        self.since.is_some_and(|since| settled(time, since))
     }
 
     /// Whether a file is as it was: all that a change would move is equal, and the times are old enough that a later change in the
@@ -156,8 +161,7 @@ impl OldEntries {
             let read = extent
                 .id
                 .ok_or_else(|| Error::damaged("a directory with a hole"))
-                .and_then(|id| reader.metadata(&id))
-                .and_then(|bytes| Node::decode(&bytes).map_err(|e| Error::damaged(e.to_string())));
+                .and_then(|id| reader.node(&id, extent.length));
             match read {
                 Ok(node) => self.entries = node.entries.into_iter(),
                 Err(e) => self.forgive(Err(e))?,
@@ -175,5 +179,22 @@ impl OldEntries {
             }
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_shortly_before_the_last_run_is_looked_at_again() {
+        let second = 1_000_000_000;
+        let trust = Trust { since: Some(100 * second), now: 200 * second };
+        let at = |seconds, nanoseconds| trust.is_settled(Time { seconds, nanoseconds });
+        assert!(at(99, 900_000_000) && at(97, 0) && at(-5, 1));
+        // Within the tick, or with a time that knows whole seconds only, or later.
+        assert!(!at(99, 990_000_000) && !at(99, 0) && !at(98, 0) && !at(100, 1) && !at(150, 1));
+        let nothing = Trust { since: None, ..trust };
+        assert!(!nothing.is_settled(Time { seconds: 1, nanoseconds: 1 }));
     }
 }

@@ -130,7 +130,10 @@ impl Run<'_> {
     }
 
     fn directory_meta_is_unchanged(&self, old: &Entry, stat: &Stat) -> bool {
-        old.meta.ctime == stat.meta.ctime && old.meta.inode == stat.meta.inode && !self.options.rescan
+        old.meta.ctime == stat.meta.ctime
+            && old.meta.inode == stat.meta.inode
+            && old.meta.device == stat.meta.device
+            && self.trust.is_settled(old.meta.ctime)
     }
 
     /// Leaves only the marker of a directory that is marked as not worth a backup.
@@ -285,7 +288,7 @@ impl Run<'_> {
     fn is_stored(&self, old: &Entry) -> bool {
         let Some(content) = old.content() else { return true };
         let walked = self.reader.for_each_extent(content, &mut |extent| match extent.id {
-            Some(id) if !self.reader.index().contains(&id) => {
+            Some(id) if !self.reader.knows(&id)? => {
                 Err(crate::Error::damaged("a chunk is in no pack any more"))
             }
             _ => Ok(()),

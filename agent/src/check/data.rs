@@ -1,10 +1,13 @@
 //! Every byte of packs: the hash they are named by, each segment's authentication and decoding, each chunk's id.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use super::Check;
+use crate::chunk::ChunkId;
+use crate::chunk::id::CHUNK_ID_BYTES;
 use crate::compress::Decompressor;
 use crate::events::Counters;
 use crate::index::shard::PackEntry;
@@ -95,7 +98,10 @@ impl Check<'_> {
         let head = bytes.get(..HEADER_BYTES).unwrap_or(&bytes);
         let entry = self.repository.open_pack_entry(pack.kind, &pack.id, bytes.len() as u64, head, &bytes);
         match entry {
-            Ok(entry) if intact => self.read_segments(&entry, &bytes, decompressor, &mut result),
+            Ok(entry) if intact => {
+                self.read_segments(&entry, &bytes, decompressor, &mut result);
+                self.compare_with_index(&entry, &mut result)?;
+            }
             // Whatever these bytes are, what counts is what the index expects in them.
             Ok(_) => self.read_segments_by_index(&bytes, decompressor, &mut result)?,
             Err(e) => {
@@ -141,6 +147,30 @@ impl Check<'_> {
                 }
             }
         }
+    }
+
+    /// What the index says of a pack must be what the pack says of itself: restores read by the index.
+    fn compare_with_index(&self, entry: &PackEntry, result: &mut PackResult) -> Result<()> {
+        let mut own = HashSet::new();
+        for (segment, at) in entry.directory.segments.iter().zip(entry.directory.segment_offsets()) {
+            let place = SegmentLocation::new(segment, at);
+            let mut offset = 0_u32;
+            for chunk in &segment.chunks {
+                own.insert((chunk.id, place, offset, chunk.length));
+                offset = offset.saturating_add(chunk.length);
+            }
+        }
+        let blank = ChunkId::from_bytes([0; CHUNK_ID_BYTES]);
+        self.index.for_each_chunk(&entry.id, |id, location| {
+            let place = (id, location.segment, location.offset, location.length);
+            if id != blank && (location.pack_salt != entry.salt || !own.contains(&place)) {
+                let problem = "the index says something else of it than the pack itself".to_owned();
+                result.segments.push((location.segment.number, problem));
+            }
+        })?;
+        result.segments.sort();
+        result.segments.dedup();
+        Ok(())
     }
 
     /// The directory is damaged: tries the segments that the index knows.

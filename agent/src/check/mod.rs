@@ -23,7 +23,7 @@ use crate::chunk::ChunkId;
 use crate::events::{Context, Event};
 use crate::fetch::ChunkReader;
 use crate::index::{Index, Location};
-use crate::pack::directory::PackKind;
+use crate::pack::directory::{PackKind, Segment};
 use crate::repository::{Area, Repository, layout, slots, state};
 use crate::seal::header::ObjectKind;
 use crate::snapshot::{History, chain};
@@ -139,6 +139,8 @@ pub(crate) struct Check<'a> {
     /// Made from the stored shards.
     pub(crate) index: Arc<Index>,
     bad: Bad,
+    /// Every shard that is there could be read.
+    shards_are_sound: bool,
     pub(crate) report: Report,
 }
 
@@ -173,9 +175,11 @@ pub(crate) fn survey<'a>(
     mut report: Report,
 ) -> Result<Check<'a>> {
     context.report(Event::Phase("checking the index"));
-    let index = check_index(repository, &mut report)?;
+    let before = report.damages.len();
+    let index = Arc::new(check_index(repository, &mut report)?);
+    let shards_are_sound = report.damages.len() == before;
     let mut check =
-        Check { repository, options, context, index: Arc::new(index), bad: Bad::default(), report };
+        Check { repository, options, context, index, bad: Bad::default(), shards_are_sound, report };
     context.report(Event::Phase("checking packs"));
     check.packs()?;
     if options.read_data != ReadData::Nothing {
@@ -258,17 +262,62 @@ fn check_index(repository: &Repository, report: &mut Report) -> Result<Index> {
 }
 
 impl Check<'_> {
-    /// Whether a chunk can be read, as far as this check knows; the reason if not.
-    pub(crate) fn place_of(&self, id: &ChunkId, kind: PackKind) -> std::result::Result<(), String> {
+    /// Whether all shards could be read and name every pack that is there: then what the index does not know is lost.
+    pub(crate) const fn index_is_whole(&self) -> bool {
+        self.shards_are_sound && self.report.orphans == 0
+    }
+
+    /// The index without the places that are known to be bad: what lies there only is to be stored again.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub(crate) fn index_of_the_sound(&self) -> Result<Arc<Index>> {
+        if self.bad.packs.is_empty() && self.bad.segments.is_empty() {
+            return Ok(self.index.clone());
+        }
+        let index = Index::in_memory();
+        for info in self.repository.store().list(&Area::Index.prefix())? {
+            let Ok(id) = layout::sha256_of(&info.key) else { continue };
+            let mut shard = match self.repository.read_shard(&id) {
+                Ok(shard) => shard,
+                // Reported before.
+                Err(e) if e.kind() == Kind::Damaged => continue,
+                Err(e) => return Err(e),
+            };
+            shard.packs.retain(|pack| !self.bad.packs.contains_key(&pack.id));
+            for pack in &mut shard.packs {
+                let bad = |number| self.bad.segments.contains_key(&(pack.id, number));
+                pack.directory
+                    .segments
+                    .iter_mut()
+                    .filter(|segment| bad(segment.number))
+                    .for_each(Segment::blank);
+            }
+            index.add(&[(id, shard)])?;
+        }
+        Ok(Arc::new(index))
+    }
+
+    /// Whether a chunk can be read, of `length` bytes if that is known, as far as this check knows; the reason if not.
+    pub(crate) fn place_of(
+        &self,
+        id: &ChunkId,
+        kind: PackKind,
+        length: Option<u64>,
+    ) -> std::result::Result<(), String> {
+        let fits = |place: &Location| {
+            place.kind == kind && length.is_none_or(|length| length == u64::from(place.length))
+        };
+        let is_good = |place: &Location| fits(place) && self.bad.reason(place).is_none();
         match self.index.lookup(id) {
             None => Err("its chunk is in no pack that the index names".to_owned()),
-            Some(location) if location.kind == kind && self.bad.reason(&location).is_none() => Ok(()),
+            Some(place) if is_good(&place) => Ok(()),
             Some(first) => {
-                let any = |location: &Location| location.kind == kind && self.bad.reason(location).is_none();
-                if self.index.lookup_all(id).iter().any(any) {
+                if self.index.lookup_all(id).iter().any(is_good) {
                     return Ok(());
                 }
-                Err(self.bad.reason(&first).unwrap_or("its chunk is in a pack of the wrong kind").to_owned())
+                let other = "its chunk is in a pack of the wrong kind, or has another length";
+                Err(self.bad.reason(&first).unwrap_or(other).to_owned())
             }
         }
     }

@@ -89,13 +89,14 @@ impl Check<'_> {
         found: &mut Vec<(Vec<u8>, String)>,
     ) -> Result<bool> {
         let mut well = true;
+        let mut last: Option<Box<[u8]>> = None;
         let mut nodes = Vec::new();
         if let Err(problem) = self.node_ids(reader, content, &mut nodes)? {
             found.push((path.clone(), format!("entries of this directory are lost: {problem}")));
             well = false;
         }
-        for id in nodes {
-            let node = match self.node_at(reader, &id)? {
+        for (id, length) in nodes {
+            let node = match self.node_at(reader, &id, length)? {
                 Ok(node) => node,
                 Err(problem) => {
                     found.push((path.clone(), format!("entries of this directory are lost: {problem}")));
@@ -103,6 +104,13 @@ impl Check<'_> {
                     continue;
                 }
             };
+            if let (Some(last), Some(first)) = (&last, node.entries.first())
+                && *last >= first.name
+            {
+                found.push((path.clone(), "its nodes are out of order".to_owned()));
+                well = false;
+            }
+            last = node.entries.last().map(|entry| entry.name.clone()).or(last);
             for entry in node.entries {
                 let base = path.len();
                 path.push(b'/');
@@ -114,29 +122,37 @@ impl Check<'_> {
         Ok(well)
     }
 
-    fn node_at(&self, reader: &ChunkReader, id: &ChunkId) -> Result<std::result::Result<Node, String>> {
-        if let Err(problem) = self.place_of(id, PackKind::Metadata) {
+    fn node_at(
+        &self,
+        reader: &ChunkReader,
+        id: &ChunkId,
+        length: u64,
+    ) -> Result<std::result::Result<Node, String>> {
+        if let Err(problem) = self.place_of(id, PackKind::Metadata, Some(length)) {
             return Ok(Err(problem));
         }
-        match reader.metadata(id) {
-            Ok(bytes) => Ok(Node::decode(&bytes).map_err(|e| e.to_string())),
+        match reader.node(id, length) {
+            Ok(node) => Ok(Ok(node)),
             Err(e) if e.kind() == Kind::Damaged => Ok(Err(e.to_string())),
             Err(e) => Err(e),
         }
     }
 
-    /// The ids of a directory's nodes, as far as lists can be read.
+    /// The ids and lengths of a directory's nodes, as far as lists can be read.
     fn node_ids(
         &self,
         reader: &ChunkReader,
         content: &Content,
-        ids: &mut Vec<ChunkId>,
+        ids: &mut Vec<(ChunkId, u64)>,
     ) -> Result<std::result::Result<(), String>> {
         let mut outcome = Ok(());
         for extent in &content.extents {
-            let Some(id) = extent.id else { continue };
+            let Some(id) = extent.id else {
+                outcome = Err("it has a hole".to_owned());
+                continue;
+            };
             if content.level == 0 {
-                ids.push(id);
+                ids.push((id, extent.length));
                 continue;
             }
             match self.list_at(reader, content.level, &id, extent.length)? {
@@ -158,7 +174,7 @@ impl Check<'_> {
         id: &ChunkId,
         length: u64,
     ) -> Result<std::result::Result<Content, String>> {
-        if let Err(problem) = self.place_of(id, PackKind::Metadata) {
+        if let Err(problem) = self.place_of(id, PackKind::Metadata, None) {
             return Ok(Err(problem));
         }
         match reader.list(id, level - 1, length) {
@@ -173,7 +189,7 @@ impl Check<'_> {
         for extent in &content.extents {
             let Some(id) = extent.id else { continue };
             if content.level == 0 {
-                if let Err(problem) = self.place_of(&id, PackKind::Data) {
+                if let Err(problem) = self.place_of(&id, PackKind::Data, Some(extent.length)) {
                     return Ok(Some(problem));
                 }
                 continue;

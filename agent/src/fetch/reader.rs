@@ -69,25 +69,56 @@ impl ChunkReader {
         self.chunk(PackKind::Metadata, id, None)
     }
 
+    /// Whether the index names a place of a chunk.
+    ///
+    /// # Errors
+    /// If the local index turned out to be damaged and cannot be mended.
+    pub fn knows(&self, id: &ChunkId) -> Result<bool> {
+        if self.index.contains(id) {
+            return Ok(true);
+        }
+        self.repository.mend_index(&self.index)?;
+        Ok(self.index.contains(id))
+    }
+
     fn chunk(&self, kind: PackKind, id: &ChunkId, length: Option<u64>) -> Result<ChunkBytes> {
         let mut damage = None;
-        // Nearly always there is one place; others are tried when it is damaged.
-        for location in self.index.lookup_all(id) {
-            match self.chunk_at(kind, id, length, &location) {
-                Ok(chunk) => return Ok(chunk),
-                Err(e) if e.kind() == Kind::Damaged => damage = damage.or(Some(e)),
+        let places = self.index.lookup_all(id);
+        if let Some(chunk) = self.first_good(kind, id, length, &places, &mut damage)? {
+            return Ok(chunk);
+        }
+        // Before a chunk is called missing: the local copy of the index may have lost places of it.
+        self.repository.mend_index(&self.index)?;
+        let mut others = self.index.lookup_all(id);
+        others.retain(|place| !places.contains(place));
+        if let Some(chunk) = self.first_good(kind, id, length, &others, &mut damage)? {
+            return Ok(chunk);
+        }
+        Err(damage.unwrap_or_else(|| {
+            Error::damaged(format_args!("the index does not know chunk {id}"))
+                .with_hint("`lifeboat repair index` makes the index anew from the packs.")
+        }))
+    }
+
+    /// The chunk from the first place that has it undamaged. Nearly always there is one place.
+    fn first_good(
+        &self,
+        kind: PackKind,
+        id: &ChunkId,
+        length: Option<u64>,
+        places: &[Location],
+        damage: &mut Option<Error>,
+    ) -> Result<Option<ChunkBytes>> {
+        for location in places {
+            match self.chunk_at(kind, id, length, location) {
+                Ok(chunk) => return Ok(Some(chunk)),
+                Err(e) if e.kind() == Kind::Damaged => {
+                    damage.get_or_insert(e);
+                }
                 Err(e) => return Err(e),
             }
         }
-        Err(damage.unwrap_or_else(|| {
-            let error = Error::damaged(format_args!("the index does not know chunk {id}"));
-            if self.index.is_damaged() {
-                return error.with_hint(
-                    "The local copy of the index is damaged: run the command again, it is fetched anew.",
-                );
-            }
-            error.with_hint("`lifeboat repair index` makes the index anew from the packs.")
-        }))
+        Ok(None)
     }
 
     fn chunk_at(
@@ -165,6 +196,15 @@ impl ChunkReader {
         Ok(list)
     }
 
+    /// A tree node that must be of `length` bytes.
+    ///
+    /// # Errors
+    /// `Damaged` if it is missing, malformed, or of another length.
+    pub fn node(&self, id: &ChunkId, length: u64) -> Result<Node> {
+        let bytes = self.chunk(PackKind::Metadata, id, Some(length))?;
+        Node::decode(&bytes).map_err(|e| Error::damaged(format_args!("tree node {id}: {e}")))
+    }
+
     /// Calls `each` with every node of a directory, in order.
     ///
     /// # Errors
@@ -173,9 +213,7 @@ impl ChunkReader {
         let mut last: Option<Box<[u8]>> = None;
         self.for_each_extent(content, &mut |extent| {
             let Some(id) = extent.id else { return Err(Error::damaged("a directory with a hole")) };
-            let bytes = self.metadata(&id)?;
-            let node =
-                Node::decode(&bytes).map_err(|e| Error::damaged(format_args!("tree node {id}: {e}")))?;
+            let node = self.node(&id, extent.length)?;
             if let (Some(last), Some(first)) = (&last, node.entries.first())
                 && *last >= first.name
             {

@@ -26,6 +26,8 @@ pub const CAPABILITY: &[u8] = b"security.capability";
 
 /// The kernel's limit of a list of names and of a value (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
 const XATTR_BYTES_MAX: usize = 64 << 10;
+/// Names and values of one entry that are kept at most, in bytes: a tree node must hold them. Few file systems take more than 64 KiB.
+const ENTRY_BYTES_MAX: usize = 4 << 20;
 /// Tried first, on the stack: nearly all lists and values are shorter.
 const STACK_BYTES: usize = 512;
 
@@ -49,7 +51,7 @@ pub fn is_acl(name: &[u8]) -> bool {
 /// # Errors
 /// The first attribute (or the list) that could not be read; `out` has all others even then.
 pub fn read_xattrs(fd: BorrowedFd<'_>, out: &mut Vec<Xattr>) -> io::Result<()> {
-    read(&Place::Fd(fd), out)
+    read(&Place::Fd(fd), out, ENTRY_BYTES_MAX)
 }
 
 /// Reads the attributes of the entry `name` of `dir`, whatever it is, not following a symbolic link.
@@ -57,7 +59,7 @@ pub fn read_xattrs(fd: BorrowedFd<'_>, out: &mut Vec<Xattr>) -> io::Result<()> {
 /// # Errors
 /// As [`read_xattrs`].
 pub fn read_xattrs_at(dir: BorrowedFd<'_>, name: &[u8], out: &mut Vec<Xattr>) -> io::Result<()> {
-    read(&Place::at(dir, name)?, out)
+    read(&Place::at(dir, name)?, out, ENTRY_BYTES_MAX)
 }
 
 /// The path that stands for an open descriptor, for calls that have no form for `O_PATH` handles.
@@ -176,25 +178,35 @@ impl<'fd> Place<'fd> {
     }
 }
 
-fn read(place: &Place<'_>, out: &mut Vec<Xattr>) -> io::Result<()> {
+fn read(place: &Place<'_>, out: &mut Vec<Xattr>, bytes_max: usize) -> io::Result<()> {
     out.clear();
-    let mut failed = None;
+    let mut failed: Option<io::Error> = None;
+    let mut bytes = 0;
     let listed = place.each_name(|name| {
         if !is_kept(name) {
             return;
         }
         match place.value(name) {
-            Ok(Some(value)) => out.push(Xattr { name: name.into(), value }),
+            Ok(Some(value)) => {
+                let needed = name.len() + value.len();
+                if bytes + needed > bytes_max {
+                    let message = format!("they are over {bytes_max} bytes: the rest is left out");
+                    failed.get_or_insert(io::Error::other(message));
+                    return;
+                }
+                bytes += needed;
+                out.push(Xattr { name: name.into(), value });
+            }
             Ok(None) => {}
             Err(error) => {
-                failed.get_or_insert(error);
+                failed.get_or_insert(error.into());
             }
         }
     });
     out.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     out.dedup_by(|a, b| a.name == b.name);
     listed?;
-    failed.map_or(Ok(()), |error| Err(error.into()))
+    failed.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

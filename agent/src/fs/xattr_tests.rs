@@ -95,3 +95,24 @@ fn an_entry_that_vanished_is_an_error() {
     let error = read_xattrs_at(scratch.fd(), b"missing", &mut read).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
 }
+
+/// A tree node of any size could not be stored: the whole backup would fail for one odd file.
+#[test]
+fn more_attributes_than_a_node_can_hold_are_an_error_and_the_others_are_kept() {
+    let scratch = Scratch::new();
+    scratch.file(b"file");
+    let file = crate::fs::capture::open_file(scratch.fd(), b"file").unwrap();
+    let place = Place::Fd(std::os::fd::AsFd::as_fd(&file));
+    for name in [&b"user.a"[..], b"user.b", b"user.c"] {
+        match place.set(&xattr(name, &[b'x'; 100])) {
+            Ok(()) => {}
+            Err(error) => return skip(&format!("user.* attributes: {error}")),
+        }
+    }
+    let mut read_all = Vec::new();
+    super::read(&place, &mut read_all, 320).unwrap();
+    let mut read_some = Vec::new();
+    let error = super::read(&place, &mut read_some, 250).unwrap_err();
+    assert!(error.to_string().contains("250 bytes"), "{error}");
+    assert_eq!((read_all.len(), read_some.len()), (3, 2));
+}

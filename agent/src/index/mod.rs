@@ -56,6 +56,8 @@ pub struct Index {
     tables: RwLock<Arc<[Arc<Table>]>>,
     /// Held while the set of tables changes; lookups go on.
     updating: Mutex<()>,
+    /// Held while damaged tables are fetched anew.
+    mending: Mutex<()>,
 }
 
 /// One place of a chunk.
@@ -76,7 +78,7 @@ pub struct Location {
 }
 
 /// Where a segment lies in its pack, and what is needed to open it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SegmentLocation {
     /// The box's number.
     pub number: u32,
@@ -138,7 +140,12 @@ impl Index {
     }
 
     fn with(storage: Storage) -> Self {
-        Self { storage, tables: RwLock::new(Arc::default()), updating: Mutex::new(()) }
+        Self {
+            storage,
+            tables: RwLock::new(Arc::default()),
+            updating: Mutex::new(()),
+            mending: Mutex::new(()),
+        }
     }
 
     /// Sets up to how much memory the tables may be mapped; 64 MiB unless set. Beyond it a hit takes a few
@@ -152,7 +159,7 @@ impl Index {
     ///
     /// A location is only ever given from bytes whose checksum was compared. When the cache turns out to be
     /// damaged the answer is `None`: right for a backup (the chunk is stored once more), but before a chunk is
-    /// called missing, or anything is deleted for not being referenced, [`Self::is_damaged`] must be `false`.
+    /// called missing, or anything is deleted for not being referenced, [`Self::mend`] and ask again.
     #[inline]
     pub fn lookup(&self, id: &ChunkId) -> Option<Location> {
         self.tables.read().iter().find_map(|table| table.find(id).ok().flatten())
@@ -208,6 +215,29 @@ impl Index {
         self.tables.read().iter().any(|table| table.blocks().is_damaged())
     }
 
+    /// Runs `fetch`, which must add all that [`Self::covered`] lacks, if a table turned out to be damaged. Whoever calls it meanwhile
+    /// waits: afterwards what is not found is not there.
+    ///
+    /// An index in memory is left alone: what was added to it may be more or less than the stored shards say.
+    ///
+    /// # Errors
+    /// What `fetch` returns.
+    pub fn mend(&self, fetch: impl FnOnce() -> Result<()>) -> Result<()> {
+        let _mending = self.mending.lock();
+        if !self.storage.is_cache() || !self.is_damaged() {
+            return Ok(());
+        }
+        fetch()?;
+        self.forget_damaged();
+        Ok(())
+    }
+
+    /// Drops the tables that turned out to be damaged, and their files: what they covered must be fetched again.
+    fn forget_damaged(&self) {
+        let _updating = self.updating.lock();
+        self.settle(None);
+    }
+
     /// Compares every byte of all tables with its checksum: for operations that must not act on a false "not
     /// there". Reads at the speed of the disk.
     ///
@@ -227,6 +257,15 @@ impl Index {
 
     fn tables(&self) -> Arc<[Arc<Table>]> {
         Arc::clone(&self.tables.read())
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        // Damage is found when a block is touched. Were the file left, the next run would find the same, and no run ever mend it.
+        if self.is_damaged() {
+            self.forget_damaged();
+        }
     }
 }
 

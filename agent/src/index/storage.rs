@@ -45,6 +45,11 @@ impl Storage {
         Ok(Self { dir: Some(dir.to_path_buf()), resident: resident() })
     }
 
+    /// Whether tables are files that can be made anew from the stored shards.
+    pub(super) const fn is_cache(&self) -> bool {
+        self.dir.is_some()
+    }
+
     /// No files: tables go with the process.
     pub(super) fn memory() -> Self {
         Self { dir: None, resident: resident() }

@@ -22,10 +22,8 @@ pub fn adopt_orphans(
     indexer: &Indexer,
     context: &Context,
 ) -> Result<usize> {
-    let mut known = HashSet::new();
-    index.for_each_pack(|pack| {
-        known.insert(pack.id);
-    })?;
+    let packs = repository.with_sound_index(index, Index::packs)?;
+    let known: HashSet<_> = packs.into_iter().map(|pack| pack.id).collect();
     let mut adopted = 0;
     for kind in [PackKind::Data, PackKind::Metadata] {
         for info in repository.store().list(&Area::of_packs(kind).prefix())? {

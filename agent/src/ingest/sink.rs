@@ -1,11 +1,12 @@
 //! What each worker thread writes chunks to: hash, claim, collect into segments.
 
 use super::packer::{Ingest, METADATA_SEGMENT_BYTES};
-use crate::Result;
 use crate::chunk::ChunkId;
+use crate::chunk::cutter::CHUNK_BYTES_MAX;
 use crate::events::Counters;
 use crate::pack::directory::PackKind;
 use crate::pack::segment::{OpenSegment, SegmentCoder};
+use crate::{Error, Result};
 
 /// One thread's way into an [`Ingest`].
 pub struct ChunkSink<'a> {
@@ -73,6 +74,17 @@ impl<'a> ChunkSink<'a> {
     fn put(&mut self, kind: PackKind, id: ChunkId, chunk: &[u8]) -> Result<()> {
         if !self.ingest.claims.claim(&id, &self.ingest.index) {
             return Ok(());
+        }
+        if self.ingest.index.is_damaged() {
+            // This chunk is stored once more at worst; without this all that the damaged part knew would be.
+            self.ingest.repository().mend_index(&self.ingest.index)?;
+        }
+        if chunk.len() > CHUNK_BYTES_MAX {
+            // Whoever cuts keeps far below this; stored it could not be read again.
+            return Err(Error::failed(format_args!(
+                "a chunk of {} bytes is over the format's limit",
+                chunk.len()
+            )));
         }
         self.chunks_added += 1;
         self.bytes_added += chunk.len() as u64;

@@ -4,6 +4,8 @@
 //! stored that could not be read again. Reading never panics and never reserves more than its input justifies.
 
 use crate::chunk::ChunkId;
+use crate::chunk::cutter::CHUNK_BYTES_MAX;
+use crate::chunk::id::CHUNK_ID_BYTES;
 use crate::tree::codec::{Decoder, Malformed, put_varint};
 
 /// Where the first segment's box begins: after the sealed header.
@@ -220,6 +222,17 @@ impl Directory {
 }
 
 impl Segment {
+    /// Names no chunk any more, as the segment is damaged: ids of zeros take their place, which no chunk has.
+    pub fn blank(&mut self) {
+        let mut left = self.plain_bytes;
+        self.chunks.clear();
+        while left > 0 {
+            let length = left.min(CHUNK_BYTES_MAX as u32);
+            self.chunks.push(DirectoryChunk { id: ChunkId::from_bytes([0; CHUNK_ID_BYTES]), length });
+            left -= length;
+        }
+    }
+
     fn read(decoder: &mut Decoder<'_>) -> Result<Self, Malformed> {
         let number = decoder.varint_u32()?;
         let box_bytes = decoder.varint_u32()?;
@@ -251,13 +264,18 @@ impl Segment {
         if self.chunks.iter().any(|chunk| chunk.length == 0) {
             return Err("empty chunk");
         }
+        if self.chunks.iter().any(|chunk| chunk.length as usize > CHUNK_BYTES_MAX) {
+            return Err("chunk over 8 MiB");
+        }
         let sum: u64 = self.chunks.iter().map(|chunk| u64::from(chunk.length)).sum();
         if sum != u64::from(self.plain_bytes) {
             return Err("chunks do not sum to their segment");
         }
         let box_fits = match self.codec {
             Codec::Raw => self.box_bytes == self.plain_bytes + BOX_OVERHEAD_BYTES,
-            Codec::Zstd => self.box_bytes > BOX_OVERHEAD_BYTES,
+            Codec::Zstd => {
+                self.box_bytes > BOX_OVERHEAD_BYTES && self.box_bytes < self.plain_bytes + BOX_OVERHEAD_BYTES
+            }
         };
         if box_fits { Ok(()) } else { Err("box length does not fit its segment") }
     }

@@ -9,12 +9,15 @@ use super::*;
 pub(crate) fn directories() -> impl Strategy<Value = Directory> {
     let chunk = (any::<[u8; 16]>(), 1..100_000_u32)
         .prop_map(|(id, length)| DirectoryChunk { id: ChunkId::from_bytes(id), length });
-    let segment = (vec(chunk, 1..6), any::<bool>(), 17..1_000_000_u32);
+    let segment = (vec(chunk, 1..6), any::<bool>(), any::<u32>());
     vec(segment, 0..6).prop_map(|segments| {
         let build = |(number, (chunks, is_raw, zstd_bytes)): (u32, (Vec<DirectoryChunk>, bool, u32))| {
-            let plain_bytes = chunks.iter().map(|chunk| chunk.length).sum();
-            let (codec, box_bytes) =
-                if is_raw { (Codec::Raw, plain_bytes + 16) } else { (Codec::Zstd, zstd_bytes) };
+            let plain_bytes: u32 = chunks.iter().map(|chunk| chunk.length).sum();
+            let (codec, box_bytes) = if is_raw || plain_bytes < 2 {
+                (Codec::Raw, plain_bytes + 16)
+            } else {
+                (Codec::Zstd, 17 + zstd_bytes % (plain_bytes - 1))
+            };
             // Distinct, in no order.
             let number = number.wrapping_mul(0x9e37_79b1) >> 1;
             Segment { number, box_bytes, plain_bytes, codec, chunks }
@@ -29,7 +32,8 @@ fn segment(lengths: &[u32]) -> Segment {
         length: *length,
     };
     let chunks = lengths.iter().enumerate().map(chunk).collect();
-    Segment { number: 0, box_bytes: 40, plain_bytes: lengths.iter().sum(), codec: Codec::Zstd, chunks }
+    let plain_bytes = lengths.iter().sum();
+    Segment { number: 0, box_bytes: 15 + plain_bytes, plain_bytes, codec: Codec::Zstd, chunks }
 }
 
 fn refusal(segments: Vec<Segment>) -> &'static str {
@@ -81,11 +85,17 @@ fn limits_hold_when_writing() {
         refusal(vec![Segment { box_bytes: 16, ..good.clone() }]),
         "box length does not fit its segment"
     );
+    for box_bytes in [19, 20, 1000] {
+        let longer = Segment { box_bytes, ..good.clone() };
+        assert_eq!(refusal(vec![longer]), "box length does not fit its segment");
+    }
     assert_eq!(refusal(vec![Segment { codec: Codec::Raw, ..good }]), "box length does not fit its segment");
     assert_eq!(refusal(vec![segment(&[])]), "segment without chunks");
     assert_eq!(refusal(vec![segment(&[1, 0])]), "empty chunk");
-    assert_eq!(refusal(vec![segment(&[SEGMENT_PLAIN_BYTES_MAX, 1])]), "segment over 16 MiB");
-    assert!(Directory { segments: vec![segment(&[SEGMENT_PLAIN_BYTES_MAX])] }.encode().is_ok());
+    let most = SEGMENT_PLAIN_BYTES_MAX / 2;
+    assert_eq!(refusal(vec![segment(&[most, most, 1])]), "segment over 16 MiB");
+    assert_eq!(refusal(vec![segment(&[most + 1])]), "chunk over 8 MiB");
+    assert!(Directory { segments: vec![segment(&[most, most])] }.encode().is_ok());
 }
 
 #[test]
@@ -93,7 +103,7 @@ fn limits_hold_when_reading() {
     let good = Directory { segments: vec![segment(&[3, 4])] };
     let bytes = good.encode().unwrap();
     // segments, number, box, plain, codec, chunks
-    assert_eq!(bytes[..6], [1, 0, 40, 7, 1, 2]);
+    assert_eq!(bytes[..6], [1, 0, 22, 7, 1, 2]);
     let refused = |at: usize, byte: u8| {
         let mut bytes = bytes.clone();
         bytes[at] = byte;
@@ -101,6 +111,7 @@ fn limits_hold_when_reading() {
     };
     assert_eq!(refused(0, 2), "count larger than what follows");
     assert_eq!(refused(2, 16), "box length does not fit its segment");
+    assert_eq!(refused(2, 23), "box length does not fit its segment");
     assert_eq!(refused(3, 8), "chunks do not sum to their segment");
     assert_eq!(refused(4, 2), "unknown codec");
     assert_eq!(refused(5, 0), "segment without chunks");
@@ -114,8 +125,8 @@ fn limits_hold_when_reading() {
 fn segments_lie_back_to_back() {
     let segments = (0..3).map(|number| Segment { number, ..segment(&[9]) }).collect();
     let directory = Directory { segments };
-    assert_eq!(directory.segment_offsets().collect::<Vec<_>>(), [56, 96, 136]);
-    assert_eq!(directory.box_bytes(), 120);
+    assert_eq!(directory.segment_offsets().collect::<Vec<_>>(), [56, 80, 104]);
+    assert_eq!(directory.box_bytes(), 72);
     assert_eq!(directory.plain_bytes(), 27);
     assert_eq!(directory.chunk_count(), 3);
 }

@@ -154,7 +154,7 @@ fn parse_footer(tail: &[u8]) -> Result<(u32, u32, Codec)> {
         let sane = padding == [0; 3]
             && magic == *FOOTER_MAGIC
             && plain_bytes <= 64 << 20
-            && box_bytes as usize >= TAG_BYTES;
+            && (TAG_BYTES..=plain_bytes as usize + TAG_BYTES).contains(&(box_bytes as usize));
         sane.then_some((box_bytes, plain_bytes, codec))
     };
     parse().ok_or_else(damaged)

@@ -7,20 +7,20 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use lifeboat_providers::{Key, Sha256};
 
-use crate::chunk::ChunkId;
-use crate::chunk::cutter::CHUNK_BYTES_MAX;
-use crate::chunk::id::CHUNK_ID_BYTES;
+use crate::chunk::id::IdKey;
 use crate::compress::Decompressor;
 use crate::events::{Context, Event};
 use crate::index::SegmentLocation;
 use crate::index::shard::{PackEntry, Shard};
-use crate::pack::directory::{DirectoryChunk, PackKind, Segment};
+use crate::pack::directory::{PackKind, Segment};
 use crate::repository::{Area, Repository, layout, store};
-use crate::seal::header::ObjectKind;
+use crate::seal::header::{HEADER_BYTES, ObjectKind};
 use crate::{Error, Kind, Result};
 
 /// Chunks of a shard at most: its plain form stays far below the format's limit.
-const SHARD_CHUNKS_MAX: usize = 1 << 20;
+///
+/// Tests want several shards of few chunks.
+const SHARD_CHUNKS_MAX: usize = if cfg!(test) { 8 } else { 1 << 20 };
 
 /// How the index is made anew.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,6 +38,8 @@ pub struct IndexRepair {
     pub packs: u64,
     /// Packs that no shard in force had named.
     pub found: u64,
+    /// Packs of which the index said something else than they do, or something that is not so any more.
+    pub corrected: u64,
     /// Packs that were named and are not there: what they held is lost, unless other packs hold it too.
     pub lost: Vec<String>,
     /// Packs of which segments are damaged: those were taken out of the index, the others stay.
@@ -67,7 +69,11 @@ pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Con
             }
             let entry = match old.known.remove(&(kind, id)) {
                 Some(entry) if entry.stored_bytes == info.size && !options.read_data => Some(entry),
-                Some(entry) => Some(examine(repository, entry, &mut repair)?),
+                Some(named) => {
+                    let entry = examine(repository, &named, &mut repair)?;
+                    repair.corrected += u64::from(entry != named);
+                    Some(entry)
+                }
                 None => find(repository, kind, &id, info.size, &mut repair, context)?,
             };
             if let Some(entry) = entry {
@@ -81,13 +87,13 @@ pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Con
         repair.lost.push(layout::pack(*kind, id)?.to_string());
     }
     repair.lost.sort();
-    repair.was_sound = repair.lost.is_empty()
-        && repair.damaged.is_empty()
-        && repair.found == 0
-        && repair.damaged_shards == 0;
-    if !repair.was_sound {
+    let is_right =
+        repair.lost.is_empty() && repair.found == 0 && repair.corrected == 0 && repair.damaged_shards == 0;
+    repair.was_sound = is_right && repair.damaged.is_empty();
+    // What is damaged may be out of the index since the last repair.
+    if !is_right {
         context.report(Event::Phase("writing the index"));
-        write(repository, packs, &old.keys)?;
+        write(repository, packs, &old.shards)?;
     }
     Ok(repair)
 }
@@ -99,41 +105,53 @@ struct Old {
     known: HashMap<(PackKind, Sha256), PackEntry>,
     /// Those that a shard names which no other replaces.
     in_force: HashSet<(PackKind, Sha256)>,
-    keys: Vec<Key>,
+    /// All that are there, readable or not.
+    shards: Vec<(Sha256, Key)>,
 }
 
 fn read_shards(repository: &Repository, repair: &mut IndexRepair) -> Result<Old> {
     let mut old = Old::default();
     let mut shards = Vec::new();
     for info in repository.store().list(&Area::Index.prefix())? {
-        let shard = layout::sha256_of(&info.key).and_then(|id| Ok((id, repository.read_shard(&id)?)));
-        match shard {
-            Ok(shard) => shards.push(shard),
+        // A foreign file is none of ours to count or remove: `check` names it.
+        let Ok(id) = layout::sha256_of(&info.key) else { continue };
+        match repository.read_shard(&id) {
+            Ok(shard) => shards.push((id, shard)),
             Err(e) if store::is_missing(&e) => continue,
             Err(e) if e.kind() == Kind::Damaged => repair.damaged_shards += 1,
             Err(e) => return Err(e),
         }
-        old.keys.push(info.key);
+        old.shards.push((id, info.key));
     }
     let replaced: HashSet<Sha256> = shards.iter().flat_map(|(_, shard)| shard.replaces.clone()).collect();
     for (id, shard) in shards {
         for pack in shard.packs {
+            let name = (pack.kind, pack.id);
             if !replaced.contains(&id) {
-                old.in_force.insert((pack.kind, pack.id));
+                old.in_force.insert(name);
+                // What is in force counts: an older shard that was left over may still name segments that were found damaged.
+                old.known.insert(name, pack);
+            } else if !old.in_force.contains(&name) {
+                old.known.insert(name, pack);
             }
-            old.known.insert((pack.kind, pack.id), pack);
         }
     }
     Ok(old)
 }
 
-/// Reads a pack that a shard names, and blanks out its segments that are damaged or cut off. The shard may be the only directory left.
-fn examine(repository: &Repository, mut entry: PackEntry, repair: &mut IndexRepair) -> Result<PackEntry> {
-    let key = layout::pack(entry.kind, &entry.id)?;
+/// Reads a pack that a shard names, and blanks out its segments that are damaged or cut off. The shard may be the only directory left;
+/// where the pack is whole, what it says of itself counts.
+fn examine(repository: &Repository, named: &PackEntry, repair: &mut IndexRepair) -> Result<PackEntry> {
+    let key = layout::pack(named.kind, &named.id)?;
     let bytes = match repository.store().get(&key) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == Kind::Damaged => Bytes::new(),
         Err(e) => return Err(e),
+    };
+    let mut entry = own_entry(repository, named, &bytes).unwrap_or_else(|| named.clone());
+    let id_key = match entry.kind {
+        PackKind::Data => &repository.keys().data_id,
+        PackKind::Metadata => &repository.keys().metadata_id,
     };
     let cipher = repository.pack_cipher(entry.kind, entry.salt);
     let mut decompressor = Decompressor::new()?;
@@ -147,9 +165,9 @@ fn examine(repository: &Repository, mut entry: PackEntry, repair: &mut IndexRepa
         sealed.clear();
         sealed.extend_from_slice(bytes.get(range).unwrap_or_default());
         let opened = Repository::open_segment(&cipher, &location, &mut sealed, &mut decompressor, &mut plain);
-        if opened.is_err() {
+        if opened.is_err() || !has_its_chunks(segment, &plain, id_key) {
             damaged = true;
-            blank(segment);
+            segment.blank();
         }
     }
     if damaged {
@@ -158,15 +176,25 @@ fn examine(repository: &Repository, mut entry: PackEntry, repair: &mut IndexRepa
     Ok(entry)
 }
 
-/// In place of the chunks of a segment that is damaged: ids of zeros, which no chunk has.
-fn blank(segment: &mut Segment) {
-    let mut left = segment.plain_bytes;
-    segment.chunks.clear();
-    while left > 0 {
-        let length = left.min(CHUNK_BYTES_MAX as u32);
-        segment.chunks.push(DirectoryChunk { id: ChunkId::from_bytes([0; CHUNK_ID_BYTES]), length });
-        left -= length;
+/// What a pack says of itself, if all its bytes are as they were stored.
+fn own_entry(repository: &Repository, named: &PackEntry, bytes: &Bytes) -> Option<PackEntry> {
+    let head = bytes.get(..HEADER_BYTES)?;
+    if Sha256::of(bytes) != named.id {
+        return None;
     }
+    repository.open_pack_entry(named.kind, &named.id, bytes.len() as u64, head, bytes).ok()
+}
+
+/// Whether a segment's chunks are what their ids say. One that was blanked has none.
+fn has_its_chunks(segment: &Segment, plain: &[u8], id_key: &IdKey) -> bool {
+    let mut rest = plain;
+    segment.chunks.iter().all(|chunk| match rest.split_at_checked(chunk.length as usize) {
+        Some((bytes, tail)) => {
+            rest = tail;
+            id_key.id(bytes) == chunk.id
+        }
+        None => false,
+    })
 }
 
 /// Reads the directory of a pack that no shard names.
@@ -193,8 +221,8 @@ fn find(
 
 /// Stores the new shards, then removes the old ones. Only the last new shard says that it replaces the old: until it is stored, all old
 /// ones are in force.
-fn write(repository: &Repository, packs: Vec<PackEntry>, old: &[Key]) -> Result<()> {
-    let replaces: Vec<Sha256> = old.iter().filter_map(|key| layout::sha256_of(key).ok()).collect();
+fn write(repository: &Repository, packs: Vec<PackEntry>, old: &[(Sha256, Key)]) -> Result<()> {
+    let replaces: Vec<Sha256> = old.iter().map(|(id, _)| *id).collect();
     let mut groups: Vec<Vec<PackEntry>> = vec![Vec::new()];
     let mut chunks = 0;
     for pack in packs {
@@ -208,19 +236,17 @@ fn write(repository: &Repository, packs: Vec<PackEntry>, old: &[Key]) -> Result<
         }
     }
     let last = groups.len() - 1;
-    let mut stored = Vec::new();
     for (at, packs) in groups.into_iter().enumerate() {
         let replaces = if at == last { replaces.clone() } else { Vec::new() };
         let shard = Shard { replaces, packs };
         let plain =
             shard.encode().map_err(|e| Error::failed(format_args!("cannot encode the index: {e}")))?;
-        stored.push(repository.put_whole(Area::Index, ObjectKind::IndexShard, &plain)?);
+        repository.put_whole(Area::Index, ObjectKind::IndexShard, &plain)?;
     }
-    for key in old {
-        if layout::sha256_of(key).is_ok_and(|id| stored.contains(&id)) {
-            continue;
-        }
-        repository.store().delete(key)?;
-    }
-    Ok(())
+    // A new shard never has an old one's name: its salt is random.
+    old.iter().try_for_each(|(_, key)| repository.store().delete(key))
 }
+
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;

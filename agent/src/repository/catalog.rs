@@ -31,8 +31,43 @@ impl Repository {
     /// If the store cannot be listed or the cache cannot be written. Damaged shards are no error here.
     pub fn load_catalog(&self) -> Result<Catalog> {
         let index = Index::open(&self.directories.cache.join("index"))?;
-        let mut present = HashSet::new();
         let mut damaged = Vec::new();
+        let present = self.present_shards(&mut damaged)?;
+        index.retain(&present);
+        self.fetch_uncovered(&index, &present, &mut damaged)?;
+        Ok(Catalog { index, damaged })
+    }
+
+    /// Fetches what a local index lost that turned out to be damaged while it was in use; does nothing if it did not.
+    ///
+    /// # Errors
+    /// As [`Repository::load_catalog`].
+    pub fn mend_index(&self, index: &Index) -> Result<()> {
+        index.mend(|| {
+            // What is damaged in the store was reported when the index was loaded.
+            let mut damaged = Vec::new();
+            let present = self.present_shards(&mut damaged)?;
+            self.fetch_uncovered(index, &present, &mut damaged)
+        })
+    }
+
+    /// Calls `read` with the index; once more when the local copy turned out to be damaged and was mended.
+    ///
+    /// # Errors
+    /// What `read` returns; as [`Repository::load_catalog`].
+    pub fn with_sound_index<T>(&self, index: &Index, mut read: impl FnMut(&Index) -> Result<T>) -> Result<T> {
+        match read(index) {
+            Err(_) if index.is_damaged() => {
+                self.mend_index(index)?;
+                read(index)
+            }
+            other => other,
+        }
+    }
+
+    /// The shards that are stored.
+    fn present_shards(&self, damaged: &mut Vec<Error>) -> Result<HashSet<Sha256>> {
+        let mut present = HashSet::new();
         for info in self.store.list(&Area::Index.prefix())? {
             match layout::sha256_of(&info.key) {
                 Ok(id) => {
@@ -41,7 +76,15 @@ impl Repository {
                 Err(e) => damaged.push(e),
             }
         }
-        index.retain(&present);
+        Ok(present)
+    }
+
+    fn fetch_uncovered(
+        &self,
+        index: &Index,
+        present: &HashSet<Sha256>,
+        damaged: &mut Vec<Error>,
+    ) -> Result<()> {
         // Taking shards in may merge cached tables, and find one damaged: what it covered is then fetched in the next round.
         let mut fetched = HashSet::new();
         loop {
@@ -49,11 +92,11 @@ impl Repository {
             let uncovered = |id: &&Sha256| !covered.contains(id) && !fetched.contains(*id);
             let mut missing: Vec<Sha256> = present.iter().filter(uncovered).copied().collect();
             if missing.is_empty() {
-                return Ok(Catalog { index, damaged });
+                return Ok(());
             }
             missing.sort_unstable();
             fetched.extend(missing.iter().copied());
-            self.take_in(&index, &missing, &mut damaged)?;
+            self.take_in(index, &missing, damaged)?;
         }
     }
 

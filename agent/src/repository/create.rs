@@ -59,11 +59,22 @@ impl Repository {
         let preferred = store.capabilities().pack_bytes_preferred;
         let pack_bytes = options.pack_bytes.unwrap_or_else(|| usize::try_from(preferred).unwrap_or(16 << 20));
         let config = Config::new(id, options.cipher, pack_bytes, now.to_rfc3339());
-        store.create(&layout::slot(slot.id)?, &SealedObject::from_stored(slot.encode()))?;
+        let slot_key = layout::slot(slot.id)?;
+        if let Err(e) = store.create(&slot_key, &SealedObject::from_stored(slot.encode())) {
+            // Perhaps it is there all the same, and would be a stranger in a repository that is made later.
+            let _ = store.delete(&slot_key);
+            return Err(e);
+        }
         if let Err(e) = store.create(&key, &config.seal(id, &keys.seal)?) {
-            // Somebody else made one at the same moment: our slot would be a stranger in it.
-            store.delete(&layout::slot(slot.id)?)?;
-            return Err(if exists(&store)? { already(&store) } else { e });
+            match stored_id(&store)? {
+                // It is ours: only the answer was lost.
+                Some(stored) if stored == id => {}
+                // Somebody else made one at the same moment: our slot would be a stranger in it.
+                other => {
+                    store.delete(&slot_key)?;
+                    return Err(if other.is_some() || exists(&store)? { already(&store) } else { e });
+                }
+            }
         }
         Ok(Self { store, id, config, keys, master, directories: directories.of_repository(id) })
     }
@@ -105,6 +116,15 @@ impl Repository {
 /// Errors of the store.
 pub fn exists(store: &Store) -> Result<bool> {
     Ok(store.head(&layout::config()?)?.is_some())
+}
+
+/// Which repository the stored `config` belongs to, if there is one that can be read.
+fn stored_id(store: &Store) -> Result<Option<RepositoryId>> {
+    match store.get(&layout::config()?) {
+        Ok(stored) => Ok(ClearHeader::parse(&stored).ok().map(|(clear, _)| clear.repository)),
+        Err(e) if super::store::is_missing(&e) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 fn already(store: &Store) -> Error {

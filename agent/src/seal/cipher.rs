@@ -75,6 +75,14 @@ pub struct BoxInfo {
 }
 
 impl BoxInfo {
+    /// Whether a box of so many coded bytes can be what this says: raw content is as long as it is, compressed content is shorter.
+    const fn fits(&self, coded_bytes: usize) -> bool {
+        match self.codec {
+            Codec::Raw => coded_bytes == self.plain_bytes as usize,
+            Codec::Zstd => coded_bytes < self.plain_bytes as usize,
+        }
+    }
+
     fn associated_data(&self, coded_bytes: usize) -> [u8; 12] {
         let mut data = [0; 12];
         data[0] = self.role as u8;
@@ -125,6 +133,9 @@ impl ObjectCipher {
     pub fn open(&self, number: u64, info: BoxInfo, sealed: &mut Vec<u8>) -> Result<()> {
         let damaged = || Error::damaged("authentication failed: the bytes are damaged or were exchanged");
         let coded_bytes = sealed.len().checked_sub(TAG_BYTES).ok_or_else(damaged)?;
+        if !info.fits(coded_bytes) {
+            return Err(Error::damaged("a box is not as long as its codec and plain length demand"));
+        }
         let data = Aad::from(info.associated_data(coded_bytes));
         self.with_key(number, |key, nonce| key.open_in_place(nonce, data, sealed).map(|_| ()))
             .map_err(|_| damaged())?;
@@ -147,7 +158,8 @@ impl ObjectCipher {
         act: impl FnOnce(&LessSafeKey, Nonce) -> Result<T, Unspecified>,
     ) -> Result<T, Unspecified> {
         let mut nonce = [0; NONCE_LEN];
-        if let Some(key) = &self.aes {
+        if self.cipher == Cipher::Aes256Gcm {
+            let key = self.aes.as_ref().ok_or(Unspecified)?;
             nonce[..8].copy_from_slice(&number.to_le_bytes());
             return act(key, Nonce::assume_unique_for_key(nonce));
         }
@@ -176,7 +188,7 @@ mod tests {
             let object = ObjectCipher::new(cipher, ObjectKey([9; 32]));
             for (number, length) in [(0, 0), (1, 1), (u64::MAX, 100_000), (1 << 40, 64)] {
                 let coded: Vec<u8> = (0..length).map(|n: usize| n as u8).collect();
-                let info = BoxInfo { role: Role::Segment, codec: Codec::Zstd, plain_bytes: 77 };
+                let info = BoxInfo { role: Role::Segment, codec: Codec::Raw, plain_bytes: length as u32 };
                 let mut sealed = coded.clone();
                 object.seal(number, info, &mut sealed, 0).unwrap();
                 assert!(object.second_opinion(number, info, &sealed, &coded), "{cipher} {number}");
@@ -188,6 +200,26 @@ mod tests {
                 object.open(number, info, &mut sealed).unwrap();
                 assert_eq!(sealed, coded);
             }
+        }
+    }
+
+    /// Authentic, and yet refused: a writer that is hostile or wrong.
+    #[test]
+    fn lengths_that_no_codec_gives_are_refused() {
+        let key = ObjectKey([3; 32]);
+        let cipher = ObjectCipher::new(Cipher::default(), key);
+        for (codec, plain_bytes, fits) in [
+            (Codec::Raw, 4, true),
+            (Codec::Raw, 3, false),
+            (Codec::Raw, 5, false),
+            (Codec::Zstd, 5, true),
+            (Codec::Zstd, 4, false),
+            (Codec::Zstd, 0, false),
+        ] {
+            let info = BoxInfo { role: Role::Whole, codec, plain_bytes };
+            let mut sealed = b"four".to_vec();
+            cipher.seal(0, info, &mut sealed, 0).unwrap();
+            assert_eq!(cipher.open(0, info, &mut sealed).is_ok(), fits, "{codec:?} {plain_bytes}");
         }
     }
 }

@@ -25,6 +25,8 @@ const CONTEXT_COMMITMENT: &str = "lifeboat 2026-11-21 v1 slot commitment";
 const MEMORY_KIB_MAX: u32 = 1 << 20;
 const PASSES_MAX: u32 = 16;
 const LANES_MAX: u32 = 16;
+/// What Argon2 needs for each lane at least.
+const MEMORY_KIB_PER_LANE: u32 = 8;
 
 /// The cost of guessing a passphrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,13 @@ impl Cost {
     /// For tests of everything but the cost.
     pub const LOWEST: Self = Self { memory_kib: 64, passes: 1, lanes: 1 };
     const NONE: Self = Self { memory_kib: 0, passes: 0, lanes: 0 };
+
+    /// Whether Argon2 knows such a cost, and a reader can bear it.
+    fn is_possible(self) -> bool {
+        (1..=PASSES_MAX).contains(&self.passes)
+            && (1..=LANES_MAX).contains(&self.lanes)
+            && (MEMORY_KIB_PER_LANE * self.lanes..=MEMORY_KIB_MAX).contains(&self.memory_kib)
+    }
 }
 
 /// What unlocks a repository.
@@ -122,6 +131,10 @@ impl Slot {
         }
         if matches!(secret, Secret::Passphrase(_)) != (purpose == Purpose::Passphrase) {
             return Err(Error::usage("a passphrase slot needs a passphrase and no other does"));
+        }
+        if purpose == Purpose::Passphrase && !cost.is_possible() {
+            // No reader would take the slot.
+            return Err(Error::usage("impossible Argon2 cost: use at most 1 GiB, 16 passes and 16 lanes"));
         }
         let mut slot = Self {
             id: random_bytes()?,
@@ -215,9 +228,8 @@ impl Slot {
         let id = d.array()?;
         let created = d.u64()?;
         let cost = Cost { memory_kib: d.u32()?, passes: d.u32()?, lanes: d.u32()? };
-        let bearable =
-            cost.memory_kib <= MEMORY_KIB_MAX && cost.passes <= PASSES_MAX && cost.lanes <= LANES_MAX;
-        if !bearable || (purpose == Purpose::Passphrase) == (cost == Cost::NONE) {
+        let possible = if purpose == Purpose::Passphrase { cost.is_possible() } else { cost == Cost::NONE };
+        if !possible {
             return Err(d.malformed("impossible Argon2 cost"));
         }
         let salt = d.array()?;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::history::{Snapshot, witness};
 use super::manifest::{Manifest, Witness};
-use crate::Result;
 use crate::repository::state::LockedMemory;
 use crate::repository::{Area, Repository};
 use crate::seal::header::ObjectKind;
+use crate::{Error, Result};
 
 impl Repository {
     /// Stores `manifest` as the next of this machine's chain; `writer`, `sequence`, `previous` and `heads` of it are set here.
@@ -30,7 +30,10 @@ impl Repository {
         }
         manifest.writer.clone_from(&memory.memory.writer);
         let last = memory.memory.heads.get(&manifest.writer).cloned();
-        manifest.sequence = last.as_ref().map_or(1, |last| last.sequence + 1);
+        manifest.sequence = last.as_ref().map_or(Some(1), |last| last.sequence.checked_add(1)).ok_or_else(|| {
+            Error::failed(format_args!("the chain of writer {} is at its end", manifest.writer))
+                .with_hint("Remove this machine's state directory for the repository: it then begins a new chain.")
+        })?;
         manifest.previous = last.map(|last| last.id);
         manifest.heads = other_heads(&history.snapshots, &manifest.writer);
         let id = self.put_whole(Area::Snapshots, ObjectKind::Snapshot, &manifest.encode()?)?;

@@ -1,6 +1,6 @@
 //! All snapshots of a repository, and the records of those that were forgotten.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use lifeboat_providers::Sha256;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,24 @@ pub struct ForgetRecord {
     /// Earlier records that this one repeats.
     #[serde(default)]
     pub replaces: Vec<String>,
+}
+
+impl ForgetRecord {
+    /// Reads the opened bytes of a record.
+    ///
+    /// # Errors
+    /// `Damaged` if they are none; a failure that names it for another version.
+    pub fn decode(json: &[u8]) -> Result<Self> {
+        let record: Self = serde_json::from_slice(json)
+            .map_err(|e| Error::damaged(format_args!("malformed record of forgotten snapshots: {e}")))?;
+        if record.version != 1 {
+            let what = format_args!("record of forgotten snapshots of version {}", record.version);
+            return Err(
+                Error::failed(what).with_hint("Use the version of lifeboat that made it, or a later one.")
+            );
+        }
+        Ok(record)
+    }
 }
 
 /// All that a repository says of its snapshots.
@@ -120,7 +138,7 @@ impl Repository {
 
     fn read_forget_record(&self, key: &lifeboat_providers::Key) -> Result<ForgetRecord> {
         let json = self.get_whole(key, ObjectKind::Forgotten)?;
-        serde_json::from_slice(&json).map_err(|e| Error::damaged(format_args!("{key} is malformed: {e}")))
+        ForgetRecord::decode(&json).map_err(|e| e.context(key))
     }
 
     /// Forgets snapshots: writes an authenticated record, then removes them. Their chunks stay until the next prune.
@@ -139,14 +157,27 @@ impl Repository {
         if forgotten.is_empty() {
             return Ok(());
         }
-        let ids: Vec<Sha256> = forgotten.iter().filter_map(Witness::sha256).collect();
         let time = chrono::Utc::now().to_rfc3339();
         let record =
             ForgetRecord { version: 1, time, host: host.to_owned(), forgotten, replaces: Vec::new() };
         let json = serde_json::to_vec(&record).map_err(|e| Error::failed(e.to_string()))?;
         self.put_whole(Area::Forgotten, ObjectKind::Forgotten, &json)?;
-        for id in ids {
-            self.store().delete(&layout::named_by_hash(Area::Snapshots, &id)?)?;
+        self.remove_forgotten()
+    }
+
+    /// Removes the snapshots that records name as forgotten: also those that an earlier run recorded and could not remove.
+    fn remove_forgotten(&self) -> Result<()> {
+        let mut forgotten: HashSet<Sha256> = HashSet::new();
+        for info in self.store().list(&Area::Forgotten.prefix())? {
+            match self.read_forget_record(&info.key) {
+                Ok(record) => forgotten.extend(record.forgotten.iter().filter_map(Witness::sha256)),
+                Err(e) => keep_damage(e, &mut Vec::new())?,
+            }
+        }
+        for info in self.store().list(&Area::Snapshots.prefix())? {
+            if layout::sha256_of(&info.key).is_ok_and(|id| forgotten.contains(&id)) {
+                self.store().delete(&info.key)?;
+            }
         }
         Ok(())
     }
@@ -178,5 +209,23 @@ fn keep_damage(error: Error, damaged: &mut Vec<Error>) -> Result<()> {
             Ok(())
         }
         _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_another_version_is_refused_by_name() {
+        let record = |version: &str| {
+            format!(r#"{{"version":{version},"time":"t","host":"h","forgotten":[],"later":1}}"#).into_bytes()
+        };
+        assert_eq!(ForgetRecord::decode(&record("1")).unwrap().version, 1);
+        let newer = ForgetRecord::decode(&record("2")).unwrap_err();
+        assert!(newer.kind() == Kind::Failed && newer.to_string().contains("version 2"), "{newer:?}");
+        for malformed in [record("-1"), record("\"1\""), record("65536"), b"{}".to_vec(), b"".to_vec()] {
+            assert_eq!(ForgetRecord::decode(&malformed).unwrap_err().kind(), Kind::Damaged);
+        }
     }
 }

@@ -52,6 +52,9 @@ pub struct Manifest {
     /// Whether everything was read, changed or not.
     #[serde(default)]
     pub rescan: bool,
+    /// The damaged snapshot that this one was saved from by a repair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired_from: Option<String>,
     /// Counts and bytes, for people.
     #[serde(default)]
     pub summary: Summary,
@@ -107,7 +110,7 @@ pub struct Summary {
 pub struct FileError {
     /// The path, as path text.
     pub path: String,
-    /// What happened: `unreadable`, `vanished`, `changed`, `incomplete`.
+    /// What happened: `unreadable`, `vanished`, `changed`, `incomplete`, `lost`.
     pub kind: FileErrorKind,
     /// The system's words.
     pub message: String,
@@ -125,6 +128,8 @@ pub enum FileErrorKind {
     Changed,
     /// Reading failed in the middle: the snapshot holds what came before.
     Incomplete,
+    /// Stored data of it was lost since: the snapshot was repaired and holds what is left.
+    Lost,
     /// A kind of error that a later version knows.
     #[serde(other)]
     Other,
@@ -175,6 +180,12 @@ impl Manifest {
             let _ = write!(text, "{byte:02x}");
             text
         })
+    }
+
+    /// What is recorded of a path: why it is incomplete, for one. Of the first 1,000 only.
+    pub fn error_of(&self, path: &[u8]) -> Option<&FileError> {
+        let path = path_text::to_text(path);
+        self.errors.iter().find(|error| error.path == path)
     }
 
     /// The paths as bytes; those that are malformed are left out.

@@ -26,7 +26,8 @@ pub(super) fn translate_read(
     errno: Errno,
 ) -> Error {
     match errno {
-        Errno::IO => {
+        // The last two: the file system's own checksums or structures are wrong.
+        Errno::IO | Errno::BADMSG | Errno::UCLEAN => {
             let reason = "the disk cannot read it back (I/O error); see the kernel's log and SMART values";
             Error::new(ErrorKind::Corrupt, operation, subject, reason).with_source(errno)
         }
@@ -100,7 +101,9 @@ mod tests {
         for (errno, kind) in due {
             assert_eq!(translate("put", "a", errno).kind(), kind, "{errno}");
         }
-        assert_eq!(translate_read("get", "a", Errno::IO).kind(), Corrupt);
+        for errno in [Errno::IO, Errno::BADMSG, Errno::UCLEAN] {
+            assert_eq!(translate_read("get", "a", errno).kind(), Corrupt);
+        }
         assert_eq!(translate_read("get", "a", Errno::STALE).kind(), Transient);
     }
 }

@@ -30,7 +30,7 @@ fn chunk_id(n: u64) -> ChunkId {
 fn pack(number: u64, chunks: impl IntoIterator<Item = u64>) -> PackEntry {
     let chunks: Vec<DirectoryChunk> = chunks
         .into_iter()
-        .map(|n| DirectoryChunk { id: chunk_id(n), length: 1 + (mixed(n) % 60_000) as u32 })
+        .map(|n| DirectoryChunk { id: chunk_id(n), length: 500 + (mixed(n) % 60_000) as u32 })
         .collect();
     let segments = chunks.chunks(1 + (mixed(number) % 7) as usize).zip(0..).map(|(chunks, n)| Segment {
         number: 1000 - n,
