@@ -3,61 +3,15 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use lifeboat_tests::binary::{Ended, Person, ended};
 use lifeboat_tests::random::Random;
 use lifeboat_tests::seen::see;
-use lifeboat_tests::world::World;
 use lifeboat_tests::{binary, grow};
 
-/// A world with a person, a source with some files, and a repository that is not made yet.
-struct Scene {
-    world: World,
-    person: Person,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let world = World::new();
-        fs::create_dir(world.source().join("sub")).unwrap();
-        fs::write(world.source().join("sub/file"), "content").unwrap();
-        fs::write(world.source().join("top"), "top").unwrap();
-        let person = Person::new(&world.path("home"))
-            .with("LIFEBOAT_REPOSITORY", world.path("repository"))
-            .with("LIFEBOAT_PASSPHRASE", "secret");
-        Self { world, person }
-    }
-
-    /// With a repository and a snapshot.
-    fn backed_up() -> Self {
-        let scene = Self::new();
-        scene.run(&["init"]).expect(0);
-        scene.backup().expect(0);
-        scene
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ended {
-        self.person.run(arguments)
-    }
-
-    fn backup(&self) -> Ended {
-        self.run(&["backup", self.source()])
-    }
-
-    fn source(&self) -> &'static str {
-        Box::leak(self.world.source().to_str().unwrap().to_owned().into_boxed_str())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.world.path(name).to_str().unwrap().to_owned()
-    }
-
-    fn snapshots(&self) -> usize {
-        self.run(&["snapshots", "--json"]).expect(0).json().len()
-    }
-}
+use crate::scene::{Scene, find, walk};
 
 /// The README's first command: nothing is configured, nothing is there.
 #[test]
@@ -78,24 +32,6 @@ fn the_first_backup_needs_no_configuration() {
     // The cache may go at any time.
     fs::remove_dir_all(scene.world.path("newcomer/.cache")).unwrap();
     newcomer.run(&["backup", scene.source()]).expect(0);
-}
-
-fn find(folder: &Path, name: &str) -> PathBuf {
-    let found =
-        walk(folder).into_iter().find(|path| path.is_file() && path.file_name().is_some_and(|n| n == name));
-    found.unwrap_or_else(|| panic!("no {name} below {}", folder.display()))
-}
-
-fn walk(folder: &Path) -> Vec<PathBuf> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            paths.extend(walk(&path));
-        }
-        paths.push(path);
-    }
-    paths
 }
 
 #[test]

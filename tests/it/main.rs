@@ -10,4 +10,6 @@ mod fixture;
 mod healing;
 mod properties;
 mod reader;
+mod scene;
 mod tidy;
+mod usability;

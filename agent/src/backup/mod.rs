@@ -117,6 +117,8 @@ pub struct Outcome {
     pub parent: Option<String>,
     /// How many paths could not be read as they are.
     pub errors_total: u64,
+    /// How many sockets were noted; nothing can be restored of them.
+    pub sockets: u64,
 }
 
 /// All that the worker threads of one backup share.
@@ -138,7 +140,7 @@ struct Run<'a> {
 ///
 /// # Errors
 /// `Interrupted` if asked to stop: all that was stored is kept and the next run continues; errors of the store; a named parent that is
-/// not there. Unreadable files are no error: they are counted in the outcome.
+/// not there; `Usage` if all that was named is the repository itself. Unreadable files are no error: they are counted in the outcome.
 pub fn run(
     repository: &Repository,
     plan: Plan,
@@ -149,6 +151,8 @@ pub fn run(
 ) -> Result<Outcome> {
     let started = Instant::now();
     let start = chrono::Local::now().fixed_offset();
+    let own_repository = own_directory(repository);
+    refuse_itself(&plan, own_repository)?;
     context.report(Event::Phase("reading snapshots"));
     let history = repository.load_history()?;
     warn_about_missing(repository, &history, context);
@@ -173,8 +177,11 @@ pub fn run(
         record: Record::new(context.clone()),
         owners: Mutex::new(Owners::new()),
         trust: parent::Trust::since(parent, options.rescan),
-        own_repository: own_directory(repository),
+        own_repository,
     };
+    for missing in &plan.missing {
+        run.record.error(missing.path.clone(), missing.kind, missing.message.clone());
+    }
     context.report(Event::Phase("backing up"));
     let root = run.everything(&plan, stream, parent);
     // Whatever happened, what was stored is completed and indexed: the next run continues from it.
@@ -197,15 +204,15 @@ pub fn run(
     summary.bytes_stored = Counters::get(&context.counters.bytes_stored);
     summary.seconds = started.elapsed().as_secs_f64();
     let parent_id = parent.map(|snapshot| snapshot.id.to_string());
-    let errors_total = run.record.errors_total();
+    let (errors_total, sockets) = (run.record.errors_total(), run.record.sockets());
     if options.dry_run {
-        return Ok(Outcome { snapshot: None, summary, parent: parent_id, errors_total });
+        return Ok(Outcome { snapshot: None, summary, parent: parent_id, errors_total, sockets });
     }
     context.report(Event::Phase("writing the snapshot"));
     let draft = commit::Draft { start, root, plan: &plan, parent: parent_id.clone(), summary };
     let snapshot = commit::commit(repository, &run, draft)?;
     session.close()?;
-    Ok(Outcome { snapshot: Some(snapshot), summary, parent: parent_id, errors_total })
+    Ok(Outcome { snapshot: Some(snapshot), summary, parent: parent_id, errors_total, sockets })
 }
 
 impl Run<'_> {
@@ -373,6 +380,20 @@ fn own_directory(repository: &Repository) -> Option<(u64, u64)> {
     let root = repository.store().capabilities().local_root?;
     let stat = rustix::fs::stat(&root).ok()?;
     Some((stat.st_dev, stat.st_ino))
+}
+
+/// The repository itself is never backed up into itself: if nothing else was named, there is nothing to do.
+fn refuse_itself(plan: &Plan, own_repository: Option<(u64, u64)>) -> Result<()> {
+    match own_repository.and_then(|directory| plan.all_inside(directory)) {
+        None => Ok(()),
+        Some(path) => Err(Error::usage(format_args!(
+            "{} is this repository itself, or lies in it: there is nothing to back up",
+            crate::tree::path_text::display(path)
+        ))
+        .with_hint(
+            "Name what is to be backed up; a second copy of a repository is made by copying its files.",
+        )),
+    }
 }
 
 fn interrupted(context: &Context) -> Error {

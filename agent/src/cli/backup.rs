@@ -82,6 +82,7 @@ fn summary_object(outcome: &Outcome) -> Value {
         "snapshot": outcome.snapshot.as_ref().map(|snapshot| snapshot.id.to_string()),
         "parent": outcome.parent,
         "errors_total": outcome.errors_total,
+        "sockets": outcome.sockets,
         "dry_run": outcome.snapshot.is_none(),
     });
     if let (Value::Object(object), Ok(Value::Object(mut fields))) =
@@ -102,8 +103,12 @@ fn summary(output: &Output, outcome: &Outcome) -> Result<()> {
             text::grouped(summary.files_changed),
             text::grouped(summary.files_unmodified)
         ))?;
+        let sockets = match outcome.sockets {
+            0 => String::new(),
+            number => format!(" ({} noted, which a restore skips)", count(number, "socket", "sockets")),
+        };
         output.line(format_args!(
-            "Others:  {}, {}",
+            "Others:  {}, {}{sockets}",
             count(summary.directories, "directory", "directories"),
             count(summary.others, "link or special file", "links and special files"),
         ))?;

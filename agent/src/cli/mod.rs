@@ -6,6 +6,7 @@
 //! | [`session`] | what every command shares: options, repository, history |
 //! | [`output`], [`progress`], [`text`], [`terminal`] | what people and programs see |
 //! | [`signals`], [`standard_input`] | stopping, also while waiting for input |
+//! | [`unread`] | what a snapshot lacks, said again by those who rely on it |
 //! | [`default_repository`] | the repository of those who name none |
 //! | all others | one command each |
 
@@ -30,6 +31,7 @@ mod snapshots;
 mod standard_input;
 pub mod terminal;
 pub mod text;
+mod unread;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

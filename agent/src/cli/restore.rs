@@ -10,6 +10,7 @@ use serde_json::json;
 use super::progress::Work;
 use super::session::{FilterArgs, Session, argument_bytes};
 use super::text::{self, count};
+use super::unread;
 use crate::Result;
 use crate::events::Counters;
 use crate::fs::size::human;
@@ -113,7 +114,8 @@ impl Restore {
         );
         running.end();
         let outcome = outcome?;
-        self.report(session, snapshot, &outcome)?;
+        self.report(session, snapshot, selector.path.as_deref(), &outcome)?;
+        unread::notice(&session.output, snapshot, selector.path.as_deref());
         outcome.verdict()?;
         Ok(ExitCode::SUCCESS)
     }
@@ -142,7 +144,13 @@ impl Restore {
         ));
     }
 
-    fn report(&self, session: &Session, snapshot: &Snapshot, outcome: &Outcome) -> Result<()> {
+    fn report(
+        &self,
+        session: &Session,
+        snapshot: &Snapshot,
+        path: Option<&[u8]>,
+        outcome: &Outcome,
+    ) -> Result<()> {
         let (output, tally, get) = (&session.output, &outcome.tally, Counters::get);
         if output.json() {
             return output.object(
@@ -162,6 +170,7 @@ impl Restore {
                     "damaged": get(&tally.damaged),
                     "verified": get(&tally.verified),
                     "shortfalls": outcome.shortfalls,
+                    "unread_at_backup": unread::count_below(snapshot, path),
                 }),
             );
         }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::session::{FilterArgs, Session};
 use super::text::{self, Align, Table, count};
+use super::unread;
 use crate::fs::size::human;
 use crate::snapshot::Snapshot;
 use crate::tree::path_text;
@@ -52,7 +53,9 @@ impl Snapshots {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        print(session, &chosen, history.snapshots.len())?;
+        // Who names snapshots, or asks for more, wants to know what they lack.
+        let in_full = !self.snapshots.is_empty() || session.output.verbose() > 0;
+        print(session, &chosen, history.snapshots.len(), in_full)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -84,7 +87,7 @@ fn object(snapshot: &Snapshot) -> Result<Value> {
     Ok(object)
 }
 
-fn print(session: &Session, chosen: &[&Snapshot], all: usize) -> Result<()> {
+fn print(session: &Session, chosen: &[&Snapshot], all: usize, in_full: bool) -> Result<()> {
     let output = &session.output;
     if chosen.is_empty() {
         return if all == 0 {
@@ -101,7 +104,13 @@ fn print(session: &Session, chosen: &[&Snapshot], all: usize) -> Result<()> {
         for line in table(&snapshots).lines() {
             output.line(format_args!("  {line}"))?;
         }
+        for snapshot in snapshots.iter().filter(|_| in_full) {
+            unread::list(output, snapshot)?;
+        }
         output.line("")?;
+    }
+    if let Some(lacking) = chosen.iter().rev().find(|s| s.manifest.errors_total > 0 && !in_full) {
+        output.say(format_args!("`lifeboat snapshots {}` lists what could not be read.", lacking.short_id()));
     }
     output.line(count(chosen.len() as u64, "snapshot", "snapshots"))
 }
