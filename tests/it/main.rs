@@ -9,6 +9,7 @@ mod disk_full;
 mod dump;
 mod fixture;
 mod healing;
+mod patterns;
 mod properties;
 mod reader;
 mod scene;
