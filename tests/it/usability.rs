@@ -91,3 +91,61 @@ fn sockets_are_counted_when_they_are_backed_up() {
     }
     assert_eq!(scene.run(&["backup", scene.source(), "--json"]).json().last().unwrap()["sockets"], 1);
 }
+
+#[test]
+fn empty_values_are_refused_before_anything_happens() {
+    let scene = Scene::backed_up();
+    let source = scene.source();
+    for option in [
+        "--host",
+        "--source",
+        "--tag",
+        "--parent",
+        "--exclude",
+        "--stdin-filename",
+        "--exclude-if-present",
+        "--class",
+    ] {
+        let input: &[&str] = if option == "--stdin-filename" { &["--stdin"] } else { &[source] };
+        let said = scene.run(&[&["backup", option, ""], input].concat()).expect(2);
+        assert!(said.err.contains(option) || said.err.contains("empty"), "{option}: {}", said.err);
+    }
+    for option in ["--host", "--source", "--tag", "--at", "--path"] {
+        scene.run(&["snapshots", option, ""]).expect(2).says(option);
+    }
+    scene.run(&["find", ""]).expect(2).says("the pattern is empty");
+    let target = scene.path("target");
+    for command in [
+        &["snapshots", ""][..],
+        &["ls", ""],
+        &["restore", "", "--target", &target],
+        &["forget", "", "--force"],
+        &["backup", source, ""],
+        &["key", "remove", ""],
+        &["-r", "", "snapshots"],
+    ] {
+        let said = scene.run(command).expect(2);
+        assert!(said.err.contains("empty"), "{command:?}: {}", said.err);
+    }
+    scene.run(&["restore", "latest", "--target", ""]).expect(2).says("--target");
+    scene.run(&["restore", "latest", "--target", &target, "--include", ""]).expect(2).says("--include");
+    let file = scene.path("config.toml");
+    fs::write(&file, "exclude = [\"a[\"]\n").unwrap();
+    scene.run(&["-c", &file, "backup", source]).expect(2).says("configuration");
+    assert!(!scene.world.path("target").exists());
+    assert_eq!(scene.snapshots(), 1);
+}
+
+#[test]
+fn a_repository_is_not_made_among_other_files() {
+    let scene = Scene::new();
+    let said = scene.run(&["-r", scene.source(), "init"]).expect(2).says("not empty");
+    assert!(said.err.contains(&format!("{}/lifeboat", scene.source())), "{}", said.err);
+    assert_eq!(fs::read_dir(scene.source()).unwrap().count(), 2);
+    // A new disk is empty enough, and what an init that was cut off left behind is its own.
+    let disk = scene.path("disk");
+    for folder in ["lost+found", ".tmp", "keys"] {
+        fs::create_dir_all(format!("{disk}/{folder}")).unwrap();
+    }
+    scene.run(&["-r", &disk, "init"]).expect(0);
+}

@@ -93,7 +93,7 @@ fn refuse_existing(target: &Target) -> Result<()> {
         return Err(Error::usage(format_args!("there is a repository at {} already", store.location()))
             .with_hint("Use it as it is, or name another place."));
     }
-    Ok(())
+    create::refuse_strangers(&store)
 }
 
 fn first_secret(session: &Session) -> Result<(Secret, Purpose)> {

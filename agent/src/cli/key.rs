@@ -51,7 +51,7 @@ pub struct Add {
 #[derive(Debug, Args)]
 pub struct Remove {
     /// The slot's id, or its beginning, as `lifeboat key list` shows it
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = text::not_empty)]
     id: String,
 }
 

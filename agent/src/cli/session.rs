@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::output::{Output, Style};
 use super::progress::{Running, Work};
+use super::text::not_empty;
 use super::{default_repository, signals, terminal};
 use crate::config::{Environment, Overrides, SecretSource, Settings};
 use crate::fetch::ChunkReader;
@@ -62,19 +63,19 @@ pub struct Globals {
 #[command(next_help_heading = "Which snapshots")]
 pub struct FilterArgs {
     /// Only snapshots of this machine
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
     pub host: Option<String>,
     /// Only snapshots of this source
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
     pub source: Option<String>,
     /// Only snapshots with this tag; more than one: with all of them
-    #[arg(long = "tag", value_name = "TAG")]
+    #[arg(long = "tag", value_name = "TAG", value_parser = not_empty)]
     pub tags: Vec<String>,
     /// Only snapshots of this path; more than one: of all of them
     #[arg(long = "path", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Only snapshots not later than this: '2026-11-20 14:00' (local time), 2026-11-20 (its end), or RFC 3339
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = not_empty)]
     pub at: Option<String>,
 }
 

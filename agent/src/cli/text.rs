@@ -61,6 +61,17 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// The value of an option that means nothing when it is empty: a script's variable that was not set must not decide anything.
+///
+/// # Errors
+/// If there is nothing but blanks.
+pub fn not_empty(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty; is a variable in your script not set?".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 /// How a column of a [`Table`] is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {

@@ -51,7 +51,12 @@ impl Selector {
             Some(at) => (&text[..at], Some(text[at + 1..].to_vec())),
             None => (text, None),
         };
-        let snapshot = if snapshot.is_empty() { "latest".into() } else { String::from_utf8_lossy(snapshot) };
+        // `:PATH` is of the latest; nothing at all is a script's variable that was not set.
+        let snapshot = if snapshot.is_empty() && path.is_some() {
+            "latest".into()
+        } else {
+            String::from_utf8_lossy(snapshot)
+        };
         Self { snapshot: snapshot.into_owned(), path }
     }
 }
@@ -69,6 +74,12 @@ impl History {
                 Some(snapshot) => Ok(snapshot),
                 None => Err(self.too_few(text, candidates.len(), filter)),
             };
+        }
+        if text.is_empty() {
+            return Err(Error::usage(
+                "the name of a snapshot is empty; is a variable in your script not set?",
+            )
+            .with_hint("Write an id, latest or latest~N."));
         }
         // A person who names an id means it, whatever the filter says.
         let wanted = text.to_ascii_lowercase();
