@@ -36,6 +36,7 @@ use crate::fetch::ChunkReader;
 use crate::fs::Owners;
 use crate::ingest::{ChunkSink, Ingest, IngestOptions};
 use crate::pack::directory::PackKind;
+use crate::repository::state::LockedMemory;
 use crate::repository::{Area, Repository, layout};
 use crate::scan::exclude::ExcludeRules;
 use crate::snapshot::manifest::Summary;
@@ -153,6 +154,10 @@ pub fn run(
     let start = chrono::Local::now().fixed_offset();
     let own_repository = own_directory(repository);
     refuse_itself(&plan, own_repository)?;
+    if !options.dry_run {
+        // What would end the run at its very end is better known now.
+        drop(LockedMemory::open(repository.directories())?);
+    }
     context.report(Event::Phase("reading snapshots"));
     let history = repository.load_history()?;
     warn_about_missing(repository, &history, context);
@@ -300,9 +305,7 @@ impl Run<'_> {
 
 fn load_index(repository: &Repository, context: &Context) -> Result<crate::index::Index> {
     let catalog = repository.load_catalog()?;
-    for error in &catalog.damaged {
-        context.report(Event::Warning(format!("{error}. Run `lifeboat repair index`.")));
-    }
+    catalog.warn(|text| context.report(Event::Warning(text)));
     if repository.store().capabilities().local_root.is_none() {
         return Ok(catalog.index);
     }

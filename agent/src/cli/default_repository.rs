@@ -51,7 +51,7 @@ pub fn create(session: &Session, cipher: Cipher) -> Result<Repository> {
     let options =
         CreateOptions { cipher, purpose, label: String::new(), cost: Cost::DEFAULT, pack_bytes: None };
     let provider = Location::Local(place.path.clone()).connect(Mode::Create)?;
-    let repository = Repository::create(provider, &secret, &options, session.directories()?)?;
+    let repository = Repository::create(provider, &secret, &options, session.directories())?;
     tell(&session.output, place, session.settings.secret.is_none());
     Ok(repository)
 }

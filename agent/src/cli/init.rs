@@ -78,7 +78,7 @@ fn create(session: &Session, target: &Target, cipher: Cipher) -> Result<Reposito
         write_key_file(path, key)?;
         session.output.say(format_args!("Made the key file {}.", path.display()));
     }
-    Repository::create(provider, &secret, &options, session.directories()?)
+    Repository::create(provider, &secret, &options, session.directories())
 }
 
 /// Nobody is asked for a passphrase of a repository that cannot be made.

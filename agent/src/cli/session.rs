@@ -202,7 +202,7 @@ impl Session {
             return Err(default_repository::none_named(&self.settings));
         }
         let provider = target.location.connect(Mode::Open)?;
-        let directories = self.directories()?;
+        let directories = self.directories();
         let (repository, secret) = match self.secret(&target)? {
             Some(secret) => (Repository::open(provider, &secret, directories)?, secret),
             None => self.open_with_prompt(&provider, &directories)?,
@@ -277,21 +277,16 @@ impl Session {
         }
     }
 
-    /// This machine's directories, with the cache tagged so that backup programs leave it out.
-    ///
-    /// # Errors
-    /// If the cache directory cannot be made.
-    pub fn directories(&self) -> Result<Directories> {
+    /// This machine's directories, with the cache tagged so that backup programs leave it out. One that cannot be used ends no command:
+    /// whoever needs it says so and does without.
+    pub fn directories(&self) -> Directories {
         const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of Lifeboat; it may be deleted at any time.\n";
         let directories = self.settings.directories.clone();
-        state::make_private_dir(&directories.cache)
-            .map_err(|e| e.with_hint("Name another directory by LIFEBOAT_CACHE_DIR."))?;
         let tag = directories.cache.join("CACHEDIR.TAG");
-        if !tag.exists() {
-            state::write_atomically(&tag, TAG.as_bytes())
-                .map_err(|e| e.with_hint("Name another cache directory by LIFEBOAT_CACHE_DIR."))?;
+        if state::make_private_dir(&directories.cache).is_ok() && !tag.exists() {
+            let _ = state::write_atomically(&tag, TAG.as_bytes());
         }
-        Ok(directories)
+        directories
     }
 
     /// All snapshots; those that cannot be read are warned about.
@@ -312,9 +307,7 @@ impl Session {
     /// If the index cannot be loaded.
     pub fn reader(&self, repository: &Repository) -> Result<ChunkReader> {
         let catalog = repository.load_catalog()?;
-        for error in &catalog.damaged {
-            self.output.warning(format_args!("{error}. Run `lifeboat repair index`."));
-        }
+        catalog.warn(|text| self.output.warning(text));
         Ok(ChunkReader::new(repository, Arc::new(catalog.index)))
     }
 

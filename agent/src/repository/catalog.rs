@@ -20,6 +20,27 @@ pub struct Catalog {
     pub index: Index,
     /// Shards that are damaged: what they named is not known, unless another shard names it too.
     pub damaged: Vec<Error>,
+    /// Why the index is in memory and not in the cache, if it is.
+    pub trouble: Option<Error>,
+}
+
+impl Catalog {
+    /// Hands everything that is not as it should be to `warn`, with what to do.
+    pub fn warn(&self, mut warn: impl FnMut(String)) {
+        for error in &self.damaged {
+            warn(format!("{error}. If anything is missing, run `lifeboat repair index`."));
+        }
+        if let Some(error) = &self.trouble {
+            warn(cache_trouble(error));
+        }
+    }
+}
+
+/// The warning of a cache that cannot be used.
+pub fn cache_trouble(error: &Error) -> String {
+    format!(
+        "{error}. It works, but every command fetches the index anew: free some space or name another cache by LIFEBOAT_CACHE_DIR."
+    )
 }
 
 impl Repository {
@@ -28,9 +49,9 @@ impl Repository {
     /// Call it after snapshots were listed, never before: then every chunk of those snapshots is in the index.
     ///
     /// # Errors
-    /// If the store cannot be listed or the cache cannot be written. Damaged shards are no error here.
+    /// If the store cannot be listed. Damaged shards are no error here, and neither is a cache that cannot be used.
     pub fn load_catalog(&self) -> Result<Catalog> {
-        let index = Index::open(&self.directories.cache.join("index"))?;
+        let index = Index::open_or_in_memory(&self.directories.cache.join("index"));
         let mut present = HashSet::new();
         let mut damaged = Vec::new();
         for info in self.store.list(&Area::Index.prefix())? {
@@ -49,7 +70,8 @@ impl Repository {
             let uncovered = |id: &&Sha256| !covered.contains(id) && !fetched.contains(*id);
             let mut missing: Vec<Sha256> = present.iter().filter(uncovered).copied().collect();
             if missing.is_empty() {
-                return Ok(Catalog { index, damaged });
+                let trouble = index.take_trouble();
+                return Ok(Catalog { index, damaged, trouble });
             }
             missing.sort_unstable();
             fetched.extend(missing.iter().copied());

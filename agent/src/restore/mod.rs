@@ -191,10 +191,7 @@ pub fn run(
 ) -> Result<Outcome> {
     context.report(Event::Phase("loading the index"));
     let catalog = repository.load_catalog()?;
-    for error in &catalog.damaged {
-        context
-            .report(Event::Warning(format!("{error}. If anything is missing, run `lifeboat repair index`.")));
-    }
+    catalog.warn(|text| context.report(Event::Warning(text)));
     let reader = ChunkReader::new(repository, Arc::new(catalog.index));
     let root = snapshot.manifest.root()?;
     let entry = reader.entry_at(&root, path.unwrap_or_default())?;
