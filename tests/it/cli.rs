@@ -7,11 +7,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use lifeboat_tests::binary::{Ended, Person, ended};
+use lifeboat_tests::grow;
 use lifeboat_tests::random::Random;
 use lifeboat_tests::seen::see;
-use lifeboat_tests::{binary, grow};
 
-use crate::scene::{Scene, find, walk};
+use crate::scene::{Scene, Tmpfs, find, walk};
 
 /// The README's first command: nothing is configured, nothing is there.
 #[test]
@@ -350,19 +350,11 @@ fn an_interrupt_keeps_what_was_stored() {
 
 #[test]
 fn files_that_cannot_be_read_are_recorded() {
-    if !grow::is_root() {
-        println!("skipped: needs root to become another user");
-        return;
-    }
     let scene = Scene::new();
-    let top = scene.world.path("");
-    fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).unwrap();
-    let program = scene.world.path("program");
-    fs::copy(binary::lifeboat(), &program).unwrap();
+    let Some(nobody) = scene.nobody() else { return };
     fs::set_permissions(scene.world.source().join("top"), fs::Permissions::from_mode(0o600)).unwrap();
     fs::create_dir(scene.world.source().join("closed")).unwrap();
     fs::set_permissions(scene.world.source().join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
-    let nobody = Person::new(&scene.world.path("nobody")).as_user(65534).program(&program);
     let said = nobody.run(&["backup", scene.source()]).expect(3);
     assert!(said.err.contains("/top") && said.err.contains("/closed"), "{}", said.err);
     let snapshot = nobody.run(&["snapshots", "--json"]).expect(0).json();
@@ -401,19 +393,13 @@ fn a_snapshot_removed_from_the_disk_is_noticed() {
 fn a_full_disk_is_exit_13() {
     let scene = Scene::new();
     let mount = scene.world.path("mount");
-    fs::create_dir(&mount).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(&mount).output();
-    if !mounted.is_ok_and(|output| output.status.success()) {
-        println!("skipped: cannot mount a tmpfs here");
-        return;
-    }
+    let Some(_mounted) = Tmpfs::mount(&mount, "2m") else { return };
     let person = scene.person.clone().with("LIFEBOAT_REPOSITORY", mount.join("repository"));
     person.run(&["init"]).expect(0);
     fs::write(scene.world.source().join("large"), Random::new(53).bytes(8 << 20)).unwrap();
     let first = person.run(&["backup", scene.source()]);
     let temporary = walk(&mount.join("repository/.tmp")).into_iter().filter(|path| path.is_file()).count();
     let checked = person.run(&["check", "--read-data"]);
-    assert!(Command::new("umount").arg(&mount).status().unwrap().success());
     first.expect(13);
     checked.expect(0);
     assert_eq!(temporary, 0, "half-written objects are left");

@@ -6,6 +6,7 @@ mod crash_kill;
 mod damage;
 mod decoding;
 mod disk_full;
+mod doctor;
 mod dump;
 mod fixture;
 mod healing;
