@@ -1,5 +1,6 @@
 //! The integration tests: one binary, because linking is what costs time.
 
+mod choosing;
 mod cli;
 mod crash_fault;
 mod crash_kill;
@@ -10,6 +11,8 @@ mod doctor;
 mod dump;
 mod fixture;
 mod healing;
+mod mount;
+mod output;
 mod patterns;
 mod properties;
 mod reader;

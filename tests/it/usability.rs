@@ -1,9 +1,13 @@
 //! What a demanding person notices: nothing is left out in silence, and what cannot be is said before anything is done.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixListener;
+use std::process::Stdio;
 
-use crate::scene::Scene;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::scene::{Scene, walk};
 
 #[test]
 fn one_missing_path_of_several_does_not_cost_the_others_their_backup() {
@@ -148,4 +152,24 @@ fn a_repository_is_not_made_among_other_files() {
         fs::create_dir_all(format!("{disk}/{folder}")).unwrap();
     }
     scene.run(&["-r", &disk, "init"]).expect(0);
+}
+
+/// Nothing comes, and nobody closes the pipe: still Ctrl-C ends it, and nothing is left behind.
+#[test]
+fn an_interrupt_ends_a_backup_that_waits_for_input() {
+    let scene = Scene::backed_up();
+    let mut command = scene.person.command(&["backup", "--stdin", "--stdin-filename", "/stream", "-v"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    // This phase begins right before the first read.
+    assert!(lines.any(|line| line.unwrap().starts_with("backing up")));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let input = child.stdin.take();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let said: String = lines.map(|line| line.unwrap() + "\n").collect();
+    assert!(said.contains("interrupted") && said.contains("No snapshot was made"), "{said}");
+    drop(input);
+    assert_eq!(scene.snapshots(), 1);
+    assert_eq!(walk(&scene.world.path("repository/sessions")).len(), 0);
 }

@@ -42,6 +42,7 @@ use crate::scan::exclude::ExcludeRules;
 use crate::snapshot::manifest::Summary;
 use crate::snapshot::{History, Snapshot, chain};
 use crate::tree::Entry;
+use crate::words::count;
 use crate::{Error, Result};
 
 pub use plan::Plan;
@@ -325,9 +326,9 @@ fn load_index(repository: &Repository, context: &Context) -> Result<crate::index
         ));
     }
     context.report(Event::Warning(format!(
-        "{} of {all} packs of the repository are missing or cut off: what is still on this machine of them is stored again. \
+        "{} of the repository's {all} missing or cut off: what is still on this machine of that is stored again. \
          `lifeboat check` shows which snapshots have lost data, `lifeboat repair index` mends the index",
-        lost.len(),
+        count(lost.len() as u64, "pack is", "packs are"),
     )));
     index_without(repository, &lost)
 }
@@ -370,11 +371,11 @@ fn warn_about_missing(repository: &Repository, history: &History, context: &Cont
         context.report(Event::Damage(error.to_string()));
     }
     let memory = crate::repository::state::peek(repository.directories());
-    let report = chain::examine(history, memory.as_ref());
-    if !report.missing.is_empty() {
+    let gone = chain::examine(history, memory.as_ref()).gone(history).count() as u64;
+    if gone > 0 {
         context.report(Event::Warning(format!(
-            "{} of this repository's snapshots were removed without a record: `lifeboat check` lists them",
-            report.missing.len()
+            "{} removed from this repository without a record: `lifeboat check` lists them",
+            count(gone, "snapshot was", "snapshots were")
         )));
     }
 }

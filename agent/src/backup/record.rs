@@ -65,7 +65,7 @@ impl Record {
         Counters::add(&self.bytes_total, bytes);
         Counters::add(&self.context.counters.files, 1);
         if change == Change::Unmodified {
-            Counters::add(&self.context.counters.bytes, bytes);
+            self.context.counters.pass(bytes);
         }
     }
 

@@ -97,7 +97,7 @@ fn list(session: &Session) -> Result<()> {
             let object = json!({
                 "id": id_text(slot),
                 "kind": slot.purpose.to_string(),
-                "created": made.map(|time| time.to_rfc3339()),
+                "created": made.as_ref().map(text::json_time),
                 "label": slot.label,
             });
             session.output.object("key_slot", &object)?;

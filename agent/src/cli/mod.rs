@@ -39,7 +39,6 @@ use std::sync::Arc;
 
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::json;
 
 use crate::config::Environment;
 use crate::{Kind, Result};
@@ -110,7 +109,7 @@ fn explain_usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if arguments.iter().any(|argument| argument == "--json") {
         let text = error.render().to_string();
         let message = text.trim().strip_prefix("error: ").unwrap_or(&text);
-        eprintln!("{}", json!({ "message_type": "exit_error", "code": code, "message": message }));
+        eprintln!("{}", output::exit_error(code, message, None));
     } else {
         let _ = error.print();
     }

@@ -1,6 +1,7 @@
 //! `lifeboat restore`.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ use crate::fs::size::human;
 use crate::restore::{self, Outcome, Overwrite, RestoreOptions, Selection};
 use crate::snapshot::Snapshot;
 use crate::snapshot::select::Selector;
+use crate::tree::path_text;
 
 /// Arguments of `restore`.
 #[derive(Debug, Args)]
@@ -157,7 +159,7 @@ impl Restore {
                 "summary",
                 &json!({
                     "snapshot": snapshot.id.to_string(),
-                    "target": self.target,
+                    "target": path_text::to_text(self.target.as_os_str().as_bytes()),
                     "dry_run": self.dry_run,
                     "files_restored": get(&tally.files_restored),
                     "files_unchanged": get(&tally.files_unchanged),

@@ -298,6 +298,12 @@ impl Session {
         for error in &history.damaged {
             self.output.damage(error);
         }
+        for id in &history.unreadable {
+            let short: String = id.to_string().chars().take(8).collect();
+            self.output.warning(format_args!(
+                "snapshot {short} cannot be read and is passed over: if it is the newest, `latest` is the one before it"
+            ));
+        }
         Ok(history)
     }
 

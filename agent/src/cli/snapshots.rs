@@ -82,6 +82,9 @@ fn object(snapshot: &Snapshot) -> Result<Value> {
     let mut object = json!({ "id": snapshot.id.to_string(), "short_id": snapshot.short_id() });
     if let (Value::Object(object), Value::Object(mut fields)) = (&mut object, manifest) {
         fields.remove("root");
+        for (name, time) in [("time", &snapshot.manifest.time), ("end", &snapshot.manifest.end)] {
+            fields.insert(name.to_owned(), text::json_time(time).into());
+        }
         object.append(&mut fields);
     }
     Ok(object)

@@ -154,7 +154,7 @@ impl Outcome {
 }
 
 fn entries(count: u64) -> String {
-    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
+    crate::words::count(count, "entry", "entries")
 }
 
 /// What the parts of one restore share.

@@ -89,7 +89,8 @@ pub(super) fn open(
     let unread = snapshot.manifest.errors_total;
     if options.delete && occupied && !options.force && unread > 0 {
         return Err(Error::usage(format_args!(
-            "{unread} paths could not be read when the snapshot was made: --delete would remove them here"
+            "{} could not be read when the snapshot was made: --delete would remove what is here of them",
+            crate::words::count(unread, "path", "paths")
         ))
         .with_hint("Restore without --delete, or with --force if they may go."));
     }

@@ -188,7 +188,7 @@ impl Run<'_> {
             && self.leaves_alone(entry, stat)
         {
             Counters::add(&self.tally.files_skipped, 1);
-            Counters::add(&self.context.counters.bytes, entry.bytes());
+            self.context.counters.pass(entry.bytes());
             return Ok(());
         }
         if self.options.dry_run {
@@ -315,7 +315,7 @@ impl Run<'_> {
         match create::create_link(directory.as_fd(), &name, parent, &entry.name) {
             Ok(()) => {
                 Counters::add(&self.tally.files_restored, 1);
-                Counters::add(&self.context.counters.bytes, entry.bytes());
+                self.context.counters.pass(entry.bytes());
                 Ok(Link::Made)
             }
             Err(e) => {

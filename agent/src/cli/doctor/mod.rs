@@ -269,7 +269,7 @@ fn snapshots(findings: &mut Findings<'_>, repository: &Repository, history: &His
         findings.bad("snapshots", error, "`lifeboat check` shows what is touched.")?;
     }
     let memory = state::peek(repository.directories());
-    let missing = chain::examine(history, memory.as_ref()).missing.len() as u64;
+    let missing = chain::examine(history, memory.as_ref()).gone(history).count() as u64;
     if missing > 0 {
         let text = format!("{} removed without a record", count(missing, "snapshot was", "snapshots were"));
         findings.bad(
