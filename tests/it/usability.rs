@@ -97,6 +97,18 @@ fn sockets_are_counted_when_they_are_backed_up() {
 }
 
 #[test]
+fn what_a_stream_adds_is_counted_with_the_directories_above_it() {
+    let scene = Scene::backed_up();
+    let said =
+        scene.run(&["backup", "--stdin", "--stdin-filename", "/deep/er/stream", "--json"]).expect(0).json();
+    let summary = said.last().unwrap();
+    assert!(summary["bytes_added"].as_u64().unwrap() > 0 && summary["chunks_added"] == 3, "{summary}");
+    let said = scene.run(&["backup", "--stdin", "--stdin-filename", "../up"]).expect(2);
+    assert!(said.err.contains("--stdin-filename ../up"), "{}", said.err);
+    scene.run(&["snapshots", "--latest", "0"]).expect(2).says("--latest");
+}
+
+#[test]
 fn empty_values_are_refused_before_anything_happens() {
     let scene = Scene::backed_up();
     let source = scene.source();

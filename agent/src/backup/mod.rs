@@ -263,6 +263,7 @@ impl Run<'_> {
         if !self.options.dry_run {
             sink.flush()?;
         }
+        self.record.add_chunks(sink.chunks_added, sink.bytes_added);
         Ok(root)
     }
 

@@ -14,6 +14,7 @@ use crate::compress::Level;
 use crate::config::Settings;
 use crate::fs::size::parse_size;
 use crate::scan::exclude::{ExcludeRules, ExcludeSettings, Patterns};
+use crate::tree::path_text;
 use crate::{Error, Result};
 
 /// Arguments of `backup`.
@@ -124,7 +125,7 @@ impl Backup {
         if path.file_name().is_none() || !plain || path.as_os_str().as_bytes().ends_with(b"/") {
             return Err(Error::usage(format_args!(
                 "--stdin-filename {} is no path of a file",
-                path.display()
+                path_text::display(self.stdin_filename.as_os_str().as_bytes())
             ))
             .with_hint("Write a name such as database.sql, without `..`."));
         }

@@ -21,8 +21,8 @@ pub struct Snapshots {
     #[arg(value_name = "SNAPSHOT")]
     snapshots: Vec<String>,
     /// Only the newest N of each group
-    #[arg(long, value_name = "N")]
-    latest: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    latest: Option<u64>,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -43,8 +43,11 @@ impl Snapshots {
         };
         let groups = group(&chosen);
         if let Some(latest) = self.latest {
-            let kept: Vec<_> =
-                groups.values().flat_map(|group| group.iter().rev().take(latest)).map(|s| s.id).collect();
+            let kept: Vec<_> = groups
+                .values()
+                .flat_map(|group| group.iter().rev().take(usize::try_from(latest).unwrap_or(usize::MAX)))
+                .map(|s| s.id)
+                .collect();
             chosen.retain(|snapshot| kept.contains(&snapshot.id));
         }
         if session.output.json() {
