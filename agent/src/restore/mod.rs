@@ -195,7 +195,7 @@ pub fn run(
     let reader = ChunkReader::new(repository, Arc::new(catalog.index));
     let root = snapshot.manifest.root()?;
     let entry = reader.entry_at(&root, path.unwrap_or_default())?;
-    let target = target::open(repository, snapshot, &entry, &reader, options)?;
+    let target = target::open(repository, snapshot, &entry, &reader, options, context)?;
     context.counters.bytes_total.store(entry.bytes(), std::sync::atomic::Ordering::Relaxed);
     let owners = if options.owners_by_name { OwnerMap::by_name() } else { OwnerMap::Numeric };
     let mut run = Run {
