@@ -22,7 +22,7 @@
 //! | [`repair`] | mending what is damaged |
 //! | [`cli`], [`config`] | what people and programs see of all that |
 //!
-//! Shared by all: [`error`], [`events`], [`threads`].
+//! Shared by all: [`error`], [`events`], [`threads`], [`words`].
 
 pub mod backup;
 pub mod browse;
@@ -46,5 +46,6 @@ pub mod seal;
 pub mod snapshot;
 pub mod threads;
 pub mod tree;
+pub mod words;
 
 pub use error::{Error, Kind, Result};

@@ -3,61 +3,15 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use lifeboat_tests::binary::{Ended, Person, ended};
+use lifeboat_tests::grow;
 use lifeboat_tests::random::Random;
 use lifeboat_tests::seen::see;
-use lifeboat_tests::world::World;
-use lifeboat_tests::{binary, grow};
 
-/// A world with a person, a source with some files, and a repository that is not made yet.
-struct Scene {
-    world: World,
-    person: Person,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let world = World::new();
-        fs::create_dir(world.source().join("sub")).unwrap();
-        fs::write(world.source().join("sub/file"), "content").unwrap();
-        fs::write(world.source().join("top"), "top").unwrap();
-        let person = Person::new(&world.path("home"))
-            .with("LIFEBOAT_REPOSITORY", world.path("repository"))
-            .with("LIFEBOAT_PASSPHRASE", "secret");
-        Self { world, person }
-    }
-
-    /// With a repository and a snapshot.
-    fn backed_up() -> Self {
-        let scene = Self::new();
-        scene.run(&["init"]).expect(0);
-        scene.backup().expect(0);
-        scene
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ended {
-        self.person.run(arguments)
-    }
-
-    fn backup(&self) -> Ended {
-        self.run(&["backup", self.source()])
-    }
-
-    fn source(&self) -> &'static str {
-        Box::leak(self.world.source().to_str().unwrap().to_owned().into_boxed_str())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.world.path(name).to_str().unwrap().to_owned()
-    }
-
-    fn snapshots(&self) -> usize {
-        self.run(&["snapshots", "--json"]).expect(0).json().len()
-    }
-}
+use crate::scene::{Scene, Tmpfs, find, walk};
 
 /// The README's first command: nothing is configured, nothing is there.
 #[test]
@@ -78,24 +32,6 @@ fn the_first_backup_needs_no_configuration() {
     // The cache may go at any time.
     fs::remove_dir_all(scene.world.path("newcomer/.cache")).unwrap();
     newcomer.run(&["backup", scene.source()]).expect(0);
-}
-
-fn find(folder: &Path, name: &str) -> PathBuf {
-    let found =
-        walk(folder).into_iter().find(|path| path.is_file() && path.file_name().is_some_and(|n| n == name));
-    found.unwrap_or_else(|| panic!("no {name} below {}", folder.display()))
-}
-
-fn walk(folder: &Path) -> Vec<PathBuf> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            paths.extend(walk(&path));
-        }
-        paths.push(path);
-    }
-    paths
 }
 
 #[test]
@@ -414,19 +350,11 @@ fn an_interrupt_keeps_what_was_stored() {
 
 #[test]
 fn files_that_cannot_be_read_are_recorded() {
-    if !grow::is_root() {
-        println!("skipped: needs root to become another user");
-        return;
-    }
     let scene = Scene::new();
-    let top = scene.world.path("");
-    fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).unwrap();
-    let program = scene.world.path("program");
-    fs::copy(binary::lifeboat(), &program).unwrap();
+    let Some(nobody) = scene.nobody() else { return };
     fs::set_permissions(scene.world.source().join("top"), fs::Permissions::from_mode(0o600)).unwrap();
     fs::create_dir(scene.world.source().join("closed")).unwrap();
     fs::set_permissions(scene.world.source().join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
-    let nobody = Person::new(&scene.world.path("nobody")).as_user(65534).program(&program);
     let said = nobody.run(&["backup", scene.source()]).expect(3);
     assert!(said.err.contains("/top") && said.err.contains("/closed"), "{}", said.err);
     let snapshot = nobody.run(&["snapshots", "--json"]).expect(0).json();
@@ -465,19 +393,13 @@ fn a_snapshot_removed_from_the_disk_is_noticed() {
 fn a_full_disk_is_exit_13() {
     let scene = Scene::new();
     let mount = scene.world.path("mount");
-    fs::create_dir(&mount).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(&mount).output();
-    if !mounted.is_ok_and(|output| output.status.success()) {
-        println!("skipped: cannot mount a tmpfs here");
-        return;
-    }
+    let Some(_mounted) = Tmpfs::mount(&mount, "2m") else { return };
     let person = scene.person.clone().with("LIFEBOAT_REPOSITORY", mount.join("repository"));
     person.run(&["init"]).expect(0);
     fs::write(scene.world.source().join("large"), Random::new(53).bytes(8 << 20)).unwrap();
     let first = person.run(&["backup", scene.source()]);
     let temporary = walk(&mount.join("repository/.tmp")).into_iter().filter(|path| path.is_file()).count();
     let checked = person.run(&["check", "--read-data"]);
-    assert!(Command::new("umount").arg(&mount).status().unwrap().success());
     first.expect(13);
     checked.expect(0);
     assert_eq!(temporary, 0, "half-written objects are left");

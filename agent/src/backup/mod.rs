@@ -36,11 +36,13 @@ use crate::fetch::ChunkReader;
 use crate::fs::Owners;
 use crate::ingest::{ChunkSink, Ingest, IngestOptions};
 use crate::pack::directory::PackKind;
+use crate::repository::state::LockedMemory;
 use crate::repository::{Area, Repository, layout};
 use crate::scan::exclude::ExcludeRules;
 use crate::snapshot::manifest::Summary;
 use crate::snapshot::{History, Snapshot, chain};
 use crate::tree::Entry;
+use crate::words::count;
 use crate::{Error, Result};
 
 pub use plan::Plan;
@@ -117,6 +119,8 @@ pub struct Outcome {
     pub parent: Option<String>,
     /// How many paths could not be read as they are.
     pub errors_total: u64,
+    /// How many sockets were noted; nothing can be restored of them.
+    pub sockets: u64,
 }
 
 /// All that the worker threads of one backup share.
@@ -138,7 +142,7 @@ struct Run<'a> {
 ///
 /// # Errors
 /// `Interrupted` if asked to stop: all that was stored is kept and the next run continues; errors of the store; a named parent that is
-/// not there. Unreadable files are no error: they are counted in the outcome.
+/// not there; `Usage` if all that was named is the repository itself. Unreadable files are no error: they are counted in the outcome.
 pub fn run(
     repository: &Repository,
     plan: Plan,
@@ -149,6 +153,12 @@ pub fn run(
 ) -> Result<Outcome> {
     let started = Instant::now();
     let start = chrono::Local::now().fixed_offset();
+    let own_repository = own_directory(repository);
+    refuse_itself(&plan, own_repository)?;
+    if !options.dry_run {
+        // What would end the run at its very end is better known now.
+        drop(LockedMemory::open(repository.directories())?);
+    }
     context.report(Event::Phase("reading snapshots"));
     let history = repository.load_history()?;
     warn_about_missing(repository, &history, context);
@@ -173,8 +183,11 @@ pub fn run(
         record: Record::new(context.clone()),
         owners: Mutex::new(Owners::new()),
         trust: parent::Trust::since(parent, options.rescan),
-        own_repository: own_directory(repository),
+        own_repository,
     };
+    for missing in &plan.missing {
+        run.record.error(missing.path.clone(), missing.kind, missing.message.clone());
+    }
     context.report(Event::Phase("backing up"));
     let root = run.everything(&plan, stream, parent);
     // Whatever happened, what was stored is completed and indexed: the next run continues from it.
@@ -197,15 +210,15 @@ pub fn run(
     summary.bytes_stored = Counters::get(&context.counters.bytes_stored);
     summary.seconds = started.elapsed().as_secs_f64();
     let parent_id = parent.map(|snapshot| snapshot.id.to_string());
-    let errors_total = run.record.errors_total();
+    let (errors_total, sockets) = (run.record.errors_total(), run.record.sockets());
     if options.dry_run {
-        return Ok(Outcome { snapshot: None, summary, parent: parent_id, errors_total });
+        return Ok(Outcome { snapshot: None, summary, parent: parent_id, errors_total, sockets });
     }
     context.report(Event::Phase("writing the snapshot"));
     let draft = commit::Draft { start, root, plan: &plan, parent: parent_id.clone(), summary };
     let snapshot = commit::commit(repository, &run, draft)?;
     session.close()?;
-    Ok(Outcome { snapshot: Some(snapshot), summary, parent: parent_id, errors_total })
+    Ok(Outcome { snapshot: Some(snapshot), summary, parent: parent_id, errors_total, sockets })
 }
 
 impl Run<'_> {
@@ -250,6 +263,7 @@ impl Run<'_> {
         if !self.options.dry_run {
             sink.flush()?;
         }
+        self.record.add_chunks(sink.chunks_added, sink.bytes_added);
         Ok(root)
     }
 
@@ -293,9 +307,7 @@ impl Run<'_> {
 
 fn load_index(repository: &Repository, context: &Context) -> Result<crate::index::Index> {
     let catalog = repository.load_catalog()?;
-    for error in &catalog.damaged {
-        context.report(Event::Warning(format!("{error}. Run `lifeboat repair index`.")));
-    }
+    catalog.warn(|text| context.report(Event::Warning(text)));
     if repository.store().capabilities().local_root.is_none() {
         return Ok(catalog.index);
     }
@@ -316,9 +328,9 @@ fn load_index(repository: &Repository, context: &Context) -> Result<crate::index
         ));
     }
     context.report(Event::Warning(format!(
-        "{} of {all} packs of the repository are missing or cut off: what is still on this machine of them is stored again. \
+        "{} of the repository's {all} missing or cut off: what is still on this machine of that is stored again. \
          `lifeboat check` shows which snapshots have lost data, `lifeboat repair index` mends the index",
-        lost.len(),
+        count(lost.len() as u64, "pack is", "packs are"),
     )));
     index_without(repository, &lost)
 }
@@ -361,11 +373,11 @@ fn warn_about_missing(repository: &Repository, history: &History, context: &Cont
         context.report(Event::Damage(error.to_string()));
     }
     let memory = crate::repository::state::peek(repository.directories());
-    let report = chain::examine(history, memory.as_ref());
-    if !report.missing.is_empty() {
+    let gone = chain::examine(history, memory.as_ref()).gone(history).count() as u64;
+    if gone > 0 {
         context.report(Event::Warning(format!(
-            "{} of this repository's snapshots were removed without a record: `lifeboat check` lists them",
-            report.missing.len()
+            "{} removed from this repository without a record: `lifeboat check` lists them",
+            count(gone, "snapshot was", "snapshots were")
         )));
     }
 }
@@ -374,6 +386,20 @@ fn own_directory(repository: &Repository) -> Option<(u64, u64)> {
     let root = repository.store().capabilities().local_root?;
     let stat = rustix::fs::stat(&root).ok()?;
     Some((stat.st_dev, stat.st_ino))
+}
+
+/// The repository itself is never backed up into itself: if nothing else was named, there is nothing to do.
+fn refuse_itself(plan: &Plan, own_repository: Option<(u64, u64)>) -> Result<()> {
+    match own_repository.and_then(|directory| plan.all_inside(directory)) {
+        None => Ok(()),
+        Some(path) => Err(Error::usage(format_args!(
+            "{} is this repository itself, or lies in it: there is nothing to back up",
+            crate::tree::path_text::display(path)
+        ))
+        .with_hint(
+            "Name what is to be backed up; a second copy of a repository is made by copying its files.",
+        )),
+    }
 }
 
 fn interrupted(context: &Context) -> Error {

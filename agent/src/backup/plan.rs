@@ -1,8 +1,12 @@
 //! Which paths are backed up, as a tree from the root: what lies between is recorded as the way there.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
+use crate::error::describe_io;
 use crate::fetch::walk::components;
+use crate::snapshot::manifest::FileErrorKind;
 use crate::tree::path_text;
 use crate::{Error, Result};
 
@@ -13,6 +17,16 @@ pub struct Plan {
     pub(super) root: Node,
     /// Links that were named and whose targets are backed up too.
     pub followed: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Paths that were named and cannot be found: the others are backed up, and the snapshot says so.
+    pub(super) missing: Vec<Missing>,
+}
+
+/// A path that was named and cannot be found.
+#[derive(Debug, Clone)]
+pub(super) struct Missing {
+    pub(super) path: Vec<u8>,
+    pub(super) kind: FileErrorKind,
+    pub(super) message: String,
 }
 
 /// One directory on the way to what is backed up, or that itself.
@@ -24,16 +38,31 @@ pub(super) struct Node {
     pub(super) children: BTreeMap<Box<[u8]>, Self>,
 }
 
+impl Node {
+    fn is_empty(&self) -> bool {
+        !self.whole && self.children.is_empty()
+    }
+}
+
 impl Plan {
     /// A plan for paths as people name them: made absolute, with links on the way resolved. A link that is named itself is kept as a
     /// link, and what it leads to is backed up too: who says "back up /data" means the data.
     ///
+    /// One path of several that cannot be found is an error of the snapshot, like any other path that cannot be read: the others are
+    /// worth a backup.
+    ///
     /// # Errors
-    /// `Usage` if a path is not there.
+    /// `Usage` if none of the paths can be found.
     pub fn new(paths: &[Vec<u8>]) -> Result<Self> {
         let mut plan = Self::default();
         for path in paths {
-            let real = resolve(path)?;
+            let real = match resolve(path) {
+                Ok(real) => real,
+                Err(e) => {
+                    plan.miss(path, &e);
+                    continue;
+                }
+            };
             if let Ok(target) = std::fs::canonicalize(as_path(&real))
                 && as_bytes(&target) != real
             {
@@ -45,7 +74,32 @@ impl Plan {
         }
         plan.paths.sort_unstable();
         plan.paths.dedup();
-        Ok(plan)
+        plan.missing.sort_by(|a, b| a.path.cmp(&b.path));
+        plan.missing.dedup_by(|a, b| a.path == b.path);
+        match plan.missing.first() {
+            Some(first) if plan.root.is_empty() => Err(nothing_found(first, plan.missing.len())),
+            _ => Ok(plan),
+        }
+    }
+
+    /// Notes a path that cannot be found. It stays one of the snapshot's paths: what was asked for has not changed, and the next run
+    /// compares with this one.
+    fn miss(&mut self, path: &[u8], error: &std::io::Error) {
+        let path = absolute(path);
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => FileErrorKind::Vanished,
+            _ => FileErrorKind::Unreadable,
+        };
+        self.paths.push(path.clone());
+        self.missing.push(Missing { path, kind, message: describe_io(error) });
+    }
+
+    /// The first path named, if all that were found are the directory with this device and inode or lie in it.
+    pub(super) fn all_inside(&self, directory: (u64, u64)) -> Option<&[u8]> {
+        let is_missing = |path: &[u8]| self.missing.binary_search_by(|m| (*m.path).cmp(path)).is_ok();
+        let mut found = self.paths.iter().filter(|path| !is_missing(path)).peekable();
+        let first = found.peek()?.as_slice();
+        found.all(|path| lies_in(path, directory)).then_some(first)
     }
 
     /// A plan for one stream that will appear at an absolute path.
@@ -67,32 +121,59 @@ impl Plan {
     }
 }
 
-/// Makes a path absolute and resolves the links on the way, but not its last component.
-fn resolve(path: &[u8]) -> Result<Vec<u8>> {
-    let fail = |e: std::io::Error| {
-        let error = Error::io(format_args!("cannot back up {}", path_text::display(path)), e);
-        Error::usage(error).with_hint("Check the path; nothing was backed up.")
+fn nothing_found(first: &Missing, count: usize) -> Error {
+    let path = path_text::display(&first.path);
+    let error = match count {
+        1 => Error::usage(format_args!("cannot back up {path}: {}", first.message)),
+        _ => Error::usage(format_args!(
+            "cannot back up any of the {count} paths; the first is {path}: {}",
+            first.message
+        )),
     };
+    error.with_hint("Check the path; nothing was backed up.")
+}
+
+/// Makes a path absolute and resolves the links on the way, but not its last component.
+fn resolve(path: &[u8]) -> std::io::Result<Vec<u8>> {
     let given = as_path(path);
-    std::fs::symlink_metadata(given).map_err(fail)?;
+    std::fs::symlink_metadata(given)?;
     let names_itself = given.file_name().is_some() && !path.ends_with(b"/") && !path.ends_with(b"/.");
     let (true, Some(name)) = (names_itself, given.file_name()) else {
-        return Ok(as_bytes(&std::fs::canonicalize(given).map_err(fail)?).to_vec());
+        return Ok(as_bytes(&std::fs::canonicalize(given)?).to_vec());
     };
-    let parent = match given.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => std::path::Path::new("."),
-    };
-    let real = std::fs::canonicalize(parent).map_err(fail)?.join(name);
+    let real = std::fs::canonicalize(parent(given))?.join(name);
     Ok(as_bytes(&real).to_vec())
 }
 
-fn as_path(bytes: &[u8]) -> &std::path::Path {
-    use std::os::unix::ffi::OsStrExt as _;
-    std::path::Path::new(std::ffi::OsStr::from_bytes(bytes))
+/// The absolute path of what is not there: as [`resolve`] would make it, as far as the way exists.
+fn absolute(path: &[u8]) -> Vec<u8> {
+    let given = as_path(path);
+    let real = match (given.file_name(), std::fs::canonicalize(parent(given))) {
+        (Some(name), Ok(parent)) => parent.join(name),
+        _ => std::path::absolute(given).unwrap_or_else(|_| given.to_path_buf()),
+    };
+    as_bytes(&real).to_vec()
 }
 
-fn as_bytes(path: &std::path::Path) -> &[u8] {
-    use std::os::unix::ffi::OsStrExt as _;
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Whether a path, with links resolved, is a directory or lies in it, whatever names lead there.
+fn lies_in(path: &[u8], directory: (u64, u64)) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let real = std::fs::canonicalize(as_path(path)).unwrap_or_else(|_| as_path(path).to_path_buf());
+    real.ancestors()
+        .any(|place| std::fs::symlink_metadata(place).is_ok_and(|meta| (meta.dev(), meta.ino()) == directory))
+}
+
+fn as_path(bytes: &[u8]) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(bytes))
+}
+
+fn as_bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes()
 }

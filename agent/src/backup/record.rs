@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::events::{Context, Counters, Event};
+use crate::fs::FileType;
 use crate::snapshot::manifest::{ERRORS_LISTED_MAX, FileError, FileErrorKind, Summary};
 use crate::tree::path_text;
 
@@ -24,6 +25,7 @@ pub(super) struct Record {
     files_unmodified: AtomicU64,
     directories: AtomicU64,
     others: AtomicU64,
+    sockets: AtomicU64,
     bytes_total: AtomicU64,
     bytes_read: AtomicU64,
     chunks_added: AtomicU64,
@@ -42,6 +44,7 @@ impl Record {
             files_unmodified: zero(),
             directories: zero(),
             others: zero(),
+            sockets: zero(),
             bytes_total: zero(),
             bytes_read: zero(),
             chunks_added: zero(),
@@ -62,7 +65,7 @@ impl Record {
         Counters::add(&self.bytes_total, bytes);
         Counters::add(&self.context.counters.files, 1);
         if change == Change::Unmodified {
-            Counters::add(&self.context.counters.bytes, bytes);
+            self.context.counters.pass(bytes);
         }
     }
 
@@ -72,8 +75,16 @@ impl Record {
     }
 
     /// A link, device, fifo or socket of the snapshot.
-    pub(super) fn other(&self) {
+    pub(super) fn other(&self, kind: FileType) {
         Counters::add(&self.others, 1);
+        if kind == FileType::Socket {
+            Counters::add(&self.sockets, 1);
+        }
+    }
+
+    /// How many sockets there were.
+    pub(super) fn sockets(&self) -> u64 {
+        Counters::get(&self.sockets)
     }
 
     /// Bytes were read from the source.

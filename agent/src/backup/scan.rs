@@ -299,7 +299,7 @@ impl Run<'_> {
     fn count(&self, stat: &Stat, change: Change) {
         match stat.kind {
             FileType::File => self.record.file(change, stat.size),
-            _ => self.record.other(),
+            kind => self.record.other(kind),
         }
     }
 

@@ -102,13 +102,11 @@ fn adopt_leftovers(
     }
     context.report(Event::Phase("continuing an interrupted backup"));
     let adopted = adopt::adopt_orphans(repository, &ingest.index, ingest.indexer(), context)?;
-    context.report(Event::Notice(match adopted {
+    context.report(Event::Notice(match adopted as u64 {
         0 => "a backup was cut off before: all that it had stored was indexed already".to_owned(),
-        1 => {
-            "a backup was cut off before: one pack was stored and not indexed yet, and is used now".to_owned()
-        }
-        _ => format!(
-            "a backup was cut off before: {adopted} packs were stored and not indexed yet, and are used now"
+        packs => format!(
+            "a backup was cut off before: what was stored and not indexed yet is used now ({})",
+            crate::words::count(packs, "pack", "packs")
         ),
     }));
     for key in stale {

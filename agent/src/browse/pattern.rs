@@ -56,9 +56,11 @@ impl Pattern {
                 parts.push(part);
             }
         }
+        // Of all patterns only `**` is made of nothing but depth.
+        let names_nothing = text.split(|byte| *byte == b'/').all(<[u8]>::is_empty);
         match parts.len() {
             len if len > PARTS_MAX => Err(Error::usage("the pattern has too many parts")),
-            0 => {
+            _ if names_nothing => {
                 Err(Error::usage("the pattern is empty").with_hint("`lifeboat find '*.conf'` finds by name."))
             }
             _ => Ok(Self { parts, ignore_case }),
@@ -301,6 +303,8 @@ mod tests {
     fn bad_patterns_are_refused() {
         assert!(Pattern::parse(b"[a", false).is_err());
         assert!(Pattern::parse(b"/", false).is_err());
+        assert!(Pattern::parse(b"", false).is_err());
+        assert!(Pattern::parse(b"**", false).is_ok());
         assert!(Pattern::parse("a/".repeat(80).as_bytes(), false).is_err());
     }
 }

@@ -200,9 +200,15 @@ fn bytes_are_counted_once_and_what_only_one_group_has_is_known() {
         .iter()
         .map(|snapshot| Group { name: snapshot.short_id(), snapshots: vec![snapshot] })
         .collect();
-    let stats = measure(&reader, &Context::silent(), &groups, &mut no_damage).unwrap();
+    let stats = measure(&reader, &Context::silent(), &groups, &[], &mut no_damage).unwrap();
     assert_eq!((stats.all.logical, stats.all.unique, stats.all.missing_chunks), (100_018, 50_018, 0));
     let unique: Vec<u64> = stats.groups.iter().map(|group| group.bytes.unique).collect();
     assert_eq!(unique, [50_000, 50_018]);
     assert!(stats.groups[1].bytes.exclusive_stored > 0);
+    // The first alone: what the second has too is not the first's, though the second is not measured.
+    let (first, others) = (&groups[..1], [&history.snapshots[1]]);
+    let alone = measure(&reader, &Context::silent(), first, &others, &mut no_damage).unwrap();
+    assert_eq!((alone.all.logical, alone.all.unique), (50_000, 50_000));
+    assert_eq!(alone.groups[0].bytes, stats.groups[0].bytes);
+    assert_eq!(alone.all.exclusive_stored, alone.groups[0].bytes.exclusive_stored);
 }

@@ -27,6 +27,7 @@ use crate::pack::directory::{PackKind, Segment};
 use crate::repository::{Area, Repository, layout, slots, state};
 use crate::seal::header::ObjectKind;
 use crate::snapshot::{History, chain};
+use crate::words::count;
 use crate::{Error, Kind, Result};
 
 pub use subset::ReadData;
@@ -96,9 +97,9 @@ impl Report {
         }
         let snapshots: HashSet<&str> = self.touched.iter().map(|touched| touched.snapshot.as_str()).collect();
         Err(Error::damaged(format_args!(
-            "the repository is damaged: {} problems, touching {} snapshots",
-            self.damages.len().max(1),
-            snapshots.len()
+            "the repository is damaged: {}, touching {}",
+            count(self.damages.len().max(1) as u64, "problem", "problems"),
+            count(snapshots.len() as u64, "snapshot", "snapshots")
         ))
         .with_hint(
             "`lifeboat repair index` (with --read-data if --read-data found it) takes what is lost out of the index; back up the source \
@@ -208,7 +209,7 @@ fn check_history(repository: &Repository, history: &History, report: &mut Report
     }
     let memory = state::peek(repository.directories());
     let chain = chain::examine(history, memory.as_ref());
-    for missing in chain.missing {
+    for missing in chain.gone(history) {
         let object = match &missing.id {
             Some(id) => format!("snapshots/{id}"),
             None => format!("snapshot {} of writer {}", missing.sequence, missing.writer),

@@ -82,19 +82,22 @@ fn summary_object(outcome: &Outcome) -> Value {
         "snapshot": outcome.snapshot.as_ref().map(|snapshot| snapshot.id.to_string()),
         "parent": outcome.parent,
         "errors_total": outcome.errors_total,
+        "sockets": outcome.sockets,
         "dry_run": outcome.snapshot.is_none(),
     });
     if let (Value::Object(object), Ok(Value::Object(mut fields))) =
         (&mut object, serde_json::to_value(outcome.summary))
     {
         object.append(&mut fields);
+        if outcome.snapshot.is_none() {
+            object.insert("bytes_stored".to_owned(), Value::Null);
+        }
     }
     object
 }
 
 fn summary(output: &Output, outcome: &Outcome) -> Result<()> {
     let summary = &outcome.summary;
-    let would = if outcome.snapshot.is_none() { "would be " } else { "" };
     if !output.quiet() {
         output.line(format_args!(
             "Files:   {} new, {} changed, {} unmodified",
@@ -102,24 +105,32 @@ fn summary(output: &Output, outcome: &Outcome) -> Result<()> {
             text::grouped(summary.files_changed),
             text::grouped(summary.files_unmodified)
         ))?;
+        let sockets = match outcome.sockets {
+            0 => String::new(),
+            number => format!(" ({} noted, which a restore skips)", count(number, "socket", "sockets")),
+        };
         output.line(format_args!(
-            "Others:  {}, {}",
+            "Others:  {}, {}{sockets}",
             count(summary.directories, "directory", "directories"),
             count(summary.others, "link or special file", "links and special files"),
         ))?;
+        // A dry run compresses nothing: how much would be stored is not known.
+        let added = match outcome.snapshot {
+            Some(_) => {
+                format!("{} added, {} stored", human(summary.bytes_added), human(summary.bytes_stored))
+            }
+            None => format!("{} would be added, before compression", human(summary.bytes_added)),
+        };
         output.line(format_args!(
-            "Data:    {} in all, {} read, {} {would}added, {} {would}stored",
+            "Data:    {} in all, {} read, {added}",
             human(summary.bytes_total),
             human(summary.bytes_read),
-            human(summary.bytes_added),
-            human(summary.bytes_stored)
         ))?;
-        let rate = summary.bytes_total as f64 / summary.seconds.max(0.001);
-        output.line(format_args!(
-            "Time:    {} ({}/s)",
-            text::duration(summary.seconds),
-            human(rate as u64)
-        ))?;
+        let rate = match (summary.bytes_read as f64 / summary.seconds.max(0.001)) as u64 {
+            0 => String::new(),
+            rate => format!(" ({}/s read)", human(rate)),
+        };
+        output.line(format_args!("Time:    {}{rate}", text::duration(summary.seconds)))?;
     }
     match (&outcome.snapshot, &outcome.parent) {
         _ if output.quiet() => Ok(()),

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::text::not_empty;
 use crate::backup::{BackupOptions, Plan};
 use crate::compress::Level;
 use crate::config::Settings;
 use crate::fs::size::parse_size;
-use crate::scan::exclude::{ExcludeRules, ExcludeSettings};
+use crate::scan::exclude::{ExcludeRules, ExcludeSettings, Patterns};
+use crate::tree::path_text;
 use crate::{Error, Result};
 
 /// Arguments of `backup`.
@@ -26,16 +28,16 @@ pub struct Backup {
     #[arg(value_name = "PATH", required_unless_present_any = ["stdin", "files_from", "files_from0"])]
     pub(super) paths: Vec<OsString>,
     /// Tag the snapshot; may be given more than once
-    #[arg(long = "tag", value_name = "TAG")]
+    #[arg(long = "tag", value_name = "TAG", value_parser = not_empty)]
     tags: Vec<String>,
     /// Name of this machine in the snapshot
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
     host: Option<String>,
     /// Name what is backed up: snapshots of one source form one history, whatever their paths
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
     source: Option<String>,
     /// Which history the snapshot belongs to
-    #[arg(long, value_name = "NAME", default_value = "manual")]
+    #[arg(long, value_name = "NAME", default_value = "manual", value_parser = not_empty)]
     class: String,
     /// Only say what would be backed up
     #[arg(long)]
@@ -53,7 +55,7 @@ pub struct Backup {
     #[arg(long, value_name = "FILE")]
     files_from0: Vec<PathBuf>,
     /// Compare with this snapshot instead of the newest of the same host and source or paths
-    #[arg(long, value_name = "SNAPSHOT")]
+    #[arg(long, value_name = "SNAPSHOT", value_parser = not_empty)]
     parent: Option<String>,
     /// Read all files, also those that look unchanged
     #[arg(long)]
@@ -123,7 +125,7 @@ impl Backup {
         if path.file_name().is_none() || !plain || path.as_os_str().as_bytes().ends_with(b"/") {
             return Err(Error::usage(format_args!(
                 "--stdin-filename {} is no path of a file",
-                path.display()
+                path_text::display(self.stdin_filename.as_os_str().as_bytes())
             ))
             .with_hint("Write a name such as database.sql, without `..`."));
         }
@@ -137,6 +139,12 @@ impl Backup {
     pub(super) fn exclude_rules(&self, settings: &Settings, plan: &Plan) -> Result<ExcludeRules> {
         let defaults = &settings.backup;
         let both = |a: &[String], b: &[String]| [a, b].concat();
+        // An error names the place where it is to be mended.
+        let mut configured = Patterns::default();
+        defaults
+            .exclude
+            .iter()
+            .try_for_each(|pattern| configured.add(pattern, "`exclude` of the configuration"))?;
         let mut patterns = both(&defaults.exclude, &self.exclude.exclude);
         patterns.extend(own_cache(&settings.directories.cache, plan));
         ExcludeRules::new(&ExcludeSettings {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use crate::repository::create::CreateOptions;
 use crate::repository::{Repository, state};
 use crate::seal::slot::{Cost, Purpose, Secret};
 use crate::seal::{Cipher, SecretKey};
+use crate::tree::path_text;
 use crate::{Error, Kind, Result};
 
 /// Whether it was made.
@@ -51,7 +53,7 @@ pub fn create(session: &Session, cipher: Cipher) -> Result<Repository> {
     let options =
         CreateOptions { cipher, purpose, label: String::new(), cost: Cost::DEFAULT, pack_bytes: None };
     let provider = Location::Local(place.path.clone()).connect(Mode::Create)?;
-    let repository = Repository::create(provider, &secret, &options, session.directories()?)?;
+    let repository = Repository::create(provider, &secret, &options, session.directories())?;
     tell(&session.output, place, session.settings.secret.is_none());
     Ok(repository)
 }
@@ -78,10 +80,11 @@ fn own_key(path: &Path) -> Result<SecretKey> {
 
 fn tell(output: &Output, place: &DefaultRepository, has_own_key: bool) {
     if output.json() {
-        let key_file = has_own_key.then_some(&place.key_file);
+        let text = |path: &Path| path_text::to_text(path.as_os_str().as_bytes());
+        let key_file = has_own_key.then(|| text(&place.key_file));
         let _ = output.object(
             "repository_created",
-            &serde_json::json!({ "repository": place.path, "key_file": key_file }),
+            &serde_json::json!({ "repository": text(&place.path), "key_file": key_file }),
         );
         return;
     }

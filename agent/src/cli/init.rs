@@ -78,7 +78,7 @@ fn create(session: &Session, target: &Target, cipher: Cipher) -> Result<Reposito
         write_key_file(path, key)?;
         session.output.say(format_args!("Made the key file {}.", path.display()));
     }
-    Repository::create(provider, &secret, &options, session.directories()?)
+    Repository::create(provider, &secret, &options, session.directories())
 }
 
 /// Nobody is asked for a passphrase of a repository that cannot be made.
@@ -93,7 +93,7 @@ fn refuse_existing(target: &Target) -> Result<()> {
         return Err(Error::usage(format_args!("there is a repository at {} already", store.location()))
             .with_hint("Use it as it is, or name another place."));
     }
-    Ok(())
+    create::refuse_strangers(&store)
 }
 
 fn first_secret(session: &Session) -> Result<(Secret, Purpose)> {

@@ -51,7 +51,7 @@ pub struct Add {
 #[derive(Debug, Args)]
 pub struct Remove {
     /// The slot's id, or its beginning, as `lifeboat key list` shows it
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = text::not_empty)]
     id: String,
 }
 
@@ -97,7 +97,7 @@ fn list(session: &Session) -> Result<()> {
             let object = json!({
                 "id": id_text(slot),
                 "kind": slot.purpose.to_string(),
-                "created": made.map(|time| time.to_rfc3339()),
+                "created": made.as_ref().map(text::json_time),
                 "label": slot.label,
             });
             session.output.object("key_slot", &object)?;

@@ -6,6 +6,7 @@
 //! | [`session`] | what every command shares: options, repository, history |
 //! | [`output`], [`progress`], [`text`], [`terminal`] | what people and programs see |
 //! | [`signals`], [`standard_input`] | stopping, also while waiting for input |
+//! | [`unread`] | what a snapshot lacks, said again by those who rely on it |
 //! | [`default_repository`] | the repository of those who name none |
 //! | all others | one command each |
 
@@ -30,6 +31,7 @@ mod snapshots;
 mod standard_input;
 pub mod terminal;
 pub mod text;
+mod unread;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -37,7 +39,6 @@ use std::sync::Arc;
 
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::json;
 
 use crate::config::Environment;
 use crate::{Kind, Result};
@@ -108,7 +109,7 @@ fn explain_usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if arguments.iter().any(|argument| argument == "--json") {
         let text = error.render().to_string();
         let message = text.trim().strip_prefix("error: ").unwrap_or(&text);
-        eprintln!("{}", json!({ "message_type": "exit_error", "code": code, "message": message }));
+        eprintln!("{}", output::exit_error(code, message, None));
     } else {
         let _ = error.print();
     }

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write};
 use indicatif::ProgressBar;
 use parking_lot::Mutex;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{Error, Result};
 
@@ -107,16 +107,7 @@ impl Output {
     /// # Errors
     /// As [`Output::line`].
     pub fn object(&self, message_type: &str, value: &impl Serialize) -> Result<()> {
-        let value = serde_json::to_value(value).map_err(|e| Error::failed(e.to_string()))?;
-        let mut object = Map::new();
-        object.insert("message_type".to_owned(), Value::from(message_type));
-        match value {
-            Value::Object(fields) => object.extend(fields),
-            other => {
-                object.insert("value".to_owned(), other);
-            }
-        }
-        let text = Value::Object(object).to_string();
+        let text = message(message_type, value)?;
         self.write(|out| writeln!(out, "{text}"))
     }
 
@@ -196,14 +187,7 @@ impl Output {
     /// The error that ends the command: `error: …` and `hint: …`, or `exit_error` as JSON; on standard error.
     pub fn fatal(&self, error: &Error) {
         if self.style.json {
-            let object = json!({
-                "message_type": "exit_error",
-                "code": error.kind().exit_code(),
-                "message": error.to_string(),
-                "hint": error.hint(),
-            });
-            self.to_stderr(object);
-            return;
+            return self.to_stderr(exit_error(error.kind().exit_code(), &error.to_string(), error.hint()));
         }
         self.message("error:", "1;31", error);
         if self.style.verbose > 0 {
@@ -247,6 +231,25 @@ impl Output {
     pub(super) fn set_bar(&self, bar: Option<ProgressBar>) {
         *self.bar.lock() = bar;
     }
+}
+
+/// The object that says why a command ended.
+pub(super) fn exit_error(code: u8, text: &str, hint: Option<&str>) -> String {
+    let fields = json!({ "code": code, "message": text, "hint": hint });
+    message("exit_error", &fields).unwrap_or_else(|e| e.to_string())
+}
+
+/// A JSON object whose first field says what it is: a reader of a line knows before it has parsed the rest.
+fn message(message_type: &str, value: &impl Serialize) -> Result<String> {
+    let failed = |e: serde_json::Error| Error::failed(e.to_string());
+    let value = match serde_json::to_value(value).map_err(failed)? {
+        Value::Object(fields) => Value::Object(fields),
+        other => json!({ "value": other }),
+    };
+    let (first, rest) = (Value::from(message_type), value.to_string());
+    let rest = rest.strip_prefix('{').unwrap_or(&rest);
+    let comma = if rest == "}" { "" } else { "," };
+    Ok(format!("{{\"message_type\":{first}{comma}{rest}"))
 }
 
 fn write_error(error: &io::Error) -> Error {

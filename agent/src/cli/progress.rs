@@ -180,6 +180,7 @@ struct Status {
     files: u64,
     files_total: u64,
     bytes: u64,
+    bytes_passed: u64,
     bytes_total: u64,
     bytes_added: u64,
     bytes_stored: u64,
@@ -193,6 +194,7 @@ impl Status {
             files: get(&counters.files),
             files_total: get(&counters.files_total),
             bytes: get(&counters.bytes),
+            bytes_passed: get(&counters.bytes_passed),
             bytes_total: get(&counters.bytes_total),
             bytes_added: get(&counters.bytes_added),
             bytes_stored: get(&counters.bytes_stored),
@@ -200,17 +202,22 @@ impl Status {
         }
     }
 
-    fn json(&self, phase: &str, elapsed: Duration, rate: f64, current: &[u8]) -> Value {
+    /// Bytes that were read or written.
+    const fn bytes_moved(&self) -> u64 {
+        self.bytes.saturating_sub(self.bytes_passed)
+    }
+
+    fn json(&self, phase: &str, elapsed: Duration, speed: Speed, current: &[u8]) -> Value {
         let total = |total: u64| (total > 0).then_some(total);
         json!({
             "phase": phase,
             "seconds_elapsed": elapsed.as_secs(),
-            "seconds_remaining": self.seconds_left(rate),
+            "seconds_remaining": self.seconds_left(speed),
             "files_done": self.files,
             "files_total": total(self.files_total),
             "bytes_done": self.bytes,
             "bytes_total": total(self.bytes_total),
-            "bytes_per_second": rate as u64,
+            "bytes_per_second": speed.moved as u64,
             "bytes_added": self.bytes_added,
             "bytes_stored": self.bytes_stored,
             "errors": self.errors,
@@ -218,20 +225,20 @@ impl Status {
         })
     }
 
-    fn seconds_left(&self, rate: f64) -> Option<u64> {
+    fn seconds_left(&self, speed: Speed) -> Option<u64> {
         let left = self.bytes_total.checked_sub(self.bytes).filter(|_| self.bytes_total > 0)?;
-        (rate >= 1.0).then_some((left as f64 / rate) as u64)
+        (speed.done >= 1.0).then_some((left as f64 / speed.done) as u64)
     }
 
     /// The numbers: `1.2 GiB of 3.4 GiB · 120.0 MiB/s · 20 s left · 12,345 files · 300.0 MiB new`.
-    fn line(&self, work: Work, elapsed: Duration, rate: f64) -> String {
+    fn line(&self, work: Work, elapsed: Duration, speed: Speed) -> String {
         let mut parts = vec![text::duration(elapsed.as_secs() as f64)];
         parts.push(match self.bytes_total {
             0 => size::human(self.bytes),
             total => format!("{} of {}", size::human(self.bytes), size::human(total.max(self.bytes))),
         });
-        parts.push(format!("{}/s", size::human(rate as u64)));
-        if let Some(seconds) = self.seconds_left(rate) {
+        parts.push(format!("{}/s", size::human(speed.moved as u64)));
+        if let Some(seconds) = self.seconds_left(speed) {
             parts.push(format!("{} left", text::coarse(seconds)));
         }
         if self.files > 0 {
@@ -245,6 +252,15 @@ impl Status {
         }
         parts.join(" · ")
     }
+}
+
+/// Bytes a second.
+#[derive(Debug, Clone, Copy)]
+struct Speed {
+    /// Of bytes that are read or written: what is shown.
+    moved: f64,
+    /// Of bytes that are dealt with, also those that need not be read: when the end is reached.
+    done: f64,
 }
 
 /// The rate over the last seconds.
@@ -321,11 +337,11 @@ fn start_ticker(
     let (output, context, reporter) = (output.clone(), context.clone(), reporter.clone());
     let tick = move || {
         let started = Instant::now();
-        let mut rate = Rate::new();
+        let (mut moved, mut done) = (Rate::new(), Rate::new());
         while stopped.recv_timeout(display.interval()) == Err(RecvTimeoutError::Timeout) {
             let status = Status::of(&context.counters);
-            let rate = rate.update(status.bytes);
-            let shown = Shown { status, rate, elapsed: started.elapsed(), phase: reporter.phase(), work };
+            let speed = Speed { moved: moved.update(status.bytes_moved()), done: done.update(status.bytes) };
+            let shown = Shown { status, speed, elapsed: started.elapsed(), phase: reporter.phase(), work };
             shown.show(&display, &output, &context.current());
         }
         if let Display::Bar(bar) = display {
@@ -339,7 +355,7 @@ fn start_ticker(
 /// One status as shown.
 struct Shown {
     status: Status,
-    rate: f64,
+    speed: Speed,
     elapsed: Duration,
     phase: &'static str,
     work: Work,
@@ -349,7 +365,7 @@ impl Shown {
     fn show(&self, display: &Display, output: &Output, current: &[u8]) {
         match display {
             Display::Objects => {
-                let object = self.status.json(self.phase, self.elapsed, self.rate, current);
+                let object = self.status.json(self.phase, self.elapsed, self.speed, current);
                 // A listener that went away ends nothing that is worth finishing.
                 let _ = output.object("status", &object).and_then(|()| output.flush());
             }
@@ -374,6 +390,24 @@ impl Shown {
     }
 
     fn line(&self) -> String {
-        self.status.line(self.work, self.elapsed, self.rate)
+        self.status.line(self.work, self.elapsed, self.speed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_need_not_be_read_brings_the_end_nearer_and_says_nothing_of_the_speed() {
+        let counters = Counters::default();
+        counters.pass(3 << 30);
+        Counters::add(&counters.bytes, 1 << 20);
+        counters.bytes_total.store(4 << 30, std::sync::atomic::Ordering::Relaxed);
+        let status = Status::of(&counters);
+        assert_eq!((status.bytes, status.bytes_moved()), ((3 << 30) + (1 << 20), 1 << 20));
+        let speed = Speed { moved: f64::from(1 << 20), done: f64::from(1 << 30) };
+        let line = status.line(Work::Backup, Duration::from_secs(3), speed);
+        assert!(line.contains("3.0 GiB of 4.0 GiB · 1.0 MiB/s · 0 s left"), "{line}");
     }
 }

@@ -1,6 +1,7 @@
 //! `lifeboat restore`.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,12 +11,14 @@ use serde_json::json;
 use super::progress::Work;
 use super::session::{FilterArgs, Session, argument_bytes};
 use super::text::{self, count};
+use super::unread;
 use crate::Result;
 use crate::events::Counters;
 use crate::fs::size::human;
 use crate::restore::{self, Outcome, Overwrite, RestoreOptions, Selection};
 use crate::snapshot::Snapshot;
 use crate::snapshot::select::Selector;
+use crate::tree::path_text;
 
 /// Arguments of `restore`.
 #[derive(Debug, Args)]
@@ -113,7 +116,8 @@ impl Restore {
         );
         running.end();
         let outcome = outcome?;
-        self.report(session, snapshot, &outcome)?;
+        self.report(session, snapshot, selector.path.as_deref(), &outcome)?;
+        unread::notice(&session.output, snapshot, selector.path.as_deref());
         outcome.verdict()?;
         Ok(ExitCode::SUCCESS)
     }
@@ -142,14 +146,20 @@ impl Restore {
         ));
     }
 
-    fn report(&self, session: &Session, snapshot: &Snapshot, outcome: &Outcome) -> Result<()> {
+    fn report(
+        &self,
+        session: &Session,
+        snapshot: &Snapshot,
+        path: Option<&[u8]>,
+        outcome: &Outcome,
+    ) -> Result<()> {
         let (output, tally, get) = (&session.output, &outcome.tally, Counters::get);
         if output.json() {
             return output.object(
                 "summary",
                 &json!({
                     "snapshot": snapshot.id.to_string(),
-                    "target": self.target,
+                    "target": path_text::to_text(self.target.as_os_str().as_bytes()),
                     "dry_run": self.dry_run,
                     "files_restored": get(&tally.files_restored),
                     "files_unchanged": get(&tally.files_unchanged),
@@ -162,6 +172,7 @@ impl Restore {
                     "damaged": get(&tally.damaged),
                     "verified": get(&tally.verified),
                     "shortfalls": outcome.shortfalls,
+                    "unread_at_backup": unread::count_below(snapshot, path),
                 }),
             );
         }

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::output::{Output, Style};
 use super::progress::{Running, Work};
+use super::text::not_empty;
 use super::{default_repository, signals, terminal};
 use crate::config::{Environment, Overrides, SecretSource, Settings};
 use crate::fetch::ChunkReader;
@@ -62,19 +63,19 @@ pub struct Globals {
 #[command(next_help_heading = "Which snapshots")]
 pub struct FilterArgs {
     /// Only snapshots of this machine
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
     pub host: Option<String>,
     /// Only snapshots of this source
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
     pub source: Option<String>,
     /// Only snapshots with this tag; more than one: with all of them
-    #[arg(long = "tag", value_name = "TAG")]
+    #[arg(long = "tag", value_name = "TAG", value_parser = not_empty)]
     pub tags: Vec<String>,
     /// Only snapshots of this path; more than one: of all of them
     #[arg(long = "path", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Only snapshots not later than this: '2026-11-20 14:00' (local time), 2026-11-20 (its end), or RFC 3339
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = not_empty)]
     pub at: Option<String>,
 }
 
@@ -201,7 +202,7 @@ impl Session {
             return Err(default_repository::none_named(&self.settings));
         }
         let provider = target.location.connect(Mode::Open)?;
-        let directories = self.directories()?;
+        let directories = self.directories();
         let (repository, secret) = match self.secret(&target)? {
             Some(secret) => (Repository::open(provider, &secret, directories)?, secret),
             None => self.open_with_prompt(&provider, &directories)?,
@@ -276,21 +277,16 @@ impl Session {
         }
     }
 
-    /// This machine's directories, with the cache tagged so that backup programs leave it out.
-    ///
-    /// # Errors
-    /// If the cache directory cannot be made.
-    pub fn directories(&self) -> Result<Directories> {
+    /// This machine's directories, with the cache tagged so that backup programs leave it out. One that cannot be used ends no command:
+    /// whoever needs it says so and does without.
+    pub fn directories(&self) -> Directories {
         const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of Lifeboat; it may be deleted at any time.\n";
         let directories = self.settings.directories.clone();
-        state::make_private_dir(&directories.cache)
-            .map_err(|e| e.with_hint("Name another directory by LIFEBOAT_CACHE_DIR."))?;
         let tag = directories.cache.join("CACHEDIR.TAG");
-        if !tag.exists() {
-            state::write_atomically(&tag, TAG.as_bytes())
-                .map_err(|e| e.with_hint("Name another cache directory by LIFEBOAT_CACHE_DIR."))?;
+        if state::make_private_dir(&directories.cache).is_ok() && !tag.exists() {
+            let _ = state::write_atomically(&tag, TAG.as_bytes());
         }
-        Ok(directories)
+        directories
     }
 
     /// All snapshots; those that cannot be read are warned about.
@@ -302,6 +298,12 @@ impl Session {
         for error in &history.damaged {
             self.output.damage(error);
         }
+        for id in &history.unreadable {
+            let short: String = id.to_string().chars().take(8).collect();
+            self.output.warning(format_args!(
+                "snapshot {short} cannot be read and is passed over: if it is the newest, `latest` is the one before it"
+            ));
+        }
         Ok(history)
     }
 
@@ -311,9 +313,7 @@ impl Session {
     /// If the index cannot be loaded.
     pub fn reader(&self, repository: &Repository) -> Result<ChunkReader> {
         let catalog = repository.load_catalog()?;
-        for error in &catalog.damaged {
-            self.output.warning(format_args!("{error}. Run `lifeboat repair index`."));
-        }
+        catalog.warn(|text| self.output.warning(text));
         Ok(ChunkReader::new(repository, Arc::new(catalog.index)))
     }
 

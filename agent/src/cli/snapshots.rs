@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::session::{FilterArgs, Session};
 use super::text::{self, Align, Table, count};
+use super::unread;
 use crate::fs::size::human;
 use crate::snapshot::Snapshot;
 use crate::tree::path_text;
@@ -20,8 +21,8 @@ pub struct Snapshots {
     #[arg(value_name = "SNAPSHOT")]
     snapshots: Vec<String>,
     /// Only the newest N of each group
-    #[arg(long, value_name = "N")]
-    latest: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    latest: Option<u64>,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -42,8 +43,11 @@ impl Snapshots {
         };
         let groups = group(&chosen);
         if let Some(latest) = self.latest {
-            let kept: Vec<_> =
-                groups.values().flat_map(|group| group.iter().rev().take(latest)).map(|s| s.id).collect();
+            let kept: Vec<_> = groups
+                .values()
+                .flat_map(|group| group.iter().rev().take(usize::try_from(latest).unwrap_or(usize::MAX)))
+                .map(|s| s.id)
+                .collect();
             chosen.retain(|snapshot| kept.contains(&snapshot.id));
         }
         if session.output.json() {
@@ -52,7 +56,9 @@ impl Snapshots {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        print(session, &chosen, history.snapshots.len())?;
+        // Who names snapshots, or asks for more, wants to know what they lack.
+        let in_full = !self.snapshots.is_empty() || session.output.verbose() > 0;
+        print(session, &chosen, history.snapshots.len(), in_full)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -79,12 +85,15 @@ fn object(snapshot: &Snapshot) -> Result<Value> {
     let mut object = json!({ "id": snapshot.id.to_string(), "short_id": snapshot.short_id() });
     if let (Value::Object(object), Value::Object(mut fields)) = (&mut object, manifest) {
         fields.remove("root");
+        for (name, time) in [("time", &snapshot.manifest.time), ("end", &snapshot.manifest.end)] {
+            fields.insert(name.to_owned(), text::json_time(time).into());
+        }
         object.append(&mut fields);
     }
     Ok(object)
 }
 
-fn print(session: &Session, chosen: &[&Snapshot], all: usize) -> Result<()> {
+fn print(session: &Session, chosen: &[&Snapshot], all: usize, in_full: bool) -> Result<()> {
     let output = &session.output;
     if chosen.is_empty() {
         return if all == 0 {
@@ -101,7 +110,13 @@ fn print(session: &Session, chosen: &[&Snapshot], all: usize) -> Result<()> {
         for line in table(&snapshots).lines() {
             output.line(format_args!("  {line}"))?;
         }
+        for snapshot in snapshots.iter().filter(|_| in_full) {
+            unread::list(output, snapshot)?;
+        }
         output.line("")?;
+    }
+    if let Some(lacking) = chosen.iter().rev().find(|s| s.manifest.errors_total > 0 && !in_full) {
+        output.say(format_args!("`lifeboat snapshots {}` lists what could not be read.", lacking.short_id()));
     }
     output.line(count(chosen.len() as u64, "snapshot", "snapshots"))
 }

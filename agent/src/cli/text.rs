@@ -1,10 +1,17 @@
 //! Words for people: times, ages, counts, tables.
 
-use chrono::{DateTime, Local, TimeZone, Utc};
+use chrono::{DateTime, Local, SecondsFormat, TimeZone, Utc};
+
+pub use crate::words::{count, grouped};
 
 /// A time in the local zone: `2026-11-21 14:03:07`.
 pub fn local_time<Z: TimeZone>(time: &DateTime<Z>) -> String {
     time.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A time for programs. All of `--json` has this one form: RFC 3339 in UTC, with as many digits as are not zero, in threes.
+pub fn json_time<Z: TimeZone>(time: &DateTime<Z>) -> String {
+    time.with_timezone(&Utc).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 /// How long ago: `3 min ago`, `2 days ago`; `in the future` if the clock says so.
@@ -43,22 +50,15 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// A count with its noun: `1 file`, `12,345 files`.
-pub fn count(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", grouped(number), if number == 1 { one } else { many })
-}
-
-/// A number with commas: `12,345`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
+/// The value of an option that means nothing when it is empty: a script's variable that was not set must not decide anything.
+///
+/// # Errors
+/// If there is nothing but blanks.
+pub fn not_empty(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty; is a variable in your script not set?".to_owned()),
+        _ => Ok(text.to_owned()),
     }
-    text
 }
 
 /// How a column of a [`Table`] is set.
@@ -134,9 +134,8 @@ mod tests {
 
     #[test]
     fn numbers_and_durations_as_people_read_them() {
-        assert_eq!(count(1, "file", "files"), "1 file");
-        assert_eq!(count(1_234_567, "file", "files"), "1,234,567 files");
-        assert_eq!(grouped(999), "999");
+        let time = DateTime::parse_from_rfc3339("2026-11-21T14:03:07.25+01:00").unwrap();
+        assert_eq!(json_time(&time), "2026-11-21T13:03:07.250Z");
         assert_eq!(duration(0.44), "0.4 s");
         assert_eq!(duration(185.0), "3 min 05 s");
         assert_eq!(coarse(3 * 86_400 + 5), "3 days");

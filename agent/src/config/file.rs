@@ -13,6 +13,7 @@ use crate::{Error, Result};
 #[serde(deny_unknown_fields, default)]
 pub struct ConfigFile {
     /// Path or URL of the repository.
+    #[serde(deserialize_with = "not_empty")]
     pub repository: Option<String>,
     /// The file with the repository's key.
     pub key_file: Option<PathBuf>,
@@ -37,6 +38,7 @@ pub struct ConfigFile {
     /// Do not go into other file systems.
     pub one_file_system: bool,
     /// The machine's name in snapshots.
+    #[serde(deserialize_with = "not_empty")]
     pub host: Option<String>,
 }
 
@@ -137,6 +139,15 @@ impl<'de> Deserialize<'de> for Loose {
     }
 }
 
+fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match String::deserialize(deserializer)? {
+        text if text.trim().is_empty() => {
+            Err(de::Error::custom("the value is empty: leave the key out instead"))
+        }
+        text => Ok(Some(text)),
+    }
+}
+
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     match Loose::deserialize(deserializer)? {
         Loose::Text(text) => Ok(vec![text]),
@@ -214,5 +225,7 @@ mod tests {
         assert_eq!(file.compression.as_deref(), Some("7"));
         assert!(ConfigFile::parse("compression = 20", "c").is_err());
         assert!(ConfigFile::parse("exclude = 7", "c").is_err());
+        assert!(ConfigFile::parse("host = \"\"", "c").is_err());
+        assert!(ConfigFile::parse("repository = \" \"", "c").is_err());
     }
 }

@@ -134,6 +134,21 @@ impl Index {
         Ok(index)
     }
 
+    /// As [`Index::open`]; in memory, where the directory cannot be used. [`Index::take_trouble`] then says why.
+    pub fn open_or_in_memory(dir: &Path) -> Self {
+        Self::open(dir).unwrap_or_else(|error| {
+            let storage = Storage::memory();
+            storage.give_up(error);
+            Self::with(storage)
+        })
+    }
+
+    /// Why new tables are kept in memory and not in the directory, if that began since this was last asked.
+    pub fn take_trouble(&self) -> Option<Error> {
+        let error = self.storage.take_trouble()?;
+        Some(error.context("the index is kept in memory, as the cache cannot be used"))
+    }
+
     /// An empty index that is kept in memory only.
     pub fn in_memory() -> Self {
         Self::with(Storage::memory())
@@ -203,7 +218,7 @@ impl Index {
     /// order they come. Memory is bounded whatever the size of the index.
     ///
     /// # Errors
-    /// If a table cannot be written; the index then is as it was.
+    /// If a table can be written neither to the cache nor in memory; the index then is as it was.
     pub fn add(&self, shards: &[(Sha256, Shard)]) -> Result<()> {
         self.include(shards)
     }

@@ -4,12 +4,17 @@
 //! power cut leaves of it is found out by its checksums. Several processes may share the directory: a name is
 //! made of the contents' hash, files are never changed, and unlinking one leaves another process's mapping of
 //! it intact. Temporary files are locked while they are written, so that left-over ones can be told apart.
+//!
+//! A cache must not end what it only makes faster: when the directory cannot be written (any more), later tables are kept in memory, and
+//! the reason is kept to be told.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 use super::blocks::Resident;
 use super::layout::Header;
@@ -29,6 +34,14 @@ pub(super) struct Storage {
     /// Without it they are kept in memory.
     dir: Option<PathBuf>,
     resident: Arc<Resident>,
+    trouble: Mutex<Trouble>,
+}
+
+/// Whether and why new tables are not kept in the directory.
+#[derive(Debug, Default)]
+struct Trouble {
+    given_up: bool,
+    untold: Option<Error>,
 }
 
 /// A table file that is being written; it goes away unless it is published.
@@ -42,7 +55,7 @@ impl Storage {
     pub(super) fn directory(dir: &Path) -> Result<Self> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(|error| Error::io(format_args!("cannot create index cache {}", dir.display()), error))?;
-        Ok(Self { dir: Some(dir.to_path_buf()), resident: resident() })
+        Ok(Self { dir: Some(dir.to_path_buf()), resident: resident(), trouble: Mutex::default() })
     }
 
     /// Whether tables are files that can be made anew from the stored shards.
@@ -52,7 +65,19 @@ impl Storage {
 
     /// No files: tables go with the process.
     pub(super) fn memory() -> Self {
-        Self { dir: None, resident: resident() }
+        Self { dir: None, resident: resident(), trouble: Mutex::default() }
+    }
+
+    /// New tables are kept in memory from now on.
+    pub(super) fn give_up(&self, reason: Error) {
+        let mut trouble = self.trouble.lock();
+        trouble.given_up = true;
+        trouble.untold = Some(reason);
+    }
+
+    /// Why it was given up, once.
+    pub(super) fn take_trouble(&self) -> Option<Error> {
+        self.trouble.lock().untold.take()
     }
 
     /// Memory that the mappings of all tables can occupy.
@@ -78,8 +103,14 @@ impl Storage {
 
     /// A new file.
     pub(super) fn create(&self) -> Result<NewFile> {
-        match &self.dir {
-            Some(dir) => create_in(dir),
+        match self.dir.as_ref().filter(|_| !self.trouble.lock().given_up) {
+            Some(dir) => match create_in(dir) {
+                Ok(file) => Ok(file),
+                Err(error) => {
+                    self.give_up(error);
+                    self.create()
+                }
+            },
             None => {
                 let file = rustix::fs::memfd_create("lifeboat-index", rustix::fs::MemfdFlags::CLOEXEC);
                 let file = file.map_err(|error| Error::io("cannot create index table in memory", error))?;
@@ -130,6 +161,13 @@ impl Storage {
 
 fn resident() -> Arc<Resident> {
     Arc::new(Resident::new(RESIDENT_BYTES_MAX))
+}
+
+impl NewFile {
+    /// Whether it lies in the directory and not in memory.
+    pub(super) const fn is_cached(&self) -> bool {
+        self.path.is_some()
+    }
 }
 
 impl Drop for NewFile {

@@ -113,7 +113,19 @@ impl Index {
         Ok(true)
     }
 
+    /// Makes the new table; in memory, if the cache cannot take it.
     fn merge(&self, update: &Update<'_>) -> Result<Option<Table>, Failure> {
+        match self.merge_into_file(update) {
+            Err((Failure::Other(error), true)) => {
+                self.storage.give_up(error);
+                self.merge_into_file(update).map_err(|(failure, _)| failure)
+            }
+            other => other.map_err(|(failure, _)| failure),
+        }
+    }
+
+    /// The failure comes with whether it was one of a file in the cache.
+    fn merge_into_file(&self, update: &Update<'_>) -> Result<Option<Table>, (Failure, bool)> {
         let mut sources: Vec<Box<dyn Source + '_>> = Vec::with_capacity(update.merged.len() + 1);
         sources.extend(
             update.merged.iter().map(|table| Box::new(TableSource::new(table)) as Box<dyn Source + '_>),
@@ -121,13 +133,15 @@ impl Index {
         if !update.new.is_empty() {
             sources.push(Box::new(ShardSource::new(&update.new, &update.fates)));
         }
-        let plan = Plan::new(&sources, &update.fates)?;
+        let plan = Plan::new(&sources, &update.fates).map_err(|e| (e.into(), false))?;
         if plan.is_empty() {
             return Ok(None);
         }
-        let file = self.storage.create().map_err(Failure::Other)?;
-        let header = plan.write(&mut sources, &file.file)?;
-        self.storage.publish(file, &header).map(Some).map_err(Failure::Other)
+        let file = self.storage.create().map_err(|e| (Failure::Other(e), false))?;
+        let is_cached = file.is_cached();
+        let header = plan.write(&mut sources, &file.file).map_err(|e| (e.into(), is_cached))?;
+        let table = self.storage.publish(file, &header);
+        table.map(Some).map_err(|e| (Failure::Other(e), is_cached))
     }
 
     /// Makes these the tables in use, and deletes the files of the others.

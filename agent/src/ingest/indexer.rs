@@ -9,6 +9,7 @@ use super::claims::Claims;
 use crate::events::{Context, Event};
 use crate::index::Index;
 use crate::index::shard::{PackEntry, Shard};
+use crate::repository::catalog::cache_trouble;
 use crate::repository::{Area, Repository};
 use crate::seal::header::ObjectKind;
 use crate::{Error, Result};
@@ -78,6 +79,9 @@ impl Indexer {
             Ok(id) => {
                 let shards = [(id, shard)];
                 self.index.add(&shards)?;
+                if let Some(error) = self.index.take_trouble() {
+                    self.context.report(Event::Warning(cache_trouble(&error)));
+                }
                 self.index.trim_resident();
                 let packs = shards.iter().flat_map(|(_, shard)| &shard.packs);
                 let segments = packs.flat_map(|pack| &pack.directory.segments);

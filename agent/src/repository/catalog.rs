@@ -20,6 +20,27 @@ pub struct Catalog {
     pub index: Index,
     /// Shards that are damaged: what they named is not known, unless another shard names it too.
     pub damaged: Vec<Error>,
+    /// Why the index is in memory and not in the cache, if it is.
+    pub trouble: Option<Error>,
+}
+
+impl Catalog {
+    /// Hands everything that is not as it should be to `warn`, with what to do.
+    pub fn warn(&self, mut warn: impl FnMut(String)) {
+        for error in &self.damaged {
+            warn(format!("{error}. If anything is missing, run `lifeboat repair index`."));
+        }
+        if let Some(error) = &self.trouble {
+            warn(cache_trouble(error));
+        }
+    }
+}
+
+/// The warning of a cache that cannot be used.
+pub fn cache_trouble(error: &Error) -> String {
+    format!(
+        "{error}. It works, but every command fetches the index anew: free some space or name another cache by LIFEBOAT_CACHE_DIR."
+    )
 }
 
 impl Repository {
@@ -28,14 +49,15 @@ impl Repository {
     /// Call it after snapshots were listed, never before: then every chunk of those snapshots is in the index.
     ///
     /// # Errors
-    /// If the store cannot be listed or the cache cannot be written. Damaged shards are no error here.
+    /// If the store cannot be listed. Damaged shards are no error here, and neither is a cache that cannot be used.
     pub fn load_catalog(&self) -> Result<Catalog> {
-        let index = Index::open(&self.directories.cache.join("index"))?;
+        let index = Index::open_or_in_memory(&self.directories.cache.join("index"));
         let mut damaged = Vec::new();
         let present = self.present_shards(&mut damaged)?;
         index.retain(&present);
         self.fetch_uncovered(&index, &present, &mut damaged)?;
-        Ok(Catalog { index, damaged })
+        let trouble = index.take_trouble();
+        Ok(Catalog { index, damaged, trouble })
     }
 
     /// Fetches what a local index lost that turned out to be damaged while it was in use; does nothing if it did not.

@@ -1,5 +1,7 @@
 //! Making a repository, and unlocking one.
 
+use std::os::unix::ffi::OsStrExt as _;
+
 use lifeboat_providers::SharedProvider;
 
 use super::config::{ClearHeader, Config};
@@ -9,6 +11,7 @@ use crate::seal::header::RepositoryId;
 use crate::seal::keys::{Keys, MasterKey};
 use crate::seal::object::SealedObject;
 use crate::seal::slot::{Cost, Purpose, Secret, Slot};
+use crate::tree::path_text;
 use crate::{Error, Kind, Result};
 
 /// What a new repository is made with.
@@ -30,7 +33,7 @@ impl Repository {
     /// Makes a repository in an empty store. Its `config` is written last: until then there is none.
     ///
     /// # Errors
-    /// `Usage` if there is one already; errors of the store.
+    /// `Usage` if there is one already, or other files; errors of the store.
     pub fn create(
         provider: SharedProvider,
         secret: &Secret,
@@ -43,6 +46,7 @@ impl Repository {
             return Err(already(&store));
         }
         refuse_leftovers(&store)?;
+        refuse_strangers(&store)?;
         let id = RepositoryId::generate()?;
         let master = MasterKey::generate()?;
         let keys = Keys::derive(&master);
@@ -135,6 +139,36 @@ fn already(store: &Store) -> Error {
 fn none_here(store: &Store) -> Error {
     Error::new(Kind::NoRepository, format_args!("there is no repository at {}", store.location()))
         .with_hint("Check the path, or make one with `lifeboat init`.")
+}
+
+/// Refuses a directory that holds something else: among a person's files a repository would be in the way, or be tidied away.
+///
+/// # Errors
+/// `Usage` that names one of those files.
+pub fn refuse_strangers(store: &Store) -> Result<()> {
+    let Some(root) = store.capabilities().local_root else { return Ok(()) };
+    // What cannot be listed cannot be written to either, which is said better elsewhere.
+    let Ok(entries) = std::fs::read_dir(&root) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        // What a creation that was cut off leaves behind, and what every new ext4 has.
+        let own = name.to_str().is_some_and(|name| {
+            [".tmp", "config", "lost+found"].contains(&name)
+                || Area::ALL.iter().any(|area| area.name() == name)
+        });
+        if !own {
+            return Err(Error::usage(format_args!(
+                "{} is not empty and no repository: it holds {}",
+                store.location(),
+                path_text::display(name.as_bytes())
+            ))
+            .with_hint(format_args!(
+                "Name an empty directory, or one that is not there yet, such as {}.",
+                path_text::display(root.join("lifeboat").as_os_str().as_bytes())
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Packs without a `config` are a damaged repository, not an empty place: making a new one there would bury it.

@@ -86,7 +86,8 @@ impl LockedMemory {
     /// # Errors
     /// If the directory cannot be made or locked.
     pub fn open(directories: &Directories) -> Result<Self> {
-        make_private_dir(&directories.state)?;
+        let hint = "Give this user write permission there, or name another directory by LIFEBOAT_STATE_DIR.";
+        make_private_dir(&directories.state).map_err(|e| e.with_hint(hint))?;
         let path = directories.state.join(LOCK_FILE);
         let lock = File::options()
             .create(true)
@@ -94,7 +95,7 @@ impl LockedMemory {
             .write(true)
             .mode(0o600)
             .open(&path)
-            .map_err(|e| Error::io(format_args!("cannot open {}", path.display()), e))?;
+            .map_err(|e| Error::io(format_args!("cannot open {}", path.display()), e).with_hint(hint))?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
             .map_err(|e| Error::io(format_args!("cannot lock {}", path.display()), e))?;
         let path = directories.state.join(MEMORY_FILE);

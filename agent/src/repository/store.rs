@@ -67,7 +67,7 @@ impl Store {
     /// # Errors
     /// As [`lifeboat_providers::Provider::put`].
     pub fn create(&self, key: &Key, object: &SealedObject) -> Result<Receipt> {
-        Ok(self.put(key, object, PutMode::CreateNew)?)
+        self.put(key, object, PutMode::CreateNew).map_err(|e| self.at(e))
     }
 
     /// Stores an object that is named by its content: if it is there already, with the same digest, that is as good.
@@ -78,7 +78,7 @@ impl Store {
         match self.put(key, object, PutMode::CreateNew) {
             Ok(_) => Ok(()),
             Err(e) if e.kind() == ErrorKind::Exists => self.confirm_same(key, object),
-            Err(e) => Err(e.into()),
+            Err(e) => Err(self.at(e)),
         }
     }
 
@@ -87,7 +87,7 @@ impl Store {
     /// # Errors
     /// As [`lifeboat_providers::Provider::put`].
     pub fn replace(&self, key: &Key, object: &SealedObject) -> Result<Receipt> {
-        Ok(self.put(key, object, PutMode::Replace)?)
+        self.put(key, object, PutMode::Replace).map_err(|e| self.at(e))
     }
 
     fn put(
@@ -114,7 +114,7 @@ impl Store {
     /// # Errors
     /// As [`lifeboat_providers::Provider::get`].
     pub fn get(&self, key: &Key) -> Result<Bytes> {
-        Ok(self.runtime.block_on(self.provider.get(key, None))?)
+        self.runtime.block_on(self.provider.get(key, None)).map_err(|e| self.at(e))
     }
 
     /// Reads a range of an object.
@@ -122,7 +122,7 @@ impl Store {
     /// # Errors
     /// As [`lifeboat_providers::Provider::get`].
     pub fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes> {
-        Ok(self.runtime.block_on(self.provider.get(key, Some(range)))?)
+        self.runtime.block_on(self.provider.get(key, Some(range))).map_err(|e| self.at(e))
     }
 
     /// Reads an object that is named by its digest and compares the two.
@@ -146,7 +146,7 @@ impl Store {
         match self.runtime.block_on(self.provider.head(key)) {
             Ok(info) => Ok(Some(info)),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e.into()),
+            Err(e) => Err(self.at(e)),
         }
     }
 
@@ -158,7 +158,7 @@ impl Store {
         self.runtime.block_on(async {
             let mut listing = self.provider.list(prefix);
             while let Some(info) = listing.next().await {
-                each(info?)?;
+                each(info.map_err(|e| self.at(e))?)?;
             }
             Ok(())
         })
@@ -183,7 +183,7 @@ impl Store {
     /// # Errors
     /// As [`lifeboat_providers::Provider::delete`].
     pub fn delete(&self, key: &Key) -> Result<()> {
-        Ok(self.runtime.block_on(self.provider.delete(key))?)
+        self.runtime.block_on(self.provider.delete(key)).map_err(|e| self.at(e))
     }
 
     /// Space used and left.
@@ -191,7 +191,17 @@ impl Store {
     /// # Errors
     /// As [`lifeboat_providers::Provider::usage`].
     pub fn usage(&self) -> Result<Usage> {
-        Ok(self.runtime.block_on(self.provider.usage())?)
+        self.runtime.block_on(self.provider.usage()).map_err(|e| self.at(e))
+    }
+}
+
+impl Store {
+    /// An error that also says which store it is of: a provider names the object only.
+    fn at(&self, error: lifeboat_providers::Error) -> Error {
+        let location = self.provider.location();
+        let is_named = error.subject().contains(&location);
+        let error = Error::from(error);
+        if is_named { error } else { error.context(location) }
     }
 }
 

@@ -156,7 +156,7 @@ impl Outcome {
 }
 
 fn entries(count: u64) -> String {
-    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
+    crate::words::count(count, "entry", "entries")
 }
 
 /// What the parts of one restore share.
@@ -195,14 +195,11 @@ pub fn run(
 ) -> Result<Outcome> {
     context.report(Event::Phase("loading the index"));
     let catalog = repository.load_catalog()?;
-    for error in &catalog.damaged {
-        context
-            .report(Event::Warning(format!("{error}. If anything is missing, run `lifeboat repair index`.")));
-    }
+    catalog.warn(|text| context.report(Event::Warning(text)));
     let reader = ChunkReader::new(repository, Arc::new(catalog.index));
     let root = snapshot.manifest.root()?;
     let entry = reader.entry_at(&root, path.unwrap_or_default())?;
-    let target = target::open(repository, snapshot, &entry, &reader, options)?;
+    let target = target::open(repository, snapshot, &entry, &reader, options, context)?;
     context.counters.bytes_total.store(entry.bytes(), std::sync::atomic::Ordering::Relaxed);
     let owners = if options.owners_by_name { OwnerMap::by_name() } else { OwnerMap::Numeric };
     let mut run = Run {

@@ -1,25 +1,13 @@
 //! Which entries of a snapshot are restored: `--include` and `--exclude` with gitignore patterns.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
-
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
-
-use crate::{Error, Result};
+use crate::Result;
+use crate::scan::exclude::Patterns;
 
 /// Which entries are restored, by their absolute path in the snapshot.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Selection {
-    include: Option<Gitignore>,
-    exclude: Gitignore,
-}
-
-impl Default for Selection {
-    /// All.
-    fn default() -> Self {
-        Self { include: None, exclude: Gitignore::empty() }
-    }
+    include: Option<Patterns>,
+    exclude: Patterns,
 }
 
 impl Selection {
@@ -44,32 +32,37 @@ impl Selection {
 
     /// Whether the entry, with all below it, is left out.
     pub fn excludes(&self, path: &[u8], is_dir: bool) -> bool {
-        !self.exclude.is_empty() && self.exclude.matched(as_path(path), is_dir).is_ignore()
+        self.exclude.decide(path, is_dir) == Some(true)
     }
 
     /// Whether the entry itself is picked, by its own name or a directory's above it.
     pub fn includes(&self, path: &[u8], is_dir: bool) -> bool {
         match &self.include {
-            Some(include) => include.matched_path_or_any_parents(as_path(path), is_dir).is_ignore(),
+            Some(include) => nearest(include, path, is_dir),
             None => true,
         }
     }
 }
 
-fn patterns(option: &str, list: &[String]) -> Result<Gitignore> {
-    let mut builder = GitignoreBuilder::new("/");
-    let bad = |pattern: &str, e: ignore::Error| {
-        Error::usage(format_args!("{option} {pattern:?}: {e}"))
-            .with_hint("Patterns are written as in .gitignore.")
-    };
-    for pattern in list {
-        builder.add_line(None, pattern).map_err(|e| bad(pattern, e))?;
-    }
-    builder.build().map_err(|e| bad("", e))
+fn patterns(option: &str, list: &[String]) -> Result<Patterns> {
+    let mut patterns = Patterns::default();
+    list.iter().try_for_each(|pattern| patterns.add(pattern, option))?;
+    Ok(patterns)
 }
 
-fn as_path(path: &[u8]) -> &Path {
-    Path::new(OsStr::from_bytes(path))
+/// What the patterns say of the path, or else of the nearest directory above it of which they say anything.
+fn nearest(patterns: &Patterns, path: &[u8], is_dir: bool) -> bool {
+    let (mut path, mut is_dir) = (path, is_dir);
+    loop {
+        if let Some(decided) = patterns.decide(path, is_dir) {
+            return decided;
+        }
+        let Some(up) = path.iter().rposition(|byte| *byte == b'/').filter(|slash| *slash > 0) else {
+            return false;
+        };
+        path = path.get(..up).unwrap_or_default();
+        is_dir = true;
+    }
 }
 
 #[cfg(test)]
@@ -89,6 +82,10 @@ mod tests {
         assert!(selection.includes(b"/etc/x.conf", false));
         assert!(!selection.includes(b"/srv", true));
         assert!(!selection.includes(b"/etc/x.conf.d.txt", false));
+        // As when backing up, a slash inside does not anchor.
+        let selection = self::selection(&["data/x/"], &[]);
+        assert!(selection.includes(b"/srv/data/x/below", false));
+        assert!(!selection.includes(b"/srv/data/x", false));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Overwrite, RestoreOptions};
+use crate::events::{Context, Event};
 use crate::fetch::ChunkReader;
 use crate::fs::capture;
 use crate::repository::Repository;
@@ -46,6 +47,7 @@ pub(super) fn open(
     entry: &Entry,
     reader: &ChunkReader,
     options: &RestoreOptions,
+    context: &Context,
 ) -> Result<Target> {
     let path = &options.target;
     let shown = path.display();
@@ -89,7 +91,8 @@ pub(super) fn open(
     let unread = snapshot.manifest.errors_total;
     if options.delete && occupied && !options.force && unread > 0 {
         return Err(Error::usage(format_args!(
-            "{unread} paths could not be read when the snapshot was made: --delete would remove them here"
+            "{} could not be read when the snapshot was made: --delete would remove what is here of them",
+            crate::words::count(unread, "path", "paths")
         ))
         .with_hint("Restore without --delete, or with --force if they may go."));
     }
@@ -100,9 +103,19 @@ pub(super) fn open(
         None
     } else {
         let json = serde_json::to_vec(&own_mark).map_err(|e| Error::failed(e.to_string()))?;
-        make_private_dir(&repository.directories().state)?;
-        write_atomically(&mark_path, &json)?;
-        Some(mark_path)
+        let written = make_private_dir(&repository.directories().state)
+            .and_then(|()| write_atomically(&mark_path, &json));
+        match written {
+            Ok(()) => Some(mark_path),
+            // On a rescue system nothing but the target may be writable: that must be enough.
+            Err(e) => {
+                context.report(Event::Warning(format!(
+                    "{e}. If this restore is interrupted, it continues only with --overwrite if-changed, or with another directory \
+                     named by LIFEBOAT_STATE_DIR"
+                )));
+                None
+            }
+        }
     };
     Ok(Target { directory, made, overwrite: options.overwrite.unwrap_or(Overwrite::Always), mark })
 }

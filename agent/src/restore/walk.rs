@@ -195,7 +195,7 @@ impl Run<'_> {
             && self.leaves_alone(entry, stat)
         {
             Counters::add(&self.tally.files_skipped, 1);
-            Counters::add(&self.context.counters.bytes, entry.bytes());
+            self.context.counters.pass(entry.bytes());
             return Ok(());
         }
         if self.options.dry_run {
@@ -328,7 +328,7 @@ impl Run<'_> {
         match create::create_link(directory.as_fd(), &name, parent, &entry.name) {
             Ok(()) => {
                 Counters::add(&self.tally.files_restored, 1);
-                Counters::add(&self.context.counters.bytes, entry.bytes());
+                self.context.counters.pass(entry.bytes());
                 Ok(Link::Made)
             }
             Err(e) => {

@@ -5,7 +5,8 @@
 //! - `*.o`, `node_modules/`: match a name at any depth; a `/` at the end matches directories only.
 //! - `target/debug` (a `/` inside but not in front): matches at any depth too. Git would anchor it where its
 //!   `.gitignore` lies; a command line lies nowhere, and this is what restic's users expect.
-//! - `*` and `?` match no `/`, `**` matches any number of directories, `[a-z]` and `{a,b}` as usual; `\` escapes.
+//! - `*` and `?` match no `/`, `**` matches any number of directories, `[a-z]` and `[[:digit:]]` as usual; `\` escapes. Braces are
+//!   themselves, as in git.
 //! - `!` in front takes back in what an earlier pattern left out. The last pattern that matches decides. A directory
 //!   that is left out is not entered, so nothing below it can be taken back in.
 //! - Files of patterns are read line by line, `#` begins a comment, blanks at the end do not count. They come before the
@@ -17,15 +18,14 @@
 //! The rules only answer questions: walking, and recording what was left out, is the walker's. A path that the user
 //! named for backup is not to be asked about.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::retry_on_intr;
 
+use super::pattern::{self, Bad, Pattern};
 use crate::fs::capture::{DirEntry, FileType, open_file, stat_fd};
 use crate::tree::path_text;
 use crate::{Error, Result};
@@ -69,19 +69,12 @@ impl<'a> Marker<'a> {
 }
 
 /// Answers what is left out.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ExcludeRules {
-    patterns: Gitignore,
+    patterns: Patterns,
     caches: bool,
     if_present: Vec<Box<[u8]>>,
     larger_than: Option<u64>,
-}
-
-impl Default for ExcludeRules {
-    /// Leaves out nothing.
-    fn default() -> Self {
-        Self { patterns: Gitignore::empty(), caches: false, if_present: Vec::new(), larger_than: None }
-    }
 }
 
 impl ExcludeRules {
@@ -90,20 +83,15 @@ impl ExcludeRules {
     /// # Errors
     /// [`crate::Kind::Usage`] for a pattern, name or file that cannot be used, with its file and line.
     pub fn new(settings: &ExcludeSettings) -> Result<Self> {
-        let mut patterns = Patterns::new();
+        let mut patterns = Patterns::default();
         for file in &settings.files {
             patterns.add_file(file)?;
         }
         for pattern in &settings.patterns {
-            patterns.add(pattern, &Origin::CommandLine)?;
+            patterns.add(pattern, "--exclude")?;
         }
         let if_present = settings.if_present.iter().map(|name| marker_name(name)).collect::<Result<_>>()?;
-        Ok(Self {
-            patterns: patterns.finish()?,
-            caches: settings.caches,
-            if_present,
-            larger_than: settings.larger_than,
-        })
+        Ok(Self { patterns, caches: settings.caches, if_present, larger_than: settings.larger_than })
     }
 
     /// Whether there are patterns at all. If not, paths need not be made to ask [`ExcludeRules::skips`].
@@ -113,8 +101,7 @@ impl ExcludeRules {
 
     /// Whether patterns leave out the entry with this absolute path.
     pub fn skips(&self, path: &[u8], is_dir: bool) -> bool {
-        !self.patterns.is_empty()
-            && self.patterns.matched(Path::new(OsStr::from_bytes(path)), is_dir).is_ignore()
+        self.patterns.decide(path, is_dir) == Some(true)
     }
 
     /// Whether a file of this many bytes is left out.
@@ -170,14 +157,14 @@ fn marker_name(name: &str) -> Result<Box<[u8]>> {
 
 /// Where a pattern was written, for errors.
 enum Origin<'a> {
-    CommandLine,
+    Option(&'a str),
     File { path: &'a Path, line: usize },
 }
 
 impl fmt::Display for Origin<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CommandLine => f.write_str("in --exclude"),
+            Self::Option(option) => write!(f, "in {option}"),
             Self::File { path, line } => write!(f, "in {}, line {line}", path_display(path)),
         }
     }
@@ -187,17 +174,27 @@ fn path_display(path: &Path) -> String {
     path_text::display(path.as_os_str().as_bytes())
 }
 
-/// Collects patterns in the order in which they are tried.
-struct Patterns {
-    builder: GitignoreBuilder,
-}
+/// Patterns in the order in which they were given.
+#[derive(Debug, Clone, Default)]
+pub struct Patterns(Vec<Pattern>);
 
 impl Patterns {
-    fn new() -> Self {
-        let mut builder = GitignoreBuilder::new("/");
-        // Git takes an unclosed `[` as itself; here it is more likely a typing error.
-        builder.allow_unclosed_class(false);
-        Self { builder }
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What the last pattern that matches an absolute path says: `Some(true)` for one as it is, `Some(false)` for one with `!`.
+    pub fn decide(&self, path: &[u8], is_dir: bool) -> Option<bool> {
+        pattern::decide(&self.0, path, is_dir)
+    }
+
+    /// Adds a pattern from the command line: there are no comments, and blanks at its end were quoted on purpose.
+    ///
+    /// # Errors
+    /// `Usage` for one that cannot be read or can match nothing.
+    pub fn add(&mut self, pattern: &str, option: &str) -> Result<()> {
+        self.add_from(pattern, &Origin::Option(option))
     }
 
     fn add_file(&mut self, path: &Path) -> Result<()> {
@@ -209,55 +206,36 @@ impl Patterns {
         for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let origin = Origin::File { path, line: index + 1 };
             let line = std::str::from_utf8(line)
-                .map_err(|_| bad(line, &origin, "is not UTF-8", Some("Write `?` for each such byte.")))?;
-            let line = line.strip_suffix('\r').unwrap_or(line);
+                .map_err(|_| refused(line, &origin, "is not UTF-8", Some("Write `?` for each such byte.")))?;
+            let line = without_blanks(line.strip_suffix('\r').unwrap_or(line));
             if !line.trim().is_empty() && !line.starts_with('#') {
-                self.add(line, &origin)?;
+                self.add_from(line, &origin)?;
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, pattern: &str, origin: &Origin<'_>) -> Result<()> {
-        check_can_match(pattern, origin)?;
-        let line = gitignore_line(pattern, matches!(origin, Origin::CommandLine));
-        match self.builder.add_line(None, &line) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(bad(pattern.as_bytes(), origin, &reason(&error), None)),
-        }
-    }
-
-    fn finish(&self) -> Result<Gitignore> {
-        self.builder.build().map_err(|error| {
-            Error::usage(format_args!("the exclude patterns cannot be used together: {}", reason(&error)))
-        })
+    fn add_from(&mut self, pattern: &str, origin: &Origin<'_>) -> Result<()> {
+        let bytes = pattern.as_bytes();
+        let read = check_can_match(pattern).and_then(|()| Pattern::parse(bytes));
+        self.0.push(read.map_err(|Bad { why, hint }| refused(bytes, origin, &why, hint))?);
+        Ok(())
     }
 }
 
-/// The same pattern as a line of a `.gitignore` in the root directory.
-fn gitignore_line(pattern: &str, is_argument: bool) -> String {
-    let (not, body) = match pattern.strip_prefix('!') {
-        Some(body) => ("!", body),
-        None => ("", pattern),
-    };
-    // A slash inside would anchor it.
-    let has_inner_slash = body.trim_end().trim_end_matches('/').contains('/');
-    let is_anchored = body.starts_with('/') || body.starts_with("**/");
-    let depth = if has_inner_slash && !is_anchored { "**/" } else { "" };
-    // On the command line there are no comments, and blanks at the end were quoted on purpose.
-    let escape = if is_argument && depth.is_empty() && body.starts_with('#') { "\\" } else { "" };
-    let mut line = format!("{not}{depth}{escape}{body}");
-    if is_argument && line.ends_with(' ') && !line.ends_with("\\ ") {
-        line.insert(line.len() - 1, '\\');
-    }
-    line
+/// A line without the blanks at its end, unless a backslash keeps them.
+fn without_blanks(line: &str) -> &str {
+    let trimmed = line.trim_end_matches(' ');
+    let escapes = trimmed.len() - trimmed.trim_end_matches('\\').len();
+    let kept = usize::from(escapes % 2 == 1 && trimmed.len() < line.len());
+    line.get(..trimmed.len() + kept).unwrap_or(line)
 }
 
 /// Refuses what is syntactically right and yet never matches an absolute path.
-fn check_can_match(pattern: &str, origin: &Origin<'_>) -> Result<()> {
-    let refuse = |why: &str, hint: &str| Err(bad(pattern.as_bytes(), origin, why, Some(hint)));
-    let body = pattern.strip_prefix('!').unwrap_or(pattern).trim_end();
-    if body.trim_matches('/').is_empty() {
+fn check_can_match(pattern: &str) -> Result<(), Bad> {
+    let refuse = |why: &str, hint: &'static str| Err(Bad { why: why.to_owned(), hint: Some(hint) });
+    let body = pattern.strip_prefix('!').unwrap_or(pattern);
+    if body.trim_matches(['/', ' ']).is_empty() {
         return refuse("matches nothing", "Write a name such as *.tmp, or a path such as /home/*/.cache.");
     }
     if body.contains('\0') {
@@ -270,28 +248,20 @@ fn check_can_match(pattern: &str, origin: &Origin<'_>) -> Result<()> {
     let inner = inner.strip_suffix('/').unwrap_or(inner);
     match inner.split('/').find(|part| matches!(*part, "" | "." | "..")) {
         Some("") => refuse("has two slashes in a row", "Leave one out."),
-        Some(dots) => refuse(
-            &format!("has `{dots}`, which no path has here"),
+        Some(_) => refuse(
+            "has `.` or `..` as a part, which no path has here",
             "Write the whole path from /, or only its end, which matches at any depth.",
         ),
         None => Ok(()),
     }
 }
 
-fn bad(pattern: &[u8], origin: &Origin<'_>, why: &str, hint: Option<&str>) -> Error {
+fn refused(pattern: &[u8], origin: &Origin<'_>, why: &str, hint: Option<&str>) -> Error {
     let pattern = path_text::display(pattern);
-    let error = Error::usage(format_args!("bad exclude pattern `{pattern}` {origin}: {why}"));
+    let error = Error::usage(format_args!("bad pattern `{pattern}` {origin}: {why}"));
     match hint {
         Some(hint) => error.with_hint(hint),
         None => error,
-    }
-}
-
-/// What is wrong with a glob, without the glob, which is named anyway.
-fn reason(error: &ignore::Error) -> String {
-    match error {
-        ignore::Error::Glob { err, .. } => err.clone(),
-        other => other.to_string(),
     }
 }
 

@@ -3,5 +3,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`exclude`] | what people leave out, by pattern, size or marker |
+//! | `pattern` | one pattern with the syntax of .gitignore |
 
 pub mod exclude;
+mod pattern;

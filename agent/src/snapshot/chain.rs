@@ -39,6 +39,14 @@ pub struct Report {
     pub forks: Vec<Fork>,
 }
 
+impl Report {
+    /// Snapshots that are not there at all: one that is there and cannot be read is damaged, not removed.
+    pub fn gone<'r>(&'r self, history: &'r History) -> impl Iterator<Item = &'r Missing> {
+        let is_there = |id: &str| history.unreadable.iter().any(|known| known.to_string() == id);
+        self.missing.iter().filter(move |missing| !missing.id.as_deref().is_some_and(is_there))
+    }
+}
+
 /// Looks for gaps. `memory` is what this machine saw before, if it is known here.
 pub fn examine(history: &History, memory: Option<&Memory>) -> Report {
     let mut present: HashMap<(&str, u64), &str> = HashMap::new();

@@ -71,6 +71,8 @@ pub struct History {
     pub lingering: Vec<Sha256>,
     /// Snapshots and records that could not be read.
     pub damaged: Vec<Error>,
+    /// Those of them that are snapshots.
+    pub unreadable: Vec<Sha256>,
 }
 
 impl History {
@@ -111,7 +113,11 @@ impl Repository {
             }
             match self.read_snapshot(&id) {
                 Ok(snapshot) => history.snapshots.push(snapshot),
-                Err(e) => keep_damage(e, &mut history.damaged)?,
+                Err(e) => {
+                    let before = history.damaged.len();
+                    keep_damage(e, &mut history.damaged)?;
+                    history.unreadable.extend((history.damaged.len() > before).then_some(id));
+                }
             }
         }
         history.snapshots.sort_by(|a, b| {

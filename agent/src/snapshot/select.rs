@@ -51,7 +51,12 @@ impl Selector {
             Some(at) => (&text[..at], Some(text[at + 1..].to_vec())),
             None => (text, None),
         };
-        let snapshot = if snapshot.is_empty() { "latest".into() } else { String::from_utf8_lossy(snapshot) };
+        // `:PATH` is of the latest; nothing at all is a script's variable that was not set.
+        let snapshot = if snapshot.is_empty() && path.is_some() {
+            "latest".into()
+        } else {
+            String::from_utf8_lossy(snapshot)
+        };
         Self { snapshot: snapshot.into_owned(), path }
     }
 }
@@ -67,26 +72,41 @@ impl History {
             let index = candidates.len().checked_sub(back + 1);
             return match index.and_then(|index| candidates.get(index)) {
                 Some(snapshot) => Ok(snapshot),
-                None => Err(self.too_few(text, candidates.len(), filter)),
+                None => Err(self.too_few(text, &candidates, filter)),
             };
+        }
+        if text.is_empty() {
+            return Err(Error::usage(
+                "the name of a snapshot is empty; is a variable in your script not set?",
+            )
+            .with_hint("Write an id, latest or latest~N."));
         }
         // A person who names an id means it, whatever the filter says.
         let wanted = text.to_ascii_lowercase();
         let found: Vec<&Snapshot> =
             self.snapshots.iter().filter(|s| s.id.to_string().starts_with(&wanted)).collect();
-        match found.as_slice() {
-            [one] => Ok(one),
-            [] => Err(Error::usage(format_args!("no snapshot is called {text:?}")).with_hint(self.newest())),
-            several => Err(Error::usage(format_args!("{text:?} is the beginning of several snapshots' ids"))
-                .with_hint(format_args!("It could be: {}.", describe(several)))),
+        if let [one] = found.as_slice() {
+            return Ok(one);
         }
+        if found.is_empty() {
+            let error = Error::usage(format_args!("no snapshot is called {text:?}"));
+            return Err(error.with_hint(self.newest(&candidates)));
+        }
+        let passing: Vec<&Snapshot> = found.iter().filter(|s| filter.matches(s)).copied().collect();
+        if let [one] = passing.as_slice() {
+            return Ok(one);
+        }
+        let several = if passing.is_empty() { &found } else { &passing };
+        Err(Error::usage(format_args!("{text:?} is the beginning of several snapshots' ids"))
+            .with_hint(format_args!("It could be: {}.", describe(several))))
     }
 
-    fn too_few(&self, text: &str, count: usize, filter: &Filter) -> Error {
+    fn too_few(&self, text: &str, candidates: &[&Snapshot], filter: &Filter) -> Error {
+        let count = candidates.len();
         // `at` is said in the message itself.
         let others = Filter { at: None, ..filter.clone() };
-        let passing = self.snapshots.iter().filter(|snapshot| others.matches(snapshot)).count();
-        let narrowed = match passing < self.snapshots.len() {
+        let passing: Vec<&Snapshot> = self.snapshots.iter().filter(|s| others.matches(s)).collect();
+        let narrowed = match passing.len() < self.snapshots.len() {
             true if count == 1 => " that passes the filter",
             true => " that pass the filter",
             false => "",
@@ -100,15 +120,20 @@ impl History {
             (1, _) => Error::usage(format_args!("{text}: there is only one snapshot{narrowed}")),
             _ => Error::usage(format_args!("{text}: there are only {count} snapshots{narrowed}")),
         };
-        error.with_hint(self.newest())
+        error.with_hint(self.newest(&passing))
     }
 
-    fn newest(&self) -> String {
-        if self.snapshots.is_empty() {
-            return "The repository has no snapshots yet: make one with `lifeboat backup PATH`.".to_owned();
+    /// The newest of those that were asked among; of all, if there are none.
+    fn newest(&self, among: &[&Snapshot]) -> String {
+        let all: Vec<&Snapshot> = self.snapshots.iter().collect();
+        let newest = |list: &[&Snapshot]| describe(&list.iter().rev().take(5).copied().collect::<Vec<_>>());
+        match (among, all.as_slice()) {
+            ([], []) => {
+                "The repository has no snapshots yet: make one with `lifeboat backup PATH`.".to_owned()
+            }
+            ([], all) => format!("Without the filter the newest are: {}.", newest(all)),
+            (among, _) => format!("The newest are: {}.", newest(among)),
         }
-        let newest: Vec<&Snapshot> = self.snapshots.iter().rev().take(5).collect();
-        format!("The newest are: {}.", describe(&newest))
     }
 }
 

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use super::dump_content;
+use super::sparse::Regions;
 use super::tar::TarWriter;
 use super::zip::ZipWriter;
+use super::{Piece, cannot_write, for_each_piece, write_zeros};
 use crate::Result;
 use crate::browse::walk::{Next, Seen, walk};
 use crate::browse::{OnDamage, Place};
@@ -16,7 +17,7 @@ use crate::tree::{Content, Entry, EntryKind};
 /// How an archive is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// POSIX tar with pax headers: everything but holes.
+    /// POSIX tar with pax headers: everything.
     #[default]
     Tar,
     /// Zip with deflate: files, directories and links, with permissions and times in seconds.
@@ -44,6 +45,8 @@ pub(super) struct Member<'a> {
     pub(super) seen: &'a Seen<'a>,
     /// The member that it is another name of.
     pub(super) link_to: Option<&'a [u8]>,
+    /// Where its bytes lie, if it has holes and the format knows them.
+    pub(super) regions: Option<Regions>,
 }
 
 /// Writes archives of one format.
@@ -52,6 +55,10 @@ pub(super) trait ArchiveWriter {
     fn begin(&mut self, member: &Member<'_>) -> Result<Begun>;
     /// Where the bytes of the member begun go.
     fn content(&mut self) -> &mut dyn Write;
+    /// Writes what the format has for a hole at `offset` of the member begun.
+    fn hole(&mut self, _offset: u64, bytes: u64) -> Result<()> {
+        write_zeros(self.content(), bytes)
+    }
     /// Ends the member whose content was written.
     fn end(&mut self) -> Result<()>;
     /// Makes sure that the archive, which ends here because of an error, is not taken for complete.
@@ -96,7 +103,7 @@ pub fn dump_archive(
     };
     let base = place.path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
     let mut dump =
-        Dump { reader, context, writer, base, hard_links: HashMap::new(), dumped: Dumped::default() };
+        Dump { reader, context, writer, format, base, hard_links: HashMap::new(), dumped: Dumped::default() };
     let written = dump.tree(place, damaged);
     if written.is_err() {
         dump.writer.spoil();
@@ -114,6 +121,7 @@ struct Dump<'a> {
     reader: &'a ChunkReader,
     context: &'a Context,
     writer: &'a mut dyn ArchiveWriter,
+    format: Format,
     /// Where in a path the member's name begins.
     base: usize,
     /// Files with several names, by device and inode.
@@ -142,7 +150,12 @@ impl Dump<'_> {
         self.context.set_current(|path| path.extend_from_slice(seen.path));
         let name = seen.path.get(self.base..).unwrap_or_default();
         let link_to = self.first_name(seen.entry, name);
-        let begun = self.writer.begin(&Member { name, seen, link_to: link_to.as_deref() })?;
+        let regions = match (&seen.entry.kind, self.format, &link_to) {
+            (EntryKind::File { content, .. }, Format::Tar, None) => Regions::of(self.reader, content)
+                .map_err(|e| e.context(crate::tree::path_text::display(seen.path)))?,
+            _ => None,
+        };
+        let begun = self.writer.begin(&Member { name, seen, link_to: link_to.as_deref(), regions })?;
         match (begun, &seen.entry.kind) {
             (Begun::Skipped, _) => {
                 self.dumped.skipped += 1;
@@ -157,7 +170,11 @@ impl Dump<'_> {
     }
 
     fn content(&mut self, seen: &Seen<'_>, content: &Content) -> Result<()> {
-        let read = dump_content(self.reader, self.context, content, self.writer.content());
+        let writer = &mut *self.writer;
+        let read = for_each_piece(self.reader, self.context, content, &mut |piece| match piece {
+            Piece::Bytes(bytes) => writer.content().write_all(bytes).map_err(cannot_write),
+            Piece::Hole { offset, bytes } => writer.hole(offset, bytes),
+        });
         read.map_err(|e| e.context(crate::tree::path_text::display(seen.path)))?;
         self.dumped.bytes += content.bytes();
         self.dumped.incomplete += u64::from(seen.entry.incomplete);

@@ -4,7 +4,9 @@
 //! what is written: an archive then has no end marks, so that nothing takes it for complete. Memory does not grow with
 //! the file; archives remember the names of hard-linked files, zip also those of all members for its directory.
 
+mod acl;
 mod archive;
+mod sparse;
 mod tar;
 mod zip;
 
@@ -30,12 +32,32 @@ pub fn dump_content(
     content: &Content,
     out: &mut dyn Write,
 ) -> Result<()> {
+    for_each_piece(reader, context, content, &mut |piece| match piece {
+        Piece::Bytes(bytes) => out.write_all(bytes).map_err(cannot_write),
+        Piece::Hole { bytes, .. } => write_zeros(out, bytes),
+    })
+}
+
+/// A part of a file.
+enum Piece<'a> {
+    Bytes(&'a [u8]),
+    Hole { offset: u64, bytes: u64 },
+}
+
+fn for_each_piece(
+    reader: &ChunkReader,
+    context: &Context,
+    content: &Content,
+    each: &mut dyn FnMut(Piece<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut offset = 0;
     reader.for_each_extent(content, &mut |extent| {
         context.check_stop()?;
         match extent.id {
-            Some(id) => out.write_all(&reader.data(&id, extent.length)?).map_err(cannot_write)?,
-            None => write_zeros(out, extent.length)?,
+            Some(id) => each(Piece::Bytes(&reader.data(&id, extent.length)?))?,
+            None => each(Piece::Hole { offset, bytes: extent.length })?,
         }
+        offset += extent.length;
         Counters::add(&context.counters.bytes, extent.length);
         Ok(())
     })

@@ -1,17 +1,19 @@
 //! POSIX tar: a ustar header for each member, with a pax header before it for all that does not fit.
 //!
-//! Pax records: `path`, `linkpath`, `size`, `uid`, `gid`, `uname`, `gname`, `mtime` with nanoseconds, `SCHILY.xattr.*`, and
-//! `hdrcharset=BINARY` when a long name is not UTF-8. GNU tar, bsdtar and Python read them all. The archive ends with two
+//! Pax records: `path`, `linkpath`, `size`, `uid`, `gid`, `uname`, `gname`, `mtime` with nanoseconds, `SCHILY.xattr.*`,
+//! `SCHILY.acl.*`, `GNU.sparse.*` for files with holes ([`super::sparse`]), and `hdrcharset=BINARY` when a long name is not UTF-8. GNU tar, bsdtar and Python read them all. The archive ends with two
 //! blocks of zeros: without them readers say that it was cut off.
 
 use std::io::Write;
 
 use super::archive::{ArchiveWriter, Begun, Member};
-use super::{cannot_write, write_zeros};
+use super::sparse::Regions;
+use super::{acl, cannot_write, write_zeros};
 use crate::Result;
-use crate::tree::{EntryKind, Meta};
+use crate::fs::xattr::{ACL_ACCESS, ACL_DEFAULT};
+use crate::tree::{EntryKind, Meta, Xattr};
 
-const BLOCK_BYTES: u64 = 512;
+pub(super) const BLOCK_BYTES: u64 = 512;
 /// Archives are padded to this, the tape record that tar reads at once.
 const RECORD_BYTES: u64 = 20 * BLOCK_BYTES;
 const NAME_BYTES: usize = 100;
@@ -22,6 +24,8 @@ pub(super) struct TarWriter<'a> {
     out: Counting<'a>,
     /// Content that was announced is not yet written to its end.
     in_content: bool,
+    /// Where the bytes of a file with holes lie.
+    regions: Option<Regions>,
 }
 
 struct Counting<'a> {
@@ -43,7 +47,7 @@ impl Write for Counting<'_> {
 
 impl<'a> TarWriter<'a> {
     pub(super) fn new(out: &'a mut dyn Write) -> Self {
-        Self { out: Counting { out, written: 0 }, in_content: false }
+        Self { out: Counting { out, written: 0 }, in_content: false, regions: None }
     }
 
     fn pad_to(&mut self, unit: u64) -> Result<()> {
@@ -78,13 +82,24 @@ impl ArchiveWriter for TarWriter<'_> {
             (EntryKind::File { content, .. }, None) => Some(content),
             _ => None,
         };
-        let size = content.map_or(0, crate::tree::Content::bytes);
-        let records = pax_records(member, &name, target, size);
+        let regions = content.and(member.regions.clone());
+        let map = regions.as_ref().map(Regions::map).unwrap_or_default();
+        let size = match &regions {
+            Some(regions) => map.len() as u64 + regions.bytes(),
+            None => content.map_or(0, crate::tree::Content::bytes),
+        };
+        let mut records = Vec::new();
+        if let Some(regions) = &regions {
+            put_sparse(&mut records, &name, regions);
+        }
+        pax_records(&mut records, member, &name, target, size);
         if !records.is_empty() {
             self.pax(&records)?;
         }
         let mut header = Header::new(flag, size);
-        header.text(0, NAME_BYTES, &name);
+        // A long name stands in `path` too, and there it must be the real one: Python takes it before GNU's.
+        let plain_name = if regions.is_some() { sparse_name(&name) } else { name };
+        header.text(0, NAME_BYTES, &plain_name);
         header.text(157, NAME_BYTES, target);
         header.meta(&entry.meta);
         header.text(265, OWNER_BYTES, member.seen.user.unwrap_or_default());
@@ -94,12 +109,20 @@ impl ArchiveWriter for TarWriter<'_> {
             header.octal(337, 8, minor.into());
         }
         self.out.write_all(&header.finish()).map_err(cannot_write)?;
+        self.out.write_all(&map).map_err(cannot_write)?;
+        self.regions = regions;
         self.in_content = content.is_some();
         Ok(if self.in_content { Begun::WantsContent } else { Begun::Whole })
     }
 
     fn content(&mut self) -> &mut dyn Write {
         &mut self.out
+    }
+
+    fn hole(&mut self, offset: u64, bytes: u64) -> Result<()> {
+        // Regions are whole blocks: what a hole has of one is zeros.
+        let zeros = self.regions.as_ref().map_or(bytes, |regions| regions.overlap(offset, offset + bytes));
+        write_zeros(&mut self.out, zeros)
     }
 
     fn end(&mut self) -> Result<()> {
@@ -140,9 +163,8 @@ const fn type_flag(member: &Member<'_>) -> Option<u8> {
 }
 
 /// The records that the plain header cannot hold.
-fn pax_records(member: &Member<'_>, name: &[u8], target: &[u8], size: u64) -> Vec<u8> {
+fn pax_records(records: &mut Vec<u8>, member: &Member<'_>, name: &[u8], target: &[u8], size: u64) {
     let meta = &member.seen.entry.meta;
-    let mut records = Vec::new();
     let owners = [member.seen.user.unwrap_or_default(), member.seen.group.unwrap_or_default()];
     let texts = [name, target, owners[0], owners[1]];
     let limits = [NAME_BYTES, NAME_BYTES, OWNER_BYTES, OWNER_BYTES];
@@ -155,28 +177,52 @@ fn pax_records(member: &Member<'_>, name: &[u8], target: &[u8], size: u64) -> Ve
         }
     }
     if needed.iter().any(|(_, _, utf8)| !utf8) {
-        put(&mut records, b"hdrcharset", b"BINARY");
+        put(records, b"hdrcharset", b"BINARY");
     }
     for (key, text, _) in needed {
-        put(&mut records, key.as_bytes(), text);
+        put(records, key.as_bytes(), text);
     }
     for (key, number, digits) in
         [("size", size, 11), ("uid", meta.uid.into(), 7), ("gid", meta.gid.into(), 7)]
     {
         if !fits(number, digits) {
-            put(&mut records, key.as_bytes(), number.to_string().as_bytes());
+            put(records, key.as_bytes(), number.to_string().as_bytes());
         }
     }
     let seconds = meta.mtime.seconds;
     if meta.mtime.nanoseconds != 0 || u64::try_from(seconds).is_ok_and(|s| !fits(s, 11)) || seconds < 0 {
-        put(&mut records, b"mtime", decimal_time(seconds, meta.mtime.nanoseconds).as_bytes());
+        put(records, b"mtime", decimal_time(seconds, meta.mtime.nanoseconds).as_bytes());
     }
     if member.link_to.is_none() {
-        for xattr in &meta.xattrs {
-            put(&mut records, &[b"SCHILY.xattr.", &*xattr.name].concat(), &xattr.value);
-        }
+        meta.xattrs.iter().for_each(|xattr| put_xattr(records, xattr));
     }
-    records
+}
+
+/// ACLs in words, as `tar --acls` wants them; all else as it is.
+fn put_xattr(records: &mut Vec<u8>, xattr: &Xattr) {
+    let key: &[u8] = match &*xattr.name {
+        ACL_ACCESS => b"SCHILY.acl.access",
+        ACL_DEFAULT => b"SCHILY.acl.default",
+        _ => b"",
+    };
+    match acl::text(&xattr.value).filter(|_| !key.is_empty()) {
+        Some(text) => put(records, key, text.as_bytes()),
+        None => put(records, &[b"SCHILY.xattr.", &*xattr.name].concat(), &xattr.value),
+    }
+}
+
+fn put_sparse(records: &mut Vec<u8>, name: &[u8], regions: &Regions) {
+    put(records, b"GNU.sparse.major", b"1");
+    put(records, b"GNU.sparse.minor", b"0");
+    put(records, b"GNU.sparse.name", name);
+    put(records, b"GNU.sparse.realsize", regions.size().to_string().as_bytes());
+}
+
+/// The name under which a reader that knows no holes finds the map and the regions.
+fn sparse_name(name: &[u8]) -> Vec<u8> {
+    let at = name.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let (directory, base) = name.split_at(at);
+    [directory, b"GNUSparseFile.0/", base].concat()
 }
 
 /// `-1.25` for a quarter of a second before −1: seconds count down, nanoseconds up.

@@ -42,7 +42,7 @@ pub struct Bytes {
     pub stored: u64,
     /// Tree nodes and lists, as stored.
     pub metadata_stored: u64,
-    /// What no other group has, as stored, metadata included: about what forgetting this group sets free.
+    /// What no other group and no other snapshot has, as stored, metadata included: about what forgetting this group sets free.
     pub exclusive_stored: u64,
     /// Distinct chunks of files.
     pub chunks: u64,
@@ -93,13 +93,13 @@ pub struct StoreStats {
 /// Figures of all groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stats {
-    /// All groups taken together; nothing is exclusive to them.
+    /// All groups taken together.
     pub all: Bytes,
     /// Each group.
     pub groups: Vec<GroupStats>,
 }
 
-/// Measures groups of snapshots.
+/// Measures groups of snapshots. What `others` have too is not exclusive to any group: they are all other snapshots of the repository.
 ///
 /// # Errors
 /// What `damaged` returns; errors of the store and of the temporary files; `Interrupted`.
@@ -107,32 +107,32 @@ pub fn measure(
     reader: &ChunkReader,
     context: &Context,
     groups: &[Group<'_>],
+    others: &[&Snapshot],
     damaged: &mut OnDamage<'_>,
 ) -> Result<Stats> {
     let mut chunks = ChunkSet::new();
     let mut all = Bytes::default();
     let mut figures = Vec::with_capacity(groups.len());
     for (number, group) in groups.iter().enumerate() {
-        let id = GroupId::try_from(number).map_err(|_| Error::usage("too many groups of snapshots"))?;
-        let mut walk = Walk { reader, context, chunks: &mut chunks, group: id, seen: HashSet::new() };
-        let mut bytes = Bytes::default();
-        for snapshot in &group.snapshots {
-            let root = snapshot.manifest.root()?;
-            bytes.logical += root.bytes();
-            if let EntryKind::Directory { content, .. } = &root.kind {
-                walk.directory(&mut Vec::new(), content, damaged)?;
-            }
-        }
-        all.logical += bytes.logical;
+        let mut walk = Walk::new(reader, context, &mut chunks, group_id(number)?);
+        let logical = walk.snapshots(&group.snapshots, damaged)?;
+        let bytes = Bytes { logical, ..Bytes::default() };
+        all.logical += logical;
         let snapshots = group.snapshots.len() as u64;
         figures.push(GroupStats { name: group.name.clone(), snapshots, bytes });
     }
+    // One more group than is measured: a chunk that it has is nobody's alone.
+    Walk::new(reader, context, &mut chunks, group_id(groups.len())?).snapshots(others, damaged)?;
     chunks.for_each(&mut |id, owners| {
         context.check_stop()?;
         count(reader, id, owners, &mut all, &mut figures);
         Ok(())
     })?;
     Ok(Stats { all, groups: figures })
+}
+
+fn group_id(number: usize) -> Result<GroupId> {
+    GroupId::try_from(number).map_err(|_| Error::usage("too many groups of snapshots"))
 }
 
 fn count(reader: &ChunkReader, id: &ChunkId, owners: &[GroupId], all: &mut Bytes, groups: &mut [GroupStats]) {
@@ -157,7 +157,10 @@ fn count(reader: &ChunkReader, id: &ChunkId, owners: &[GroupId], all: &mut Bytes
         }
         bytes.exclusive_stored += if exclusive { stored } else { 0 };
     };
-    add(all, false);
+    let shared = owners.iter().any(|owner| usize::from(*owner) >= groups.len());
+    if !shared || owners.len() > 1 {
+        add(all, !shared);
+    }
     for owner in owners {
         if let Some(group) = groups.get_mut(usize::from(*owner)) {
             add(&mut group.bytes, owners.len() == 1);
@@ -206,7 +209,24 @@ struct Walk<'a> {
     seen: HashSet<u64>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(reader: &'a ChunkReader, context: &'a Context, chunks: &'a mut ChunkSet, group: GroupId) -> Self {
+        Self { reader, context, chunks, group, seen: HashSet::new() }
+    }
+
+    /// Walks snapshots and returns the bytes of all their files.
+    fn snapshots(&mut self, snapshots: &[&Snapshot], damaged: &mut OnDamage<'_>) -> Result<u64> {
+        let mut logical = 0;
+        for snapshot in snapshots {
+            let root = snapshot.manifest.root()?;
+            logical += root.bytes();
+            if let EntryKind::Directory { content, .. } = &root.kind {
+                self.directory(&mut Vec::new(), content, damaged)?;
+            }
+        }
+        Ok(logical)
+    }
+
     fn directory(&mut self, path: &mut Vec<u8>, content: &Content, damaged: &mut OnDamage<'_>) -> Result<()> {
         let mut nodes = Vec::new();
         if let Err(e) = self.extents(content, true, &mut |_, extent| {

@@ -1,10 +1,11 @@
 //! An entry as a line for people or as a JSON object.
 
-use chrono::{DateTime, Local, SecondsFormat, Utc};
+use chrono::{DateTime, Local, Utc};
 use serde_json::{Map, Value, json};
 
 use crate::browse::Seen;
 use crate::browse::find::type_of;
+use crate::cli::text;
 use crate::fs::FileType;
 use crate::fs::size::human;
 use crate::tree::{Entry, EntryKind, Time, path_text};
@@ -88,7 +89,7 @@ pub fn local_time(time: Time) -> String {
 
 /// A time of a file in full, for programs; null where the calendar ends.
 pub fn json_time(time: Time) -> Value {
-    utc(time).map_or(Value::Null, |time| Value::from(time.to_rfc3339_opts(SecondsFormat::AutoSi, true)))
+    utc(time).map_or(Value::Null, |time| Value::from(text::json_time(&time)))
 }
 
 fn utc(time: Time) -> Option<DateTime<Utc>> {

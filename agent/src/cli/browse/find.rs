@@ -12,7 +12,7 @@ use crate::browse::Seen;
 use crate::browse::find::{Found, Query, find};
 use crate::browse::pattern::Pattern;
 use crate::cli::session::{FilterArgs, Session, argument_bytes};
-use crate::cli::text::{count, local_time};
+use crate::cli::text::{count, json_time, local_time};
 use crate::fs::FileType;
 use crate::snapshot::Snapshot;
 use crate::{Error, Result};
@@ -122,7 +122,7 @@ impl Find {
             let ids: Vec<String> = members.iter().map(|snapshot| snapshot.id.to_string()).collect();
             if let Value::Object(fields) = &mut object {
                 fields.insert("snapshots".to_owned(), json!(ids));
-                let time = |snapshot: Option<&&Snapshot>| snapshot.map(|s| s.manifest.time.to_rfc3339());
+                let time = |snapshot: Option<&&Snapshot>| snapshot.map(|s| json_time(&s.manifest.time));
                 fields.insert("first_time".to_owned(), json!(time(members.first())));
                 fields.insert("last_time".to_owned(), json!(time(members.last())));
             }

@@ -7,11 +7,12 @@ use clap::Args;
 
 use super::entry::{json_entry, long_line};
 use super::opened::{Damage, Opened};
-use crate::Result;
 use crate::browse::Place;
 use crate::browse::walk::{Next, Seen, walk};
 use crate::cli::session::{FilterArgs, Session};
+use crate::cli::unread;
 use crate::tree::{EntryKind, path_text};
+use crate::{Kind, Result};
 
 /// Arguments of `ls`.
 #[derive(Debug, Args)]
@@ -40,6 +41,7 @@ impl Ls {
     pub fn run(self, session: &Session) -> Result<ExitCode> {
         let opened = Opened::open(session)?;
         let (snapshot, path) = opened.select(&self.place, &self.filter)?;
+        let named = path.clone();
         let paths = match path {
             Some(path) => vec![path],
             None => snapshot.manifest.path_bytes(),
@@ -47,13 +49,18 @@ impl Ls {
         let mut damage = opened.damage();
         let several = paths.len() > 1 && !self.recursive && !session.output.json();
         for (number, path) in paths.iter().enumerate() {
-            let place = opened.place(snapshot, path)?;
+            let place = match opened.place(snapshot, path) {
+                // It was named for the backup and could not be found: that is said below.
+                Err(e) if e.kind() == Kind::Usage && named.is_none() => continue,
+                place => place?,
+            };
             if several {
                 let gap = if number > 0 { "\n" } else { "" };
                 session.output.line(format_args!("{gap}{}:", place.display()))?;
             }
             self.list(&opened, &place, &mut damage)?;
         }
+        unread::notice(&session.output, snapshot, named.as_deref());
         damage.finish()
     }
 

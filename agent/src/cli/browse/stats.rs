@@ -1,6 +1,6 @@
 //! `lifeboat stats`: how much snapshots stand for, and how little of it is stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -34,7 +34,11 @@ impl Stats {
         let opened = Opened::open(session)?;
         let groups = self.groups(&opened)?;
         let mut damage = opened.damage();
-        let measured = stats::measure(&opened.reader, opened.context(), &groups, &mut |path, e| {
+        // "Only here" is compared with all snapshots of the repository, shown or not.
+        let shown: HashSet<_> = groups.iter().flat_map(|group| &group.snapshots).map(|s| s.id).collect();
+        let others: Vec<&Snapshot> =
+            opened.history.snapshots.iter().filter(|snapshot| !shown.contains(&snapshot.id)).collect();
+        let measured = stats::measure(&opened.reader, opened.context(), &groups, &others, &mut |path, e| {
             damage.note(path, &e);
             Ok(())
         })?;
@@ -74,6 +78,9 @@ impl Stats {
         let mut groups = Vec::new();
         for text in &self.snapshots {
             let snapshot = opened.history.find(text, &filter)?;
+            if groups.iter().flat_map(|group: &Group<'_>| &group.snapshots).any(|s| s.id == snapshot.id) {
+                continue;
+            }
             let time = local_time(&snapshot.manifest.time);
             groups.push(Group { name: format!("{} {time}", snapshot.short_id()), snapshots: vec![snapshot] });
         }
@@ -127,7 +134,7 @@ fn print_groups(session: &Session, measured: &stats::Stats) -> Result<()> {
     }
     if measured.groups.len() != 1 {
         let snapshots = measured.groups.iter().map(|group| group.snapshots).sum();
-        table.row(row("All".to_owned(), snapshots, &measured.all, "-".to_owned()));
+        table.row(row("All".to_owned(), snapshots, &measured.all, human(measured.all.exclusive_stored)));
     }
     table.lines().iter().try_for_each(|line| session.output.line(line))
 }

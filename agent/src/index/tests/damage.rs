@@ -216,15 +216,22 @@ fn damage_met_by_retain() {
     assert!(tables_in(cache.dir.path()).is_empty());
 }
 
-/// Where nothing can be written, `add` says so and the index is as it was; `retain` forgets rather than fails.
+/// Where nothing can be written, tables go into memory, which is told once.
 #[test]
 fn a_directory_that_is_gone() {
     let cache = Cache::new();
     let index = Index::open(cache.dir.path()).unwrap();
     fs::remove_dir_all(cache.dir.path()).unwrap();
-    assert!(index.add(&[simple_shard(50)]).is_err());
-    assert_holds(&index, &cache.packs(), (5000..5100).map(chunk_id));
-    index.retain(&HashSet::from([cache.shards[0].0]));
-    assert_holds(&index, &[], (0..100).map(chunk_id));
+    let (new, later) = (simple_shard(50), simple_shard(51));
+    index.add(std::slice::from_ref(&new)).unwrap();
+    let told = index.take_trouble().unwrap().to_string();
+    assert!(told.contains("kept in memory") && told.contains("no such file"), "{told}");
+    index.add(std::slice::from_ref(&later)).unwrap();
+    assert!(index.take_trouble().is_none());
+    let mut packs = cache.packs();
+    packs.extend([&new.1.packs[0], &later.1.packs[0]]);
+    assert_holds(&index, &packs, (5200..5300).map(chunk_id));
+    index.retain(&HashSet::from([cache.shards[0].0, new.0]));
+    assert_holds(&index, &[&cache.shards[0].1.packs[0], &new.1.packs[0]], (5100..5200).map(chunk_id));
     fs::create_dir(cache.dir.path()).unwrap();
 }

@@ -1,4 +1,11 @@
 //! `lifeboat doctor`: finds what is wrong with the set-up, and says the fix.
+//!
+//! | module | what is looked at |
+//! |---|---|
+//! | this one | clock, configuration, directories, key, snapshots |
+//! | `store` | the store: whether it is there, has room, can be written to |
+
+mod store;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,17 +15,16 @@ use chrono::Utc;
 use clap::Args;
 use serde_json::json;
 
-use super::default_repository;
 use super::session::Session;
 use super::text::{self, count};
 use crate::config::SecretSource;
 use crate::fs::size::human;
-use crate::repository::connect::Mode;
 use crate::repository::slots;
-use crate::repository::{Area, Repository, Store, state};
+use crate::repository::{Area, Repository, state};
 use crate::seal::slot::Purpose;
 use crate::snapshot::{History, chain};
-use crate::{Error, Kind, Result};
+use crate::tree::path_text;
+use crate::{Error, Result};
 
 /// Less free space than this is worth a word.
 const FREE_BYTES_MIN: u64 = 1 << 30;
@@ -106,7 +112,7 @@ impl Doctor {
         configuration(&mut findings)?;
         directories(&mut findings)?;
         let has_key = key(&mut findings)?;
-        store(&mut findings, has_key)?;
+        store::look(&mut findings, has_key)?;
         let (bad, advice) = (findings.bad, findings.advice);
         if session.output.json() {
             session.output.object("summary", &json!({ "wrong": bad, "advice": advice }))?;
@@ -205,65 +211,6 @@ fn key(findings: &mut Findings<'_>) -> Result<bool> {
     Ok(true)
 }
 
-/// The store, and with it the repository, as far as each can be reached.
-fn store(findings: &mut Findings<'_>, has_key: bool) -> Result<()> {
-    let session = findings.session;
-    let target = match session.target() {
-        Ok(target) => target,
-        Err(e) => return findings.error("repository", &e),
-    };
-    if target.is_default && !default_repository::exists(&session.settings) {
-        return findings.error("repository", &default_repository::none_named(&session.settings));
-    }
-    let store = match target.location.connect(Mode::Open).and_then(Store::new) {
-        Ok(store) => store,
-        Err(e) => return findings.error("repository", &e),
-    };
-    space(findings, &store)?;
-    if target.is_default || same_disk(target.location.local_path(), &session.settings.default_repository.path)
-    {
-        findings.advice(
-            "repository",
-            "it is on the same disk as your home directory, and lost with that disk",
-            "Keep another on an external disk or another machine: --repository PLACE.",
-        )?;
-    }
-    if !has_key {
-        return Ok(());
-    }
-    match session.open() {
-        Ok(repository) => {
-            findings.good("repository", format_args!("{} opens", repository.store().location()))?;
-            contents(findings, &repository)
-        }
-        Err(e) if e.kind() == Kind::Interrupted => Err(e),
-        Err(e) => findings.error("repository", &e),
-    }
-}
-
-fn same_disk(repository: Option<&Path>, home: &Path) -> bool {
-    let device = |path: &Path| {
-        let existing = path.ancestors().find(|path| path.exists())?;
-        rustix::fs::stat(existing).ok().map(|stat| stat.st_dev)
-    };
-    repository.is_some_and(|repository| device(repository).is_some() && device(repository) == device(home))
-}
-
-fn space(findings: &mut Findings<'_>, store: &Store) -> Result<()> {
-    match store.usage() {
-        Ok(usage) => match usage.available_bytes {
-            Some(free) if free < FREE_BYTES_MIN => findings.bad(
-                "space",
-                format_args!("only {} are free at {}", human(free), store.location()),
-                "Free some space there, or forget snapshots.",
-            ),
-            Some(free) => findings.good("space", format_args!("{} are free", human(free))),
-            None => Ok(()),
-        },
-        Err(e) => findings.error("space", &e),
-    }
-}
-
 fn contents(findings: &mut Findings<'_>, repository: &Repository) -> Result<()> {
     match slots::list(repository.store(), repository.id()) {
         Ok((slots, errors)) => {
@@ -322,7 +269,7 @@ fn snapshots(findings: &mut Findings<'_>, repository: &Repository, history: &His
         findings.bad("snapshots", error, "`lifeboat check` shows what is touched.")?;
     }
     let memory = state::peek(repository.directories());
-    let missing = chain::examine(history, memory.as_ref()).missing.len() as u64;
+    let missing = chain::examine(history, memory.as_ref()).gone(history).count() as u64;
     if missing > 0 {
         let text = format!("{} removed without a record", count(missing, "snapshot was", "snapshots were"));
         findings.bad(
@@ -344,15 +291,20 @@ fn snapshots(findings: &mut Findings<'_>, repository: &Repository, history: &His
     if time > Utc::now() + chrono::TimeDelta::minutes(10) {
         findings.bad(
             "clock",
-            "the newest snapshot is from the future",
-            "Set the clock of this or the other machine.",
+            format_args!(
+                "it says {}, but the newest snapshot, of {}, was made at {}",
+                text::local_time(&Utc::now()),
+                path_text::display(newest.manifest.host.as_bytes()),
+                text::local_time(&time)
+            ),
+            "Set the clock of this machine, or of that one (timedatectl set-ntp true).",
         )
     } else if days > AGE_DAYS_MAX {
         findings.bad("snapshots", words, "Run `lifeboat backup` again, best from a timer.")
     } else if newest.manifest.errors_total > 0 {
         let text =
             format!("{words}; {} could not be read", count(newest.manifest.errors_total, "path", "paths"));
-        findings.advice("snapshots", text, "`lifeboat snapshots latest --json` lists them.")
+        findings.advice("snapshots", text, "`lifeboat snapshots latest` lists them.")
     } else {
         findings.good("snapshots", words)
     }

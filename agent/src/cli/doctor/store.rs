@@ -1,0 +1,123 @@
+//! The store, and with it the repository, as far as each can be reached.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD, StatVfsMountFlags};
+
+use super::{FREE_BYTES_MIN, Findings, contents};
+use crate::cli::default_repository;
+use crate::cli::text::count;
+use crate::fs::size::human;
+use crate::repository::connect::Mode;
+use crate::repository::{Area, Store};
+use crate::tree::path_text;
+use crate::{Kind, Result};
+
+/// Looks at all of it; into the repository only with a key.
+pub(super) fn look(findings: &mut Findings<'_>, has_key: bool) -> Result<()> {
+    let session = findings.session;
+    let target = match session.target() {
+        Ok(target) => target,
+        Err(e) => return findings.error("repository", &e),
+    };
+    if target.is_default && !default_repository::exists(&session.settings) {
+        return findings.error("repository", &default_repository::none_named(&session.settings));
+    }
+    let store = match target.location.connect(Mode::Open).and_then(Store::new) {
+        Ok(store) => store,
+        Err(e) => return findings.error("repository", &e),
+    };
+    space(findings, &store)?;
+    writable(findings, &store)?;
+    if target.is_default || same_disk(target.location.local_path(), &session.settings.default_repository.path)
+    {
+        findings.advice(
+            "repository",
+            "it is on the same disk as your home directory, and lost with that disk",
+            "Keep another on an external disk or another machine: --repository PLACE.",
+        )?;
+    }
+    if !has_key {
+        return Ok(());
+    }
+    match session.open() {
+        Ok(repository) => {
+            findings.good("repository", format_args!("{} opens", repository.store().location()))?;
+            contents(findings, &repository)
+        }
+        Err(e) if e.kind() == Kind::Interrupted => Err(e),
+        Err(e) => findings.error("repository", &e),
+    }
+}
+
+/// Whether a backup could be stored, as far as the system says without anything being written.
+fn writable(findings: &mut Findings<'_>, store: &Store) -> Result<()> {
+    let Some(root) = store.capabilities().local_root else { return Ok(()) };
+    let shown = path_text::display(root.as_os_str().as_bytes());
+    if rustix::fs::statvfs(&root).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY)) {
+        return findings.bad(
+            "store",
+            format_args!("{shown} is on a file system that is mounted read-only: nothing can be backed up"),
+            "Mount it writable (mount -o remount,rw); if the system made it so by itself, look for errors of the disk first \
+             (dmesg).",
+        );
+    }
+    let denied: Vec<PathBuf> = folders(&root).into_iter().filter(|folder| !can_write(folder)).collect();
+    let Some(first) = denied.first() else { return findings.good("store", "it can be written to") };
+    let text = format!(
+        "{} cannot be written to by this user: {}{}",
+        count(denied.len() as u64, "folder of it", "folders of it"),
+        path_text::display(first.as_os_str().as_bytes()),
+        if denied.len() > 1 { " …" } else { "" }
+    );
+    let fix = format!(
+        "Run lifeboat as the user whom it belongs to, or give it to this one: chown -R \"$USER\" {shown} && chmod -R u+rwX {shown}"
+    );
+    findings.bad("store", text, &fix)
+}
+
+/// The folders that a backup writes to: runs of several users leave some that belong to each.
+fn folders(root: &Path) -> Vec<PathBuf> {
+    let below = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let areas = Area::ALL.iter().map(|area| root.join(area.name())).filter(|area| area.is_dir());
+    let mut all = vec![root.to_path_buf()];
+    for area in areas {
+        all.extend(below(&area));
+        all.push(area);
+    }
+    all.sort_unstable();
+    all
+}
+
+fn can_write(folder: &Path) -> bool {
+    let wanted = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(CWD, folder, wanted, AtFlags::EACCESS).is_ok()
+}
+
+fn same_disk(repository: Option<&Path>, home: &Path) -> bool {
+    let device = |path: &Path| {
+        let existing = path.ancestors().find(|path| path.exists())?;
+        rustix::fs::stat(existing).ok().map(|stat| stat.st_dev)
+    };
+    repository.is_some_and(|repository| device(repository).is_some() && device(repository) == device(home))
+}
+
+fn space(findings: &mut Findings<'_>, store: &Store) -> Result<()> {
+    match store.usage() {
+        Ok(usage) => match usage.available_bytes {
+            Some(free) if free < FREE_BYTES_MIN => findings.bad(
+                "space",
+                format_args!("only {} are free at {}", human(free), store.location()),
+                "Free some space there, or forget snapshots.",
+            ),
+            Some(free) => findings.good("space", format_args!("{} are free", human(free))),
+            None => Ok(()),
+        },
+        Err(e) => findings.error("space", &e),
+    }
+}

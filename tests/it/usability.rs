@@ -1,0 +1,187 @@
+//! What a demanding person notices: nothing is left out in silence, and what cannot be is said before anything is done.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::scene::{Scene, walk};
+
+#[test]
+fn one_missing_path_of_several_does_not_cost_the_others_their_backup() {
+    let scene = Scene::new();
+    scene.run(&["init"]).expect(0);
+    let (first, missing) = (format!("{}/sub", scene.source()), scene.path("not-mounted"));
+    let arguments = ["backup", &first, &missing, "relative/and/missing"];
+    let said = scene.run(&arguments).expect(3).says(&missing);
+    assert!(said.err.contains("2 paths could not be read"), "{}", said.err);
+    let snapshot = &scene.run(&["snapshots", "--json"]).expect(0).json()[0];
+    assert_eq!(snapshot["errors_total"], 2, "{snapshot}");
+    assert_eq!(snapshot["errors"][0]["kind"], "vanished", "{snapshot}");
+    assert_eq!(snapshot["paths"].as_array().unwrap().len(), 3, "{snapshot}");
+    scene.run(&["ls", "latest"]).expect(0).says(&missing);
+    // When it is back, it is the same history.
+    fs::create_dir(&missing).unwrap();
+    fs::write(format!("{missing}/back"), "back").unwrap();
+    let again = scene.run(&["backup", &first, &missing, "relative/and/missing", "--json"]).expect(3).json();
+    assert_eq!(again.last().unwrap()["parent"], snapshot["id"], "{again:?}");
+    assert!(scene.run(&["ls", "latest"]).expect(0).out.contains("back"));
+    scene.run(&["check", "--read-data"]).expect(0);
+    // None at all is a mistake in the command.
+    scene.run(&["backup", "/no/such", "/nor/this"]).expect(2).says("any of the 2 paths");
+    assert_eq!(scene.snapshots(), 2);
+}
+
+#[test]
+fn a_backup_of_the_repository_itself_is_refused() {
+    let scene = Scene::backed_up();
+    let repository = scene.path("repository");
+    scene.run(&["backup", &repository]).expect(2).says("this repository itself");
+    scene
+        .run(&["backup", &format!("{repository}/packs"), "/no/such"])
+        .expect(2)
+        .says("this repository itself");
+    std::os::unix::fs::symlink(&repository, scene.path("link")).unwrap();
+    scene.run(&["backup", &scene.path("link")]).expect(2).says("this repository itself");
+    assert_eq!(scene.snapshots(), 1);
+    // Beside something else it is left out with a word.
+    scene.run(&["backup", &repository, scene.source()]).expect(0).says("left out");
+}
+
+#[test]
+fn what_could_not_be_read_is_said_again_later() {
+    let scene = Scene::new();
+    scene.run(&["init"]).expect(0);
+    let missing: Vec<String> = (0..5).map(|number| scene.path(&format!("missing{number}"))).collect();
+    let mut arguments = vec!["backup", scene.source()];
+    arguments.extend(missing.iter().map(String::as_str));
+    scene.run(&arguments).expect(3);
+    let id = scene.run(&["snapshots", "--json"]).json()[0]["short_id"].as_str().unwrap().to_owned();
+    // The list tells where to look, and there all of them are.
+    let said = scene.run(&["snapshots"]).expect(0).says(&id);
+    assert!(!said.out.contains("missing4:"), "{}", said.out);
+    for command in [vec!["snapshots", "latest"], vec!["snapshots", "-v"]] {
+        let said = scene.run(&command).expect(0);
+        assert!(
+            missing.iter().all(|path| said.out.contains(&format!("{path}: "))),
+            "{command:?}: {}",
+            said.out
+        );
+    }
+    // Whoever restores is told, but not of what lies elsewhere.
+    let target = scene.path("target");
+    let said =
+        scene.run(&["restore", "latest", "--target", &target]).expect(0).says("5 paths could not be read");
+    assert!(said.err.contains(&missing[0]) && said.err.contains(&format!("snapshots {id}")), "{}", said.err);
+    let part = format!("latest:{}", scene.source());
+    let said = scene.run(&["restore", &part, "--target", &scene.path("part")]).expect(0);
+    assert!(!said.err.contains("could not be read"), "{}", said.err);
+    let said = scene.run(&["ls", &part]).expect(0);
+    assert!(!said.err.contains("could not be read"), "{}", said.err);
+}
+
+#[test]
+fn sockets_are_counted_when_they_are_backed_up() {
+    let scene = Scene::new();
+    scene.run(&["init"]).expect(0);
+    assert!(!scene.backup().expect(0).out.contains("socket"));
+    let _socket = UnixListener::bind(scene.world.source().join("socket")).unwrap();
+    // The second time it is as in the parent, and said again.
+    for _ in 0..2 {
+        let said = scene.backup().expect(0);
+        assert!(said.out.contains("1 socket noted"), "{}", said.out);
+    }
+    assert_eq!(scene.run(&["backup", scene.source(), "--json"]).json().last().unwrap()["sockets"], 1);
+}
+
+#[test]
+fn what_a_stream_adds_is_counted_with_the_directories_above_it() {
+    let scene = Scene::backed_up();
+    let said =
+        scene.run(&["backup", "--stdin", "--stdin-filename", "/deep/er/stream", "--json"]).expect(0).json();
+    let summary = said.last().unwrap();
+    assert!(summary["bytes_added"].as_u64().unwrap() > 0 && summary["chunks_added"] == 3, "{summary}");
+    let said = scene.run(&["backup", "--stdin", "--stdin-filename", "../up"]).expect(2);
+    assert!(said.err.contains("--stdin-filename ../up"), "{}", said.err);
+    scene.run(&["snapshots", "--latest", "0"]).expect(2).says("--latest");
+}
+
+#[test]
+fn empty_values_are_refused_before_anything_happens() {
+    let scene = Scene::backed_up();
+    let source = scene.source();
+    for option in [
+        "--host",
+        "--source",
+        "--tag",
+        "--parent",
+        "--exclude",
+        "--stdin-filename",
+        "--exclude-if-present",
+        "--class",
+    ] {
+        let input: &[&str] = if option == "--stdin-filename" { &["--stdin"] } else { &[source] };
+        let said = scene.run(&[&["backup", option, ""], input].concat()).expect(2);
+        assert!(said.err.contains(option) || said.err.contains("empty"), "{option}: {}", said.err);
+    }
+    for option in ["--host", "--source", "--tag", "--at", "--path"] {
+        scene.run(&["snapshots", option, ""]).expect(2).says(option);
+    }
+    scene.run(&["find", ""]).expect(2).says("the pattern is empty");
+    let target = scene.path("target");
+    for command in [
+        &["snapshots", ""][..],
+        &["ls", ""],
+        &["restore", "", "--target", &target],
+        &["forget", "", "--force"],
+        &["backup", source, ""],
+        &["key", "remove", ""],
+        &["-r", "", "snapshots"],
+    ] {
+        let said = scene.run(command).expect(2);
+        assert!(said.err.contains("empty"), "{command:?}: {}", said.err);
+    }
+    scene.run(&["restore", "latest", "--target", ""]).expect(2).says("--target");
+    scene.run(&["restore", "latest", "--target", &target, "--include", ""]).expect(2).says("--include");
+    let file = scene.path("config.toml");
+    fs::write(&file, "exclude = [\"a[\"]\n").unwrap();
+    scene.run(&["-c", &file, "backup", source]).expect(2).says("configuration");
+    assert!(!scene.world.path("target").exists());
+    assert_eq!(scene.snapshots(), 1);
+}
+
+#[test]
+fn a_repository_is_not_made_among_other_files() {
+    let scene = Scene::new();
+    let said = scene.run(&["-r", scene.source(), "init"]).expect(2).says("not empty");
+    assert!(said.err.contains(&format!("{}/lifeboat", scene.source())), "{}", said.err);
+    assert_eq!(fs::read_dir(scene.source()).unwrap().count(), 2);
+    // A new disk is empty enough, and what an init that was cut off left behind is its own.
+    let disk = scene.path("disk");
+    for folder in ["lost+found", ".tmp", "keys"] {
+        fs::create_dir_all(format!("{disk}/{folder}")).unwrap();
+    }
+    scene.run(&["-r", &disk, "init"]).expect(0);
+}
+
+/// Nothing comes, and nobody closes the pipe: still Ctrl-C ends it, and nothing is left behind.
+#[test]
+fn an_interrupt_ends_a_backup_that_waits_for_input() {
+    let scene = Scene::backed_up();
+    let mut command = scene.person.command(&["backup", "--stdin", "--stdin-filename", "/stream", "-v"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    // This phase begins right before the first read.
+    assert!(lines.any(|line| line.unwrap().starts_with("backing up")));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let input = child.stdin.take();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let said: String = lines.map(|line| line.unwrap() + "\n").collect();
+    assert!(said.contains("interrupted") && said.contains("No snapshot was made"), "{said}");
+    drop(input);
+    assert_eq!(scene.snapshots(), 1);
+    assert_eq!(walk(&scene.world.path("repository/sessions")).len(), 0);
+}
