@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use lifeboat_agent::browse::walk::{Next, Seen, walk};
 use lifeboat_agent::events::Context;
 use lifeboat_agent::fetch::ChunkReader;
 use lifeboat_agent::pack::directory::{Codec, PackKind};
@@ -240,7 +241,8 @@ fn features(repository: &Repository) -> BTreeSet<String> {
         };
         when(!manifest.heads.is_empty(), "second writer");
         when(!manifest.tags.is_empty(), "tags");
-        let look = &mut |path: &[u8], entry: &lifeboat_agent::tree::Entry| {
+        let look = &mut |seen: &Seen<'_>| {
+            let (path, entry) = (seen.path, seen.entry);
             when(std::str::from_utf8(path).is_err(), "name not UTF-8");
             when(!entry.meta.xattrs.is_empty(), "xattrs");
             when(entry.meta.links > 1, "hard link");
@@ -260,9 +262,12 @@ fn features(repository: &Repository) -> BTreeSet<String> {
                     when(nodes > 1, "directory of several nodes");
                 }
             }
-            Ok(true)
+            Ok(Next::Descend)
         };
-        reader.walk(&mut Vec::new(), &manifest.root().unwrap(), look, &mut |_, e| Err(e)).unwrap();
+        let root = manifest.root().unwrap();
+        let content = root.content().unwrap();
+        let silent = Context::silent();
+        walk(&reader, &silent, &mut Vec::new(), content, look, &mut |_, e| Err(e)).unwrap();
     }
     found
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use lifeboat_agent::Result;
+use lifeboat_agent::browse::walk::{Next, walk};
 use lifeboat_agent::check::{self, CheckOptions, ReadData, Report};
 use lifeboat_agent::chunk::ChunkId;
 use lifeboat_agent::events::Context;
@@ -50,14 +51,17 @@ fn look(repository: &Repository, problems: &mut Vec<String>) -> Result<()> {
         let root = snapshot.manifest.root()?;
         let mut found = Vec::new();
         let mut damaged = Vec::new();
-        reader.walk(
+        let Some(content) = root.content() else { continue };
+        walk(
+            &reader,
+            &Context::silent(),
             &mut Vec::new(),
-            &root,
-            &mut |path, entry| {
-                if let Err(e) = read(&reader, entry) {
-                    found.push(format!("{}: {e}", path.escape_ascii()));
+            content,
+            &mut |seen| {
+                if let Err(e) = read(&reader, seen.entry) {
+                    found.push(format!("{}: {e}", seen.path.escape_ascii()));
                 }
-                Ok(true)
+                Ok(Next::Descend)
             },
             &mut |path, e| {
                 damaged.push(format!("{}: {e}", path.escape_ascii()));

@@ -79,6 +79,7 @@ fn report_index(session: &Session, repaired: &IndexRepair) -> Result<()> {
                 "was_sound": repaired.was_sound,
                 "packs": repaired.packs,
                 "found": repaired.found,
+                "corrected": repaired.corrected,
                 "lost": repaired.lost,
                 "damaged": repaired.damaged,
                 "unreadable": repaired.unreadable,
@@ -103,9 +104,10 @@ fn report_index(session: &Session, repaired: &IndexRepair) -> Result<()> {
         ));
     }
     output.line(format_args!(
-        "The index was made anew: {}, {} of them not known before.",
+        "The index was made anew: {}, {} of them not known before, {} not as it said.",
         count(repaired.packs, "pack", "packs"),
-        repaired.found
+        repaired.found,
+        repaired.corrected
     ))?;
     if repaired.lost.is_empty() && repaired.damaged.is_empty() {
         return Ok(());
@@ -166,9 +168,7 @@ fn report_snapshots(session: &Session, repaired: &SnapshotRepair, arguments: &Sn
     }
     for (old, new) in &repaired.repaired {
         match new {
-            Some(new) => {
-                output.line(format_args!("{} was written once more as {}", old.short_id(), new.short_id()))?
-            }
+            Some(new) => output.line(format_args!("{} stands in for {}", new.short_id(), old.short_id()))?,
             None => output.line(format_args!("{} would be written once more", old.short_id()))?,
         }
     }

@@ -1,8 +1,8 @@
-//! Paths and whole trees of a snapshot.
+//! Paths of a snapshot.
 
 use super::ChunkReader;
 use crate::tree::{Entry, EntryKind, path_text};
-use crate::{Error, Kind, Result};
+use crate::{Error, Result};
 
 /// The components of a path: empty ones and `.` are left out.
 pub fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -43,44 +43,6 @@ impl ChunkReader {
             Ok(())
         })?;
         Ok(found)
-    }
-
-    /// Visits a tree, parents before children, in the order of names. `visit` says whether to go into a directory.
-    ///
-    /// A directory that cannot be read is given to `damaged` and left out.
-    ///
-    /// # Errors
-    /// What `visit` and `damaged` return; errors of the store.
-    pub fn walk(
-        &self,
-        path: &mut Vec<u8>,
-        directory: &Entry,
-        visit: &mut dyn FnMut(&[u8], &Entry) -> Result<bool>,
-        damaged: &mut dyn FnMut(&[u8], Error) -> Result<()>,
-    ) -> Result<()> {
-        let EntryKind::Directory { content, .. } = &directory.kind else { return Ok(()) };
-        let base = path.len();
-        let mut outcome = Ok(());
-        let read = self.for_each_node(content, &mut |node| {
-            for entry in node.entries {
-                path.truncate(base);
-                path.push(b'/');
-                path.extend_from_slice(&entry.name);
-                outcome = visit(path, &entry).and_then(|descend| {
-                    if descend { self.walk(path, &entry, visit, damaged) } else { Ok(()) }
-                });
-                if outcome.is_err() {
-                    return Err(Error::interrupted());
-                }
-            }
-            Ok(())
-        });
-        path.truncate(base);
-        outcome?;
-        match read {
-            Err(e) if e.kind() == Kind::Damaged => damaged(path, e),
-            other => other,
-        }
     }
 }
 

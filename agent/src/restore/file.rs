@@ -91,7 +91,7 @@ impl Run<'_> {
             size: entry.bytes(),
             landing: Landing::new(
                 parent,
-                &self.snapshot,
+                &self.snapshot.id,
                 entry,
                 content,
                 existing,

@@ -162,8 +162,8 @@ fn entries(count: u64) -> String {
 /// What the parts of one restore share.
 struct Run<'a> {
     reader: &'a ChunkReader,
-    /// Of the snapshot that is restored.
-    snapshot: lifeboat_providers::Sha256,
+    /// What is restored.
+    snapshot: &'a Snapshot,
     selection: &'a Selection,
     options: &'a RestoreOptions,
     overwrite: Overwrite,
@@ -204,7 +204,7 @@ pub fn run(
     let owners = if options.owners_by_name { OwnerMap::by_name() } else { OwnerMap::Numeric };
     let mut run = Run {
         reader: &reader,
-        snapshot: snapshot.id,
+        snapshot,
         selection,
         options,
         overwrite: target.overwrite,

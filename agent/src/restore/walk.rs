@@ -96,7 +96,7 @@ impl Run<'_> {
                 if let Some(kept) = &mut kept {
                     kept.push(entry.name.clone());
                     if entry.content().is_some_and(|content| !is_one_chunk(content)) {
-                        kept.push(partial_name(&self.snapshot, &entry.name));
+                        kept.push(partial_name(&self.snapshot.id, &entry.name));
                     }
                     if entry.incomplete {
                         kept.push([&entry.name, DAMAGED_SUFFIX].concat().into());
@@ -153,10 +153,7 @@ impl Run<'_> {
                 }
             }
             if entry.incomplete && included {
-                self.context.report(Event::Warning(format!(
-                    "{} could not be listed when it was backed up: it is restored empty",
-                    path_text::display(path)
-                )));
+                self.warn_of_incomplete(path, "what the snapshot has of its entries is restored");
             }
             return self.directory(&below, entry, path, window);
         }
@@ -167,6 +164,10 @@ impl Run<'_> {
     fn entry(&self, here: Where<'_>, entry: &Entry, window: &mut Window) -> Result<()> {
         if entry.incomplete && !entry.name.ends_with(DAMAGED_SUFFIX) {
             return self.incomplete_entry(here, entry, window);
+        }
+        // What was given its new name is told of before; this one had it in the snapshot.
+        if entry.incomplete && here.path.ends_with(DAMAGED_SUFFIX) {
+            self.warn_of_incomplete(here.path, "what the snapshot has of it is restored");
         }
         let parent = match self.ensure(here.place) {
             Ok(Some(parent)) => parent,
@@ -246,18 +247,30 @@ impl Run<'_> {
     /// A file that could not be read to its end when it was backed up gets a name that says so.
     fn incomplete_entry(&self, here: Where<'_>, entry: &Entry, window: &mut Window) -> Result<()> {
         let name = [&entry.name, DAMAGED_SUFFIX].concat();
-        if !self.verifying {
-            self.context.report(Event::Warning(format!(
-                "{} could not be read to its end when it was backed up: what there is of it is restored as {}",
-                path_text::display(here.path),
-                path_text::display(&name)
-            )));
-        }
+        self.warn_of_incomplete(
+            here.path,
+            &format!("what the snapshot has of it is restored as {}", path_text::display(&name)),
+        );
         if name.len() > NAME_BYTES_MAX {
             self.failed(here.path, &Error::failed("it is incomplete, and its name is too long to say so"));
             return Ok(());
         }
         self.entry(here, &Entry { name: name.into(), ..entry.clone() }, window)
+    }
+
+    /// Says that an entry is not whole in the snapshot, and why.
+    fn warn_of_incomplete(&self, path: &[u8], what: &str) {
+        if self.verifying {
+            return;
+        }
+        let manifest = &self.snapshot.manifest;
+        let reason = match manifest.error_of(path) {
+            Some(error) => error.message.as_str(),
+            None if manifest.repaired_from.is_some() => "something of it was lost in the store",
+            None => "it could not be read in full when it was backed up",
+        };
+        self.context
+            .report(Event::Warning(format!("{} is incomplete ({reason}): {what}", path_text::display(path))));
     }
 
     fn count_planned(&self, path: &[u8], entry: &Entry) {

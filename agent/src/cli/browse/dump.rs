@@ -144,7 +144,7 @@ fn warn(session: &Session, dumped: &Dumped) {
 
 fn incomplete(files: u64) -> String {
     let files = count(files, "file", "files");
-    format!("{files} could not be read to the end by the backup: what was read is written")
+    format!("{files} incomplete in the snapshot: what it has of them is written")
 }
 
 fn no_bytes(place: &Place) -> Error {

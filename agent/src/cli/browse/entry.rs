@@ -45,7 +45,7 @@ fn named(entry: &Entry, name: &[u8]) -> String {
         text.push_str(&path_text::display(target));
     }
     if entry.incomplete {
-        text.push_str(" (incomplete: it could not be read to its end)");
+        text.push_str(" (incomplete)");
     }
     text
 }
