@@ -9,9 +9,20 @@ of the largest single process, not a sum over processes running at once.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import sys
 import time
+
+
+def touch_free_memory() -> None:
+    """Use half of the free memory once: a virtual machine may have given it back to its host, and the first
+    tool would pay for every page that comes again."""
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        sizes = {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines}
+    with mmap.mmap(-1, max(sizes["MemFree"] // 2, mmap.PAGESIZE)) as memory:
+        for at in range(0, len(memory), mmap.PAGESIZE):
+            memory[at] = 1
 
 
 def run(argv: list[str], env: dict[str, str], cwd: str, log: str, timeout_seconds: int) -> dict:

@@ -29,6 +29,7 @@ def play(tool: Tool, corpus: Corpus, skip: set[str], verify: bool) -> dict[str, 
     rows: dict[str, dict] = {}
     (tool.home / "tmp").mkdir(parents=True)
     corpus.set_state("first")
+    measure.touch_free_memory()
     corpus.warm()
     for number, command in enumerate(tool.init()):
         run_untimed(tool, command, f"init-{number}")

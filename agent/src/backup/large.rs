@@ -275,14 +275,11 @@ impl Run<'_> {
     }
 
     /// Hashes and stores a block's chunks.
-    pub(super) fn store_block(&self, block: Block, sink: &mut ChunkSink<'_>) -> Result<()> {
+    pub(super) fn store_block(&self, mut block: Block, sink: &mut ChunkSink<'_>) -> Result<()> {
         let mut extents = Vec::with_capacity(block.lengths.len());
-        let mut rest = block.data.as_slice();
-        for length in &block.lengths {
-            let (chunk, tail) = rest.split_at(*length as usize);
-            extents.push(Extent { length: chunk.len() as u64, id: Some(sink.data(chunk)?) });
-            rest = tail;
-        }
+        sink.block(&mut block.data, &block.lengths, |id, length| {
+            extents.push(Extent { length: length.into(), id: Some(id) });
+        })?;
         self.scheduler.recycle(block.data);
         block.file.state.lock().waiting.insert(block.number, extents);
         self.try_finish(&block.file, sink)

@@ -14,9 +14,9 @@ use super::large::{Block, Large};
 use crate::{Error, Result};
 
 /// Blocks that wait at most; whoever reads a large file works on the next one himself when there are as many.
-const BLOCKS_MAX: usize = 4;
+const BLOCKS_MAX: usize = 3;
 /// Buffers that are kept for reuse.
-const SPARE_MAX: usize = 4;
+const SPARE_MAX: usize = 3;
 
 /// A piece of work.
 pub(super) enum Task {

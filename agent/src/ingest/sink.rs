@@ -4,7 +4,7 @@ use super::packer::{Ingest, METADATA_SEGMENT_BYTES};
 use crate::chunk::ChunkId;
 use crate::chunk::cutter::CHUNK_BYTES_MAX;
 use crate::events::Counters;
-use crate::pack::directory::PackKind;
+use crate::pack::directory::{DirectoryChunk, PackKind};
 use crate::pack::segment::{OpenSegment, SegmentCoder};
 use crate::{Error, Result};
 
@@ -47,6 +47,50 @@ impl<'a> ChunkSink<'a> {
         Ok(id)
     }
 
+    /// Stores the chunks of a block of a large file, and gives each one's id to `each`. The block comes back empty.
+    ///
+    /// A block that is all new becomes a segment as it is, without being copied.
+    ///
+    /// # Errors
+    /// As [`Ingest::store_segment`].
+    pub fn block(
+        &mut self,
+        block: &mut Vec<u8>,
+        lengths: &[u32],
+        mut each: impl FnMut(ChunkId, u32),
+    ) -> Result<()> {
+        let mut chunks = Vec::with_capacity(lengths.len());
+        let mut rest = block.as_slice();
+        for length in lengths {
+            let (chunk, tail) = rest.split_at((*length as usize).min(rest.len()));
+            rest = tail;
+            let id = self.ingest.repository().keys().data_id.id(chunk);
+            each(id, *length);
+            chunks.push((DirectoryChunk { id, length: *length }, self.claims(&id, chunk.len())?));
+        }
+        let target = self.ingest.repository().config().segment_bytes;
+        let is_new = |(_, new): &(DirectoryChunk, bool)| *new;
+        if block.len() >= target / 2 && chunks.iter().all(is_new) && !self.ingest.options().dry_run {
+            let mut segment = OpenSegment {
+                plain: std::mem::take(block),
+                chunks: chunks.into_iter().map(|(chunk, _)| chunk).collect(),
+            };
+            let stored = self.ingest.store_segment(PackKind::Data, &mut segment, &mut self.coder);
+            *block = segment.plain;
+            return stored;
+        }
+        let mut rest = block.as_slice();
+        for (chunk, new) in chunks {
+            let (bytes, tail) = rest.split_at((chunk.length as usize).min(rest.len()));
+            rest = tail;
+            if new {
+                self.append(PackKind::Data, chunk.id, bytes)?;
+            }
+        }
+        block.clear();
+        Ok(())
+    }
+
     /// Stores a tree node or list, unless it is known, and returns its id.
     ///
     /// # Errors
@@ -72,23 +116,29 @@ impl<'a> ChunkSink<'a> {
     }
 
     fn put(&mut self, kind: PackKind, id: ChunkId, chunk: &[u8]) -> Result<()> {
-        if !self.ingest.claims.claim(&id, &self.ingest.index) {
-            return Ok(());
+        if self.claims(&id, chunk.len())? { self.append(kind, id, chunk) } else { Ok(()) }
+    }
+
+    /// Whether a chunk is new, and for us to store.
+    fn claims(&mut self, id: &ChunkId, bytes: usize) -> Result<bool> {
+        if !self.ingest.claims.claim(id, &self.ingest.index) {
+            return Ok(false);
         }
         if self.ingest.index.is_damaged() {
             // This chunk is stored once more at worst; without this all that the damaged part knew would be.
             self.ingest.repository().mend_index(&self.ingest.index)?;
         }
-        if chunk.len() > CHUNK_BYTES_MAX {
+        if bytes > CHUNK_BYTES_MAX {
             // Whoever cuts keeps far below this; stored it could not be read again.
-            return Err(Error::failed(format_args!(
-                "a chunk of {} bytes is over the format's limit",
-                chunk.len()
-            )));
+            return Err(Error::failed(format_args!("a chunk of {bytes} bytes is over the format's limit")));
         }
         self.chunks_added += 1;
-        self.bytes_added += chunk.len() as u64;
-        Counters::add(&self.ingest.context.counters.bytes_added, chunk.len() as u64);
+        self.bytes_added += bytes as u64;
+        Counters::add(&self.ingest.context.counters.bytes_added, bytes as u64);
+        Ok(true)
+    }
+
+    fn append(&mut self, kind: PackKind, id: ChunkId, chunk: &[u8]) -> Result<()> {
         if self.ingest.options().dry_run {
             return Ok(());
         }

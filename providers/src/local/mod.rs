@@ -13,6 +13,7 @@ mod errno;
 mod list;
 mod pool;
 mod read;
+mod read_back;
 mod root;
 mod sweep;
 mod write;
@@ -37,7 +38,7 @@ use root::Root;
 use write::Writer;
 pub use write::{Step, StepHook};
 
-const PACK_BYTES_PREFERRED: u64 = 16 << 20;
+const PACK_BYTES_PREFERRED: u64 = 12 << 20;
 
 /// Enough to overlap one call's fsync with another's hashing, few enough not to make a disk's head jump.
 const CONCURRENCY_PREFERRED: usize = 4;

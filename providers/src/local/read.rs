@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use rustix::buffer::spare_capacity;
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, OFlags, Stat, fstat};
 use rustix::io::{Errno, pread};
 
@@ -57,27 +56,6 @@ pub(super) fn head(root: &Root, key: &Key) -> Result<ObjectInfo> {
 /// What a listing says of the file.
 pub(super) fn describe(key: Key, stat: &Stat) -> ObjectInfo {
     ObjectInfo { key, size: size_of(stat), sha256: None, modified: modified(stat) }
-}
-
-/// Reads from the file's beginning to its end, in pieces of `buffer`'s capacity.
-pub(super) fn read_through(
-    file: BorrowedFd<'_>,
-    buffer: &mut Vec<u8>,
-    mut take: impl FnMut(&[u8]),
-) -> rustix::io::Result<u64> {
-    let mut offset = 0;
-    loop {
-        buffer.clear();
-        match pread(file, spare_capacity(buffer), offset) {
-            Ok(0) => return Ok(offset),
-            Ok(_) => {
-                take(buffer);
-                offset += buffer.len() as u64;
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
 }
 
 fn open(root: &Root, operation: &'static str, key: &Key) -> Result<(OwnedFd, Stat)> {

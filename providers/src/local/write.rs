@@ -1,7 +1,7 @@
 //! Writing and removing objects.
 //!
 //! A put is three phases, so that a batch of small puts could share the last one:
-//! 1. [`Writer::stage`]: a temporary file is written, synced, dropped from the page cache, read back and hashed;
+//! 1. [`Writer::stage`]: a temporary file is written, synced, read back from the disk and hashed;
 //! 2. [`Writer::publish`]: one rename (or link) gives it its name: the object is there whole or not at all;
 //! 3. [`Writer::settle`]: the folders that changed are synced, so that the name survives a crash of the machine.
 //!
@@ -18,20 +18,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    Advice, AtFlags, FileType, RenameFlags, Stat, fadvise, fstat, fsync, linkat, renameat, renameat_with,
-    statat, unlinkat,
+    AtFlags, FileType, RenameFlags, Stat, fstat, fsync, linkat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::{Errno, writev};
 
 use super::errno::{translate, translate_read};
-use super::read::read_through;
+use super::read_back;
 use super::root::{Folder, Root, TEMP_FOLDER};
 use super::sweep;
-use crate::digest::Sha256Hasher;
 use crate::{Body, Error, ErrorKind, Key, Proof, PutMode, Receipt, Result, Sha256};
-
-/// Read-back goes through a buffer of this size at most: it stays in the second-level cache for the hash.
-const READ_BACK_BYTES: u64 = 256 << 10;
 
 /// How many folders a process remembers as settled. More are forgotten, which costs a few syncs.
 const SETTLED_FOLDERS_MAX: usize = 4096;
@@ -172,8 +167,8 @@ impl Writer {
         self.step(Step::Written, || temp.path());
         fsync(&temp.file).map_err(failed)?;
         self.step(Step::Synced, || temp.path());
-        let found =
-            read_back(temp.file.as_fd(), body.len()).map_err(|errno| translate_read("put", key, errno))?;
+        let found = read_back::digest(temp.file.as_fd(), body.len())
+            .map_err(|errno| translate_read("put", key, errno))?;
         if found != sha256 {
             return Err(mismatch(key, body, sha256, found));
         }
@@ -372,18 +367,6 @@ fn write_all(file: BorrowedFd<'_>, body: &Body) -> rustix::io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The digest of what the disk holds, not of what the page cache remembers: that is dropped before.
-fn read_back(file: BorrowedFd<'_>, len: u64) -> rustix::io::Result<Sha256> {
-    // Advice may be refused (not on every file system): reading from the cache still proves the write.
-    let advise = |advice| fadvise(file, 0, None, advice).is_ok();
-    advise(Advice::DontNeed);
-    advise(Advice::Sequential);
-    let mut buffer = Vec::with_capacity(usize::try_from(len.clamp(1, READ_BACK_BYTES)).unwrap_or(1));
-    let mut hasher = Sha256Hasher::new();
-    read_through(file, &mut buffer, |bytes| hasher.update(bytes))?;
-    Ok(hasher.finish())
 }
 
 fn mismatch(key: &Key, body: &Body, expected: Sha256, found: Sha256) -> Error {
