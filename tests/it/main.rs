@@ -6,6 +6,7 @@ mod crash_fault;
 mod crash_kill;
 mod damage;
 mod decoding;
+mod deleting;
 mod disk_full;
 mod doctor;
 mod dump;

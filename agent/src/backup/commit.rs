@@ -43,6 +43,7 @@ pub(super) fn commit(repository: &Repository, run: &Run<'_>, draft: Draft<'_>) -
         previous: None,
         heads: Vec::new(),
         rescan: run.options.rescan,
+        filtered: run.exclude.leaves_out(),
         repaired_from: None,
         summary: draft.summary,
         errors: run.record.errors(),

@@ -75,7 +75,7 @@ pub struct BackupOptions {
     pub one_file_system: bool,
     /// How hard to compress.
     pub level: Level,
-    /// Decode and compare every segment before it is stored.
+    /// Decode and compare every segment before it is stored; see [`IngestOptions::verify`].
     pub verify: bool,
     /// Worker threads; 0 for one a core.
     pub threads: usize,

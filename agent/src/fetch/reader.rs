@@ -37,6 +37,15 @@ impl std::ops::Deref for ChunkBytes {
     }
 }
 
+/// Bytes of a content that cannot be had because a list is lost.
+#[derive(Debug)]
+pub struct Lost {
+    /// How many.
+    pub length: u64,
+    /// Why.
+    pub error: Error,
+}
+
 impl ChunkReader {
     /// A reader over an index.
     pub fn new(repository: &Repository, index: Arc<Index>) -> Self {
@@ -168,16 +177,33 @@ impl ChunkReader {
         content: &Content,
         each: &mut dyn FnMut(Extent) -> Result<()>,
     ) -> Result<()> {
-        if content.level > LEVEL_MAX {
-            return Err(Error::damaged("content of too many levels"));
-        }
+        self.for_each_piece(content, &mut |piece| each(piece.map_err(|lost| lost.error)?))
+    }
+
+    /// As [`ChunkReader::for_each_extent`], but a list that is missing or malformed is given to `each` as the bytes that are lost with it.
+    ///
+    /// # Errors
+    /// Errors of the store; what `each` returns.
+    pub fn for_each_piece(
+        &self,
+        content: &Content,
+        each: &mut dyn FnMut(Result<Extent, Lost>) -> Result<()>,
+    ) -> Result<()> {
         for extent in &content.extents {
-            match extent.id {
-                Some(id) if content.level > 0 => {
-                    let list = self.list(&id, content.level - 1, extent.length)?;
-                    self.for_each_extent(&list, each)?;
+            let Some(id) = extent.id.filter(|_| content.level > 0) else {
+                each(Ok(*extent))?;
+                continue;
+            };
+            let list = match content.level {
+                0..=LEVEL_MAX => self.list(&id, content.level - 1, extent.length),
+                _ => Err(Error::damaged("content of too many levels")),
+            };
+            match list {
+                Ok(list) => self.for_each_piece(&list, each)?,
+                Err(error) if error.kind() == Kind::Damaged => {
+                    each(Err(Lost { length: extent.length, error }))?;
                 }
-                _ => each(*extent)?,
+                Err(e) => return Err(e),
             }
         }
         Ok(())
@@ -205,6 +231,15 @@ impl ChunkReader {
         Node::decode(&bytes).map_err(|e| Error::damaged(format_args!("tree node {id}: {e}")))
     }
 
+    /// The tree node of a directory's extent.
+    ///
+    /// # Errors
+    /// As [`ChunkReader::node`]; `Damaged` for a hole, which a directory cannot have.
+    pub fn node_of(&self, extent: &Extent) -> Result<Node> {
+        let id = extent.id.ok_or_else(|| Error::damaged("a directory with a hole"))?;
+        self.node(&id, extent.length)
+    }
+
     /// Calls `each` with every node of a directory, in order.
     ///
     /// # Errors
@@ -212,8 +247,7 @@ impl ChunkReader {
     pub fn for_each_node(&self, content: &Content, each: &mut dyn FnMut(Node) -> Result<()>) -> Result<()> {
         let mut last: Option<Box<[u8]>> = None;
         self.for_each_extent(content, &mut |extent| {
-            let Some(id) = extent.id else { return Err(Error::damaged("a directory with a hole")) };
-            let node = self.node(&id, extent.length)?;
+            let node = self.node_of(&extent)?;
             if let (Some(last), Some(first)) = (&last, node.entries.first())
                 && *last >= first.name
             {

@@ -2,7 +2,7 @@
 
 use super::ChunkReader;
 use crate::tree::{Entry, EntryKind, path_text};
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// The components of a path: empty ones and `.` are left out.
 pub fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -36,13 +36,27 @@ impl ChunkReader {
     pub fn child(&self, directory: &Entry, name: &[u8]) -> Result<Option<Entry>> {
         let EntryKind::Directory { content, .. } = &directory.kind else { return Ok(None) };
         let mut found = None;
-        self.for_each_node(content, &mut |mut node| {
-            if let Ok(at) = node.entries.binary_search_by(|entry| (*entry.name).cmp(name)) {
-                found = Some(node.entries.swap_remove(at));
+        // The name may be in any node that can be read: damage elsewhere in the directory is no reason to give up.
+        let mut damage = None;
+        self.for_each_piece(content, &mut |piece| {
+            if found.is_some() {
+                return Ok(());
+            }
+            match piece.map_err(|lost| lost.error).and_then(|extent| self.node_of(&extent)) {
+                Ok(mut node) => {
+                    if let Ok(at) = node.entries.binary_search_by(|entry| (*entry.name).cmp(name)) {
+                        found = Some(node.entries.swap_remove(at));
+                    }
+                }
+                Err(e) if e.kind() == Kind::Damaged => damage = Some(e),
+                Err(e) => return Err(e),
             }
             Ok(())
         })?;
-        Ok(found)
+        match (found, damage) {
+            (None, Some(e)) => Err(e),
+            (found, _) => Ok(found),
+        }
     }
 }
 

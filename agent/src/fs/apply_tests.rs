@@ -368,7 +368,7 @@ fn only_regular_files_are_opened_to_be_changed() {
         assert_eq!(open_file_to_change(dir, name).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
     assert!(matches!(ensure_dir(dir, b"file").unwrap(), EnsuredDir::InTheWay(FileType::File)));
-    assert!(matches!(ensure_dir(dir, b"dir").unwrap(), EnsuredDir::Existing(_)));
+    assert!(matches!(ensure_dir(dir, b"dir").unwrap(), EnsuredDir::Existing(..)));
 }
 
 #[test]

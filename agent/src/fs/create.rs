@@ -39,8 +39,8 @@ impl Inherited {
 pub enum EnsuredDir {
     /// There was nothing; the directory is new, mode 0700.
     Created(OwnedFd, Option<Inherited>),
-    /// It was there.
-    Existing(OwnedFd),
+    /// It was there; its mode, if that had to be changed to open it.
+    Existing(OwnedFd, Option<u32>),
     /// Something else has the name: a symbolic link (which was not followed), a file …
     InTheWay(FileType),
 }
@@ -60,7 +60,7 @@ pub fn ensure_dir(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<EnsuredDir>
             let inherited = Inherited::of(fd.as_fd())?;
             Ok(EnsuredDir::Created(fd, inherited))
         }
-        Ok((fd, _)) => Ok(EnsuredDir::Existing(fd)),
+        Ok((fd, mode)) => Ok(EnsuredDir::Existing(fd, mode)),
         Err(error) => match super::capture::stat(parent, name)?.kind {
             FileType::Directory => Err(error),
             kind => Ok(EnsuredDir::InTheWay(kind)),
@@ -68,16 +68,32 @@ pub fn ensure_dir(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<EnsuredDir>
     }
 }
 
-/// Lets the owner change the directory, for as long as it is being restored into; its metadata is applied at the end.
+/// Lets the owner change the directory, for as long as it is being restored into. Returns its mode if that was another.
 ///
 /// # Errors
 /// The kernel's: `EPERM` if it belongs to somebody else.
-pub fn make_writable(dir: BorrowedFd<'_>) -> io::Result<()> {
+pub fn make_writable(dir: BorrowedFd<'_>) -> io::Result<Option<u32>> {
     let mode = stat_fd(dir)?.meta.mode;
-    if mode & 0o700 != 0o700 {
-        rustix::fs::fchmod(dir, Mode::from_raw_mode(mode | 0o700))?;
+    if mode & 0o700 == 0o700 {
+        return Ok(None);
     }
-    Ok(())
+    rustix::fs::fchmod(dir, Mode::from_raw_mode(mode | 0o700))?;
+    Ok(Some(mode))
+}
+
+/// Gives the entry `from` of `dir` the name `to`, unless that is taken.
+///
+/// # Errors
+/// The kernel's: `EEXIST` if it is taken.
+pub fn rename_new(dir: BorrowedFd<'_>, from: &[u8], to: &[u8]) -> io::Result<()> {
+    match rustix::fs::renameat_with(dir, from, dir, to, rustix::fs::RenameFlags::NOREPLACE) {
+        // Many network file systems know no such thing, but hard links.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            rustix::fs::linkat(dir, from, dir, to, AtFlags::empty())?;
+            Ok(rustix::fs::unlinkat(dir, from, AtFlags::empty())?)
+        }
+        result => Ok(result?),
+    }
 }
 
 /// Makes the file `name` of `dir`, open for reading and writing.
@@ -123,29 +139,26 @@ pub fn open_to_read(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// Opens the directory `name` of `dir`, also where its owner has taken the right to read it from himself: then he has it until its
-/// metadata is applied again, which `true` asks for.
+/// Opens the directory `name` of `dir`, also where its owner has taken the right to read it from himself: then he has it from now on, and
+/// the mode it had is returned.
 ///
 /// # Errors
 /// The kernel's.
-pub fn open_dir_to_read(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<(OwnedFd, bool)> {
+pub fn open_dir_to_read(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<(OwnedFd, Option<u32>)> {
     match open_dir(dir, name) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             let handle = open_handle(dir, name)?;
             must_be(FileType::Directory, handle.as_fd())?;
             let mode = stat_fd(handle.as_fd())?.meta.mode;
             rustix::fs::chmod(super::xattr::proc_path(handle.as_fd()), Mode::from_raw_mode(mode | 0o700))?;
-            Ok((open_dir(dir, name)?, true))
+            Ok((open_dir(dir, name)?, Some(mode)))
         }
         result => {
             let fd = result?;
             // What is in it can be reached only with the right to search it.
             let mode = stat_fd(fd.as_fd())?.meta.mode;
-            if mode & 0o500 != 0o500 {
-                make_writable(fd.as_fd())?;
-                return Ok((fd, true));
-            }
-            Ok((fd, false))
+            let before = if mode & 0o500 == 0o500 { None } else { make_writable(fd.as_fd())? };
+            Ok((fd, before))
         }
     }
 }

@@ -110,8 +110,8 @@ fn copy_range(from: BorrowedFd<'_>, to: BorrowedFd<'_>, start: u64, end: u64) ->
         let count = usize::try_from(end - read).unwrap_or(usize::MAX);
         let copied = rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), count);
         match copied {
-            // It became shorter meanwhile.
-            Ok(0) => return Ok(()),
+            // It became shorter meanwhile, or the file system only says so: reading finds out.
+            Ok(0) => return copy_by_hand(from, to, read, end),
             Ok(_) | Err(Errno::INTR) => {}
             Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 return copy_by_hand(from, to, read, end);

@@ -29,7 +29,7 @@ const METADATA_PACK_BYTES: usize = 8 << 20;
 pub struct IngestOptions {
     /// How hard to compress.
     pub level: Level,
-    /// Open, decode and compare every segment before it is handed over.
+    /// Decode and compare every segment before it is sealed, and open the first of each pack again.
     pub verify: bool,
     /// Store nothing: only count what would be stored.
     pub dry_run: bool,

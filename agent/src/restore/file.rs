@@ -4,14 +4,14 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::Run;
 use super::landing::Landing;
 use super::place::{Owners, Place, in_the_way};
 use super::walk::wanted;
 use super::window::{Item, Window};
+use super::{Overwrite, Run};
 use crate::events::{Counters, Event};
 use crate::fs::{FileType, Stat, capture, create, ranges};
-use crate::tree::{Content, Entry, Meta, path_text};
+use crate::tree::{Content, Entry, Extent, Meta, path_text};
 use crate::{Error, Kind, Result};
 
 /// What a file is called whose data could not be had in full: nothing incomplete bears the name of what it should be.
@@ -26,14 +26,21 @@ pub(super) struct FileWork {
     meta: Meta,
     size: u64,
     landing: Landing,
+    pub(super) progress: Arc<Progress>,
+    /// It failed because stored data is damaged: what could be had of it is worth keeping.
+    damaged: AtomicBool,
+    /// It failed for another reason: nothing more of it is worth writing.
+    hopeless: AtomicBool,
+}
+
+/// How far a file is.
+pub(super) struct Progress {
     /// Chunks to be written, and one for as long as more may be found.
     pending: AtomicUsize,
     failed: AtomicBool,
-    /// It failed because stored data is damaged: what could be had of it is worth keeping.
-    damaged: AtomicBool,
 }
 
-impl FileWork {
+impl Progress {
     /// Whether nothing more will be done to it.
     pub(super) fn is_finished(&self) -> bool {
         self.pending.load(Ordering::Acquire) == 0
@@ -42,10 +49,11 @@ impl FileWork {
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
+}
 
-    /// Whether it failed for another reason than damage: nothing more of it is worth writing.
+impl FileWork {
     pub(super) fn is_given_up(&self) -> bool {
-        self.has_failed() && !self.damaged.load(Ordering::Acquire)
+        self.hopeless.load(Ordering::Acquire)
     }
 
     /// Whether there are bytes that may be right already.
@@ -59,6 +67,12 @@ impl FileWork {
 }
 
 impl Run<'_> {
+    /// Whether a new file of one chunk may be written under its own name: not where a second run would take what a killed one left of it
+    /// for the user's.
+    fn at_once(&self) -> bool {
+        matches!(self.overwrite, Overwrite::Always | Overwrite::IfChanged)
+    }
+
     /// A file of the snapshot that is to be in `place`, where `existing` has its name.
     ///
     /// # Errors
@@ -70,18 +84,17 @@ impl Run<'_> {
         content: &Content,
         existing: Option<Stat>,
     ) -> Result<Arc<FileWork>> {
-        let kind = existing.as_ref().map(|stat| stat.kind);
-        match kind {
+        let parent =
+            place.opened().ok_or_else(|| Error::failed("the directory it belongs in could not be made"))?;
+        match existing.as_ref().map(|stat| stat.kind) {
             Some(FileType::File) => {}
             Some(kind) if self.verifying => {
                 return Err(Error::failed(format_args!("{} is in its place", kind.describe())));
             }
             None if self.verifying => return Err(Error::failed("is missing")),
-            Some(kind) if !self.may_replace(kind) => return Err(in_the_way(kind)),
+            Some(kind) if !self.may_replace(parent, &entry.name, kind) => return Err(in_the_way(kind)),
             _ => {}
         }
-        let parent =
-            place.opened().ok_or_else(|| Error::failed("the directory it belongs in could not be made"))?;
         Ok(Arc::new(FileWork {
             place: place.clone(),
             owners: owners.clone(),
@@ -95,11 +108,11 @@ impl Run<'_> {
                 entry,
                 content,
                 existing,
-                (place.inherited(), !self.verifying),
+                (place.inherited(), !self.verifying, self.at_once()),
             ),
-            pending: AtomicUsize::new(1),
-            failed: AtomicBool::new(false),
+            progress: Arc::new(Progress { pending: AtomicUsize::new(1), failed: AtomicBool::new(false) }),
             damaged: AtomicBool::new(false),
+            hopeless: AtomicBool::new(false),
         }))
     }
 
@@ -107,34 +120,31 @@ impl Run<'_> {
     pub(super) fn file(&self, work: &Arc<FileWork>, content: &Content, window: &mut Window) -> Result<()> {
         self.context.set_current(|current| current.extend_from_slice(&work.path));
         let mut offset = 0;
-        let mut full = Ok(());
-        let found = self.reader.for_each_extent(content, &mut |extent| {
-            match extent.id {
-                Some(id) => {
-                    let item = Item::new(work, offset, id, extent.length, self.reader.index());
-                    work.pending.fetch_add(1, Ordering::AcqRel);
+        self.reader.for_each_piece(content, &mut |piece| {
+            let length = match piece {
+                Ok(Extent { length, id: Some(id) }) => {
+                    let item = Item::new(work, offset, id, length, self.reader.index());
+                    work.progress.pending.fetch_add(1, Ordering::AcqRel);
                     window.push(item);
+                    length
                 }
-                None => {
-                    if let Err(e) = self.hole(work, offset, extent.length) {
+                Ok(Extent { length, id: None }) => {
+                    if let Err(e) = self.hole(work, offset, length) {
                         self.fail_file(work, &e);
                     }
+                    length
                 }
-            }
-            offset += extent.length;
+                Err(lost) => {
+                    self.lose(work, offset, lost.length, &lost.error);
+                    lost.length
+                }
+            };
+            offset += length;
             if window.is_full() {
-                full = self.flush(window);
-                if full.is_err() {
-                    return Err(Error::interrupted());
-                }
+                self.flush(window)?;
             }
             Ok(())
-        });
-        full?;
-        match found {
-            Err(e) if e.kind() == Kind::Damaged => self.fail_file(work, &e),
-            other => other?,
-        }
+        })?;
         window.add_file();
         self.release(work);
         Ok(())
@@ -190,17 +200,16 @@ impl Run<'_> {
 
     /// Marks a file as failed and says why, once.
     pub(super) fn fail_file(&self, work: &FileWork, error: &Error) {
-        if error.kind() == Kind::Damaged {
-            work.damaged.store(true, Ordering::Release);
-        }
-        if !work.failed.swap(true, Ordering::AcqRel) {
+        let why = if error.kind() == Kind::Damaged { &work.damaged } else { &work.hopeless };
+        why.store(true, Ordering::Release);
+        if !work.progress.failed.swap(true, Ordering::AcqRel) {
             self.failed(&work.path, error);
         }
     }
 
     /// One chunk less to wait for; the last finishes the file.
     pub(super) fn release(&self, work: &Arc<FileWork>) {
-        if work.pending.fetch_sub(1, Ordering::AcqRel) == 1
+        if work.progress.pending.fetch_sub(1, Ordering::AcqRel) == 1
             && let Err(e) = self.finish_file(work)
         {
             self.fail_file(work, &e);
@@ -211,7 +220,7 @@ impl Run<'_> {
         if self.verifying {
             return self.finish_verifying(work);
         }
-        if work.has_failed() {
+        if work.progress.has_failed() {
             return self.set_aside(work);
         }
         let apply = |file: BorrowedFd<'_>, inherited| {
@@ -243,7 +252,7 @@ impl Run<'_> {
         if size != work.size {
             self.fail_file(work, &Error::failed(format_args!("has {size} bytes instead of {}", work.size)));
         }
-        Counters::add(&self.tally.verified, u64::from(!work.has_failed()));
+        Counters::add(&self.tally.verified, u64::from(!work.progress.has_failed()));
         Ok(())
     }
 

@@ -47,6 +47,10 @@ pub(super) struct Landing {
     /// An interrupted restore left this much of it.
     begun: bool,
     one_chunk: bool,
+    /// A new file of one chunk may be written under its own name.
+    at_once: bool,
+    /// It is restored, not only verified.
+    may_write: bool,
     handle: RwLock<Handle>,
 }
 
@@ -82,7 +86,7 @@ impl Landing {
         entry: &Entry,
         content: &Content,
         there: Option<Stat>,
-        (inherited, may_write): (Option<Inherited>, bool),
+        (inherited, may_write, at_once): (Option<Inherited>, bool, bool),
     ) -> Self {
         let partial = partial_name(snapshot, &entry.name);
         let one_chunk = is_one_chunk(content);
@@ -101,6 +105,8 @@ impl Landing {
             inherited,
             begun,
             one_chunk,
+            at_once,
+            may_write,
             handle: RwLock::new(Handle::Closed),
         }
     }
@@ -162,11 +168,16 @@ impl Landing {
 
     fn take_name(&self, parent: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<()> {
         let io = |e: io::Error| Error::io("cannot put it in its place", e);
-        match self.there() {
-            // Only when the new data is on the disk may the old go.
-            Some(FileType::File) => rustix::fs::fdatasync(file).map_err(|e| io(e.into()))?,
-            Some(FileType::Directory) => remove::remove_entry(parent, &self.name).map_err(io)?,
-            _ => {}
+        let Some(kind) = self.there() else {
+            // Two names of the snapshot may be one to this file system: the second must not replace the first.
+            return create::rename_new(parent, &self.partial, &self.name).map_err(io);
+        };
+        // Only when the new data is on the disk may the old go.
+        if matches!(kind, FileType::File | FileType::Directory) {
+            rustix::fs::fdatasync(file).map_err(|e| io(e.into()))?;
+        }
+        if kind == FileType::Directory {
+            remove::remove_entry(parent, &self.name).map_err(io)?;
         }
         rustix::fs::renameat(parent, &*self.partial, parent, &*self.name).map_err(|e| io(e.into()))
     }
@@ -181,11 +192,15 @@ impl Landing {
         let handle = std::mem::replace(&mut *self.handle.write(), Handle::Closed);
         let Handle::Written { named, .. } = handle else { return Ok(false) };
         let written = if named { &self.name } else { &self.partial };
-        let flags = rustix::fs::RenameFlags::NOREPLACE;
-        if let Some(aside) = aside
-            && rustix::fs::renameat_with(parent, &**written, parent, aside, flags).is_ok()
-        {
-            return Ok(true);
+        match aside.map(|aside| create::rename_new(parent, written, aside)) {
+            Some(Ok(())) => return Ok(true),
+            // An earlier restore put it there.
+            Some(Err(e)) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Some(Err(e)) => {
+                let name = crate::tree::path_text::display(written);
+                return Err(Error::io(format_args!("what could be had of it stays in {name} beside it"), e));
+            }
+            None => {}
         }
         remove::remove_entry(parent, written)
             .map_err(|e| Error::io("cannot remove what was written of it", e))?;
@@ -226,29 +241,53 @@ impl Landing {
     }
 
     fn open_there(&self, parent: BorrowedFd<'_>) -> Result<OwnedFd> {
-        create::open_to_read(parent, &self.name)
-            .map_err(|e| Error::io("cannot open the file that is there", e))
+        let file = create::open_to_read(parent, &self.name)
+            .map_err(|e| Error::io("cannot open the file that is there", e))?;
+        if !self.may_write {
+            // What is verified is what the disk has. Advice: where it is refused, the cache is compared.
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        }
+        Ok(file)
     }
 
     /// Makes the file to be written: empty, or with the data of the one that is there.
     fn written(&self, parent: BorrowedFd<'_>, there: Option<BorrowedFd<'_>>) -> Result<Handle> {
         let io = |e: io::Error| Error::io("cannot make it", e);
-        if self.one_chunk && self.there.is_none() {
+        if self.one_chunk && self.there.is_none() && self.at_once {
             let file = create::create_file(parent, &self.name).map_err(io)?;
             return Ok(Handle::Written { file, named: true });
         }
-        let file = if self.begun {
-            create::open_file_to_change(parent, &self.partial).map_err(io)?
-        } else {
-            if self.inherited.is_none() {
-                remove::remove_entry(parent, &self.partial).map_err(io)?;
+        let begun = if self.begun { create::open_file_to_change(parent, &self.partial).ok() } else { None };
+        let file = match begun {
+            Some(file) => file,
+            None => {
+                if self.inherited.is_none() {
+                    // Of another try, or one that had its final mode already.
+                    remove::remove_entry(parent, &self.partial).map_err(io)?;
+                }
+                create::create_file(parent, &self.partial).map_err(io)?
             }
-            create::create_file(parent, &self.partial).map_err(io)?
         };
-        if let Some(there) = there {
-            ranges::copy_data(there, file.as_fd(), self.size).map_err(io)?;
+        let filled = self.fill(file.as_fd(), there);
+        if filled.is_err() {
+            // Whatever comes of that: the first error is the one to tell.
+            let _ = remove::remove_entry(parent, &self.partial);
         }
-        rustix::fs::ftruncate(&file, self.size).map_err(|e| io(e.into()))?;
-        Ok(Handle::Written { file, named: false })
+        filled.map(|()| Handle::Written { file, named: false })
+    }
+
+    /// Gives the file to be written its size, and the data of the one that is there.
+    fn fill(&self, file: BorrowedFd<'_>, there: Option<BorrowedFd<'_>>) -> Result<()> {
+        if let Some(there) = there {
+            ranges::copy_data(there, file, self.size)
+                .map_err(|e| Error::io("cannot copy what is there", e))?;
+            let now = capture::stat_fd(there).map_err(|e| Error::io("cannot look at what is there", e))?;
+            let moment = |stat: &Stat| (stat.size, stat.meta.mtime, stat.meta.ctime);
+            if self.there.as_ref().is_some_and(|then| moment(then) != moment(&now)) {
+                return Err(Error::failed("the file that is there was changed while it was being replaced")
+                    .with_hint("Stop whatever writes to it, and restore it once more."));
+            }
+        }
+        rustix::fs::ftruncate(file, self.size).map_err(|e| Error::io("cannot make it", e))
     }
 }

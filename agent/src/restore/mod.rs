@@ -6,6 +6,7 @@
 //! | [`target`] | the place they land in: refusals, the mark of an unfinished restore |
 //! | [`place`] | directories of the target, made when needed |
 //! | [`walk`] | the snapshot's tree, entry by entry |
+//! | [`delete`] | `--delete`, and what is never deleted |
 //! | [`file`](mod@file) | one file on its way |
 //! | [`landing`] | how a file's data gets under its name |
 //! | [`window`] | chunks in the order of the packs they lie in |
@@ -13,6 +14,7 @@
 //! Nothing is followed out of the target, no chunk is written that does not have its id, and a second run of the same restore writes
 //! only what is missing.
 
+mod delete;
 mod file;
 mod landing;
 mod place;
@@ -137,7 +139,7 @@ impl Outcome {
                 entries(failed)
             ))
             .with_hint(
-                "All else was restored. `lifeboat check --read-data` shows the extent of the damage.",
+                "What could be read was restored. `lifeboat check --read-data` shows the extent of the damage.",
             ));
         }
         if Counters::get(&self.tally.full) > 0 {
@@ -145,11 +147,11 @@ impl Outcome {
                 Kind::Quota,
                 format_args!("{} could not be restored: the target is full", entries(failed)),
             )
-            .with_hint("Make room and run the same command again: it continues."));
+            .with_hint("Make room and run the same command again, with --overwrite if-changed: it restores what is missing."));
         }
         if failed > 0 {
             return Err(Error::failed(format_args!("{} could not be restored", entries(failed)))
-                .with_hint("All else was restored. Run the same command again to try those once more."));
+                .with_hint("What could be restored was. Run the same command again, with --overwrite if-changed, to try the rest once more."));
         }
         Ok(())
     }
@@ -170,11 +172,13 @@ struct Run<'a> {
     context: &'a Context,
     applier: Applier,
     tally: Tally,
+    /// What is never deleted.
+    spared: delete::Spared,
     /// Compare only: a difference is a failure.
     verifying: bool,
     /// Names that files with several names were restored under, by device, inode and content in the snapshot. The content is part of it:
     /// an inode may have been used again for another file while the backup ran.
-    links: Mutex<std::collections::HashMap<(u64, u64, blake3::Hash), walk::FirstName>>,
+    links: Mutex<std::collections::HashMap<walk::LinkKey, walk::FirstName>>,
 }
 
 /// Restores `snapshot`, or the entry at `path` of it, below the target.
@@ -211,6 +215,7 @@ pub fn run(
         context,
         applier: Applier::new(owners),
         tally: Tally::default(),
+        spared: delete::Spared::of(repository),
         verifying: false,
         links: Mutex::default(),
     };
@@ -224,7 +229,7 @@ pub fn run(
         run.links.lock().clear();
         run.tree(&entry, path, &target)?;
     }
-    target.finish(Counters::get(&run.tally.failed) == 0)?;
+    target.finish()?;
     Ok(Outcome { shortfalls: run.applier.shortfalls.to_string(), tally: run.tally })
 }
 

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::Run;
+use super::delete::is_other_mount;
+use crate::events::Event;
 use crate::fs::create::{self, EnsuredDir, Inherited};
 use crate::fs::{FileType, capture, remove};
 use crate::tree::Meta;
@@ -29,13 +31,19 @@ pub(super) struct Place {
     directory: OnceLock<OwnedFd>,
     /// It was made just now, so it is empty, and this is what its files will have.
     inherited: OnceLock<Inherited>,
-    /// Its mode was changed so that it can be read back.
-    loosened: AtomicBool,
+    /// The mode it had, if that was changed so that it can be read or written to.
+    loosened: OnceLock<u32>,
+    /// It was there before, and its metadata is not asked for.
+    keeps_metadata: AtomicBool,
+    /// It lies on another file system than the target.
+    elsewhere: AtomicBool,
+    /// The restore is asked for it, not only for something in it.
+    included: bool,
 }
 
 impl Place {
     /// The target.
-    pub(super) fn root(directory: OwnedFd, path: &[u8], meta: Option<(Meta, Arc<Owners>)>) -> Self {
+    pub(super) fn root(directory: Option<OwnedFd>, path: &[u8], meta: Option<(Meta, Arc<Owners>)>) -> Self {
         let place = Self {
             up: None,
             name: Box::default(),
@@ -43,15 +51,24 @@ impl Place {
             meta,
             directory: OnceLock::new(),
             inherited: OnceLock::new(),
-            loosened: AtomicBool::new(false),
+            loosened: OnceLock::new(),
+            keeps_metadata: AtomicBool::new(false),
+            elsewhere: AtomicBool::new(false),
+            included: true,
         };
         // A new cell is empty, so this cannot fail.
-        let _ = place.directory.set(directory);
+        let _ = directory.map(|directory| place.directory.set(directory));
         place
     }
 
     /// A directory that is not made yet.
-    pub(super) fn below(up: &Arc<Self>, name: &[u8], path: &[u8], meta: Meta, owners: &Arc<Owners>) -> Self {
+    pub(super) fn below(
+        up: &Arc<Self>,
+        name: &[u8],
+        path: &[u8],
+        (meta, owners): (Meta, &Arc<Owners>),
+        included: bool,
+    ) -> Self {
         Self {
             up: Some(up.clone()),
             name: name.into(),
@@ -59,7 +76,10 @@ impl Place {
             meta: Some((meta, owners.clone())),
             directory: OnceLock::new(),
             inherited: OnceLock::new(),
-            loosened: AtomicBool::new(false),
+            loosened: OnceLock::new(),
+            keeps_metadata: AtomicBool::new(false),
+            elsewhere: AtomicBool::new(false),
+            included,
         }
     }
 
@@ -73,9 +93,19 @@ impl Place {
         self.inherited.get().copied()
     }
 
-    /// Whether its metadata must be applied once more.
-    pub(super) fn is_loosened(&self) -> bool {
-        self.loosened.load(Ordering::Acquire)
+    /// The mode it had, if that was changed.
+    pub(super) fn mode_before(&self) -> Option<u32> {
+        self.loosened.get().copied()
+    }
+
+    /// Whether its metadata stays as it was.
+    pub(super) fn keeps_metadata(&self) -> bool {
+        self.keeps_metadata.load(Ordering::Acquire)
+    }
+
+    /// Whether it lies on another file system than the target.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.elsewhere.load(Ordering::Acquire)
     }
 }
 
@@ -88,17 +118,24 @@ impl Run<'_> {
         let Some(up) = &place.up else { return Ok(None) };
         let Some(parent) = self.ensure(up)? else { return Ok(None) };
         let opened = if self.verifying {
-            create::open_dir_to_read(parent, &place.name).ok().map(|(fd, loosened)| {
-                place.loosened.store(loosened, Ordering::Release);
-                fd
-            })
+            match create::open_dir_to_read(parent, &place.name) {
+                Ok((fd, before)) => {
+                    before.map(|mode| place.loosened.set(mode));
+                    Some(fd)
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+                Err(e) => return Err(Error::io("cannot open the directory", e)),
+            }
         } else if self.options.dry_run {
             capture::open_dir(parent, &place.name).ok()
         } else {
             Some(self.make(parent, place)?)
         };
         if let Some(fd) = opened {
-            // Another thread may have been faster: its descriptor serves as well.
+            let elsewhere = up.is_elsewhere()
+                || is_other_mount(parent, &fd).map_err(|e| Error::io("cannot look at the directory", e))?;
+            place.elsewhere.store(elsewhere, Ordering::Release);
+            // Only the thread that walks the tree comes here.
             let _ = place.directory.set(fd);
         }
         Ok(place.opened())
@@ -114,15 +151,22 @@ impl Run<'_> {
                 }
                 Ok(fd)
             }
-            EnsuredDir::Existing(fd) => {
+            EnsuredDir::Existing(fd, before) => {
                 // It must take new entries; its own mode is set again at the end.
-                create::make_writable(fd.as_fd()).map_err(|e| Error::io(what, e))?;
+                let changed = create::make_writable(fd.as_fd()).map_err(|e| Error::io(what, e))?;
+                before.or(changed).map(|mode| place.loosened.set(mode));
+                let keeps = !place.included || self.overwrite == super::Overwrite::Never;
+                place.keeps_metadata.store(keeps, Ordering::Release);
                 Ok(fd)
             }
-            EnsuredDir::InTheWay(kind) if self.may_replace(kind) => {
+            EnsuredDir::InTheWay(kind)
+                if self.may_replace(parent, &place.name, kind)
+                    && self.overwrite != super::Overwrite::IfNewer =>
+            {
+                self.context.report(Event::Path { action: "replaced", path: place.path.clone(), bytes: 0 });
                 remove::remove_entry(parent, &place.name).map_err(|e| Error::io(what, e))?;
                 match create::ensure_dir(parent, &place.name).map_err(|e| Error::io(what, e))? {
-                    EnsuredDir::Created(fd, _) | EnsuredDir::Existing(fd) => Ok(fd),
+                    EnsuredDir::Created(fd, _) | EnsuredDir::Existing(fd, _) => Ok(fd),
                     EnsuredDir::InTheWay(kind) => Err(in_the_way(kind)),
                 }
             }
@@ -131,9 +175,9 @@ impl Run<'_> {
     }
 
     /// Whether something of another type may be removed to make room: never a directory with all below it, unless `--delete`.
-    pub(super) fn may_replace(&self, kind: FileType) -> bool {
+    pub(super) fn may_replace(&self, parent: BorrowedFd<'_>, name: &[u8], kind: FileType) -> bool {
         match kind {
-            FileType::Directory => self.options.delete,
+            FileType::Directory => self.options.delete && !self.spared.has(parent, name),
             _ => self.overwrite != super::Overwrite::Never,
         }
     }

@@ -23,18 +23,21 @@ const MARK: &str = "restore-";
 
 /// An open target.
 pub(super) struct Target {
-    pub(super) directory: OwnedFd,
+    /// `None` for a dry run into a directory that is not there.
+    pub(super) directory: Option<OwnedFd>,
     /// The restore made it, so its metadata is the snapshot's to set.
     pub(super) made: bool,
     pub(super) overwrite: Overwrite,
     mark: Option<std::path::PathBuf>,
 }
 
-#[derive(PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Mark {
     snapshot: String,
     /// Of the target: another directory at its place is another target.
     inode: u64,
+    /// The restore made the target.
+    made: bool,
 }
 
 /// Opens the target, making it if there is none.
@@ -59,7 +62,7 @@ pub(super) fn open(
                 .with_hint("Name a directory; it is made if it is not there."));
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && options.dry_run => {
-            return empty_stand_in();
+            return Ok(Target { directory: None, made: false, overwrite: Overwrite::Always, mark: None });
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             std::fs::DirBuilder::new()
@@ -78,8 +81,11 @@ pub(super) fn open(
         .map_err(|e| Error::io(format_args!("cannot look at the target {shown}"), e))?
         .meta
         .inode;
-    let own_mark = Mark { snapshot: snapshot.id.to_string(), inode };
-    let continues = read_mark(&mark_path).is_some_and(|mark| mark == own_mark);
+    let snapshot_id = snapshot.id.to_string();
+    let begun = read_mark(&mark_path).filter(|mark| mark.snapshot == snapshot_id && mark.inode == inode);
+    let continues = begun.is_some();
+    let made = made || begun.is_some_and(|mark| mark.made);
+    let own_mark = Mark { snapshot: snapshot_id, inode, made };
     let names = capture::read_names(std::os::fd::AsFd::as_fd(&directory))
         .map_err(|e| Error::io(format_args!("cannot list the target {shown}"), e))?;
     let occupied = !names.is_empty();
@@ -96,6 +102,12 @@ pub(super) fn open(
         ))
         .with_hint("Restore without --delete, or with --force if they may go."));
     }
+    if options.delete && occupied && !options.force && snapshot.manifest.filtered {
+        return Err(Error::usage(
+            "files were left out by --exclude or the like when the snapshot was made: --delete would remove what is here of them",
+        )
+        .with_hint("Restore without --delete, or with --force if they may go; see what would go with --dry-run."));
+    }
     if options.delete && occupied && !options.force && !continues {
         refuse_unrelated(entry, reader, &names, path)?;
     }
@@ -110,39 +122,39 @@ pub(super) fn open(
             // On a rescue system nothing but the target may be writable: that must be enough.
             Err(e) => {
                 context.report(Event::Warning(format!(
-                    "{e}. If this restore is interrupted, it continues only with --overwrite if-changed, or with another directory \
+                    "{e}. If this restore is interrupted, it continues only with --overwrite always, or with another directory \
                      named by LIFEBOAT_STATE_DIR"
                 )));
                 None
             }
         }
     };
-    Ok(Target { directory, made, overwrite: options.overwrite.unwrap_or(Overwrite::Always), mark })
+    let overwrite = match options.overwrite.unwrap_or(Overwrite::Always) {
+        // What a killed run left may have the right size and time and not its bytes: it is looked at.
+        Overwrite::IfChanged if continues => Overwrite::Always,
+        overwrite => overwrite,
+    };
+    Ok(Target { directory: Some(directory), made, overwrite, mark })
 }
 
 impl Target {
     /// Waits until all that was restored is on the disk. Without it the system writes in its own time, as after `cp` or `tar`: the store
     /// still has everything.
     pub(super) fn sync(&self) -> Result<()> {
-        rustix::fs::syncfs(&self.directory).map_err(|e| Error::io("cannot write the target to its disk", e))
+        let Some(directory) = &self.directory else { return Ok(()) };
+        rustix::fs::syncfs(directory).map_err(|e| Error::io("cannot write the target to its disk", e))
     }
 
-    /// Removes the mark, unless something is to be tried again.
-    pub(super) fn finish(&self, all_restored: bool) -> Result<()> {
-        match &self.mark {
-            Some(_) if !all_restored => Ok(()),
-            Some(mark) => std::fs::remove_file(mark)
-                .map_err(|e| Error::io(format_args!("cannot remove {}", mark.display()), e)),
-            None => Ok(()),
+    /// Removes the mark: this restore is over, and what is in the target from now on is the user's.
+    pub(super) fn finish(&self) -> Result<()> {
+        let Some(mark) = &self.mark else { return Ok(()) };
+        match std::fs::remove_file(mark) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(format_args!("cannot remove {}", mark.display()), e))
+            }
+            _ => Ok(()),
         }
     }
-}
-
-/// For a dry run into a directory that is not there yet: one that is empty.
-fn empty_stand_in() -> Result<Target> {
-    let directory =
-        capture::open_dir_path(b"/proc/self/fdinfo").map_err(|e| Error::io("cannot open /proc", e))?;
-    Ok(Target { directory, made: false, overwrite: Overwrite::Always, mark: None })
 }
 
 /// Where the mark for a target is kept.
@@ -164,8 +176,12 @@ fn refuse_own_repository(repository: &Repository, target: &Path) -> Result<()> {
     let Ok(own) = std::fs::metadata(&root) else { return Ok(()) };
     let absolute = std::path::absolute(target)
         .map_err(|e| Error::io(format_args!("cannot use the target {}", target.display()), e))?;
-    let inside = absolute
-        .ancestors()
+    // Links on the way lead where they lead: what counts is where the deepest directory that is there really lies.
+    let real = absolute.ancestors().find_map(|ancestor| std::fs::canonicalize(ancestor).ok());
+    let inside = real
+        .iter()
+        .flat_map(|real| real.ancestors())
+        .chain(absolute.ancestors())
         .filter_map(|ancestor| std::fs::metadata(ancestor).ok())
         .any(|metadata| (metadata.dev(), metadata.ino()) == (own.dev(), own.ino()));
     if inside {

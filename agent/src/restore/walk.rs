@@ -3,17 +3,17 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
-use super::file::{DAMAGED_SUFFIX, FileWork};
-use super::landing::{is_one_chunk, partial_name};
+use super::file::{DAMAGED_SUFFIX, Progress};
+use super::landing::partial_name;
 use super::place::{Owners, Place, in_the_way};
 use super::target::Target;
-use super::window::Window;
+use super::window::{Left, Window};
 use super::{Overwrite, Run};
 use crate::events::{Counters, Event};
 use crate::fetch::walk::components;
 use crate::fs::apply::Wanted;
 use crate::fs::{FileType, Shortfall, Stat, capture, create, remove};
-use crate::tree::{Entry, EntryKind, Meta, path_text};
+use crate::tree::{Entry, EntryKind, Meta, Node, path_text};
 use crate::{Error, Kind, Result};
 
 /// Longest name of a Linux file system, in bytes.
@@ -23,18 +23,21 @@ const NAME_BYTES_MAX: usize = 255;
 #[derive(Clone)]
 pub(super) struct FirstName {
     path: Vec<u8>,
-    /// The file on its way; nothing for links and devices, which are there at once.
-    work: Option<Arc<FileWork>>,
+    /// How far the file is; nothing for links and devices, which are there at once.
+    progress: Option<Arc<Progress>>,
+    /// How many further names there may be.
+    left: u64,
 }
 
 /// What became of a further name of a file.
 enum Link {
     Made,
-    /// It must be restored by itself; what was there before is perhaps removed.
-    NotMade {
-        removed: bool,
-    },
+    /// It must be restored by itself.
+    NotMade,
 }
+
+/// Device, inode and content.
+pub(super) type LinkKey = (u64, u64, blake3::Hash);
 
 /// What is known of the directory an entry lies in.
 #[derive(Clone, Copy)]
@@ -47,7 +50,8 @@ struct Where<'a> {
 impl Run<'_> {
     /// Restores (or verifies) `entry` below the target.
     pub(super) fn tree(&self, entry: &Entry, path: Option<&[u8]>, target: &Target) -> Result<()> {
-        let directory = target.directory.try_clone().map_err(|e| Error::io("cannot use the target", e))?;
+        let directory = target.directory.as_ref().map(|directory| directory.try_clone()).transpose();
+        let directory = directory.map_err(|e| Error::io("cannot use the target", e))?;
         let owners = Arc::new(Owners::default());
         // Where only a part is restored, the target is the user's own directory.
         let whole = entry.is_directory() && !self.selection.is_partial();
@@ -80,48 +84,48 @@ impl Run<'_> {
     ) -> Result<()> {
         let EntryKind::Directory { content, .. } = &entry.kind else { return Ok(()) };
         let base = path.len();
-        // What could not be listed when it was backed up may be here still, and nowhere else.
-        let mut kept = (self.options.delete && !entry.incomplete).then(Vec::new);
-        let mut outcome = Ok(());
-        let read = self.reader.for_each_node(content, &mut |node| {
+        // What the snapshot does not know may be here still, and nowhere else.
+        let deletes = self.options.delete && !self.verifying && !entry.incomplete && self.knows_all_of(path);
+        let mut kept = deletes.then(Vec::new);
+        let mut last: Option<Box<[u8]>> = None;
+        self.reader.for_each_piece(content, &mut |piece| {
+            let node = match piece.map_err(|lost| lost.error).and_then(|extent| self.reader.node_of(&extent))
+            {
+                Ok(node) if follows(&node, last.as_deref()) => node,
+                Ok(_) => {
+                    kept = None;
+                    self.failed(&path[..base], &Error::damaged("a directory's nodes are out of order"));
+                    return Ok(());
+                }
+                Err(e) if e.kind() == Kind::Damaged => {
+                    kept = None;
+                    self.failed(&path[..base], &e.context("some of the directory's entries are lost"));
+                    return Ok(());
+                }
+                Err(e) => return Err(e),
+            };
+            last = node.entries.last().map(|entry| entry.name.clone()).or(last.take());
             let owners = Arc::new(Owners { users: node.users, groups: node.groups });
             for entry in node.entries {
-                if let Err(e) = self.context.check_stop() {
-                    outcome = Err(e);
-                    return Err(Error::interrupted());
-                }
+                self.context.check_stop()?;
                 path.truncate(base);
                 path.push(b'/');
                 path.extend_from_slice(&entry.name);
                 if let Some(kept) = &mut kept {
                     kept.push(entry.name.clone());
-                    if entry.content().is_some_and(|content| !is_one_chunk(content)) {
-                        kept.push(partial_name(&self.snapshot.id, &entry.name));
-                    }
                     if entry.incomplete {
                         kept.push([&entry.name, DAMAGED_SUFFIX].concat().into());
                     }
                 }
-                outcome = self.child(place, &owners, &entry, path, window);
-                if outcome.is_err() {
-                    return Err(Error::interrupted());
-                }
+                self.child(place, &owners, &entry, path, window)?;
             }
+            path.truncate(base);
             Ok(())
-        });
-        path.truncate(base);
-        outcome?;
-        match read {
-            Ok(()) => {
-                if let Some(mut kept) = kept {
-                    kept.sort_unstable();
-                    self.delete_others(place, &kept, path);
-                }
-            }
-            Err(e) if e.kind() == Kind::Damaged => self.failed(path, &e.context("the directory's entries")),
-            Err(e) => return Err(e),
+        })?;
+        if let Some(kept) = &mut kept {
+            kept.sort_unstable();
         }
-        window.leave(place.clone());
+        window.leave(Left { place: place.clone(), kept });
         if window.is_full() {
             self.flush(window)?;
             self.settle(window);
@@ -142,9 +146,14 @@ impl Run<'_> {
         }
         let included = self.selection.includes(path, entry.is_directory());
         if entry.is_directory() {
-            let below = Arc::new(Place::below(place, &entry.name, path, entry.meta.clone(), owners));
+            let below =
+                Arc::new(Place::below(place, &entry.name, path, (entry.meta.clone(), owners), included));
             if included {
                 match self.ensure(&below) {
+                    Ok(None) if self.verifying => {
+                        self.failed(path, &Error::failed("is missing, with all in it"));
+                        return Ok(());
+                    }
                     Ok(_) => Counters::add(&self.tally.others, u64::from(!self.verifying)),
                     Err(e) => {
                         self.failed(path, &e);
@@ -200,19 +209,19 @@ impl Run<'_> {
             return Ok(());
         }
         if self.options.dry_run {
-            if existing.as_ref().is_none_or(|stat| !looks_equal(entry, stat)) {
+            if existing.as_ref().is_none_or(|stat| !is_as_wanted(entry, stat, parent)) {
                 self.count_planned(here.path, entry);
             } else {
                 Counters::add(&self.tally.files_unchanged, 1);
             }
             return Ok(());
         }
-        let mut existing = existing;
-        if entry.meta.links > 1 {
+        // What is incomplete has another name here, and so nothing to link to.
+        let linked = entry.meta.links > 1 && !entry.incomplete;
+        if linked {
             match self.link_to_first(here, parent, entry, existing.as_ref(), window)? {
                 Link::Made => return Ok(()),
-                Link::NotMade { removed: true } => existing = None,
-                Link::NotMade { removed: false } => {}
+                Link::NotMade => {}
             }
         }
         match &entry.kind {
@@ -225,12 +234,12 @@ impl Run<'_> {
                         return Ok(());
                     }
                 };
-                if entry.meta.links > 1 {
+                if linked {
                     let key = (entry.meta.device, entry.meta.inode, fingerprint(entry));
                     if let Some(first) = self.links.lock().get_mut(&key)
                         && first.path == here.path
                     {
-                        first.work = Some(work.clone());
+                        first.progress = Some(work.progress.clone());
                     }
                 }
                 self.file(&work, content, window)
@@ -291,8 +300,13 @@ impl Run<'_> {
         match self.overwrite {
             Overwrite::Always => false,
             Overwrite::Never => true,
-            Overwrite::IfNewer => stat.meta.mtime >= entry.meta.mtime,
-            Overwrite::IfChanged => looks_equal(entry, stat),
+            // A killed restore may have left it of the right time and not of the right size.
+            Overwrite::IfNewer => {
+                stat.meta.mtime > entry.meta.mtime
+                    || (stat.meta.mtime == entry.meta.mtime && looks_equal(entry, stat))
+            }
+            // A link or device is compared when it is restored.
+            Overwrite::IfChanged => entry.is_file() && looks_equal(entry, stat),
         }
     }
 
@@ -306,39 +320,36 @@ impl Run<'_> {
         window: &mut Window,
     ) -> Result<Link> {
         let key = (entry.meta.device, entry.meta.inode, fingerprint(entry));
-        let first = self.links.lock().get(&key).cloned();
-        let Some(first) = first else {
-            self.links.lock().insert(key, FirstName { path: here.path.to_vec(), work: None });
-            return Ok(Link::NotMade { removed: false });
+        let Some(first) = self.first_name(key, here.path, entry.meta.links) else {
+            return Ok(Link::NotMade);
         };
         // Only what is restored in full, and has its name, may get further ones.
-        if let Some(work) = &first.work {
-            if !work.is_finished() {
+        if let Some(progress) = &first.progress {
+            if !progress.is_finished() {
                 self.flush(window)?;
             }
-            if work.has_failed() {
-                return Ok(Link::NotMade { removed: false });
+            if progress.has_failed() {
+                return Ok(Link::NotMade);
             }
         }
         let root = root_of(here.place);
         let opened = open_parent(root, relative(&root.path, &first.path));
-        let Some((directory, name)) = opened else { return Ok(Link::NotMade { removed: false }) };
-        let Ok(original) = capture::stat(directory.as_fd(), &name) else {
-            return Ok(Link::NotMade { removed: false });
-        };
-        let mut removed = false;
+        let Some((directory, name)) = opened else { return Ok(Link::NotMade) };
+        let Ok(original) = capture::stat(directory.as_fd(), &name) else { return Ok(Link::NotMade) };
+        if existing.is_none() && self.verifying {
+            return Ok(Link::NotMade);
+        }
         if let Some(stat) = existing {
             if (stat.meta.device, stat.meta.inode) == (original.meta.device, original.meta.inode) {
                 Counters::add(&self.tally.files_unchanged, u64::from(!self.verifying));
                 Counters::add(&self.tally.verified, u64::from(self.verifying));
                 return Ok(Link::Made);
             }
-            if self.verifying || !self.may_replace(stat.kind) {
-                return Ok(Link::NotMade { removed: false });
+            if self.verifying || !self.may_replace(parent, &entry.name, stat.kind) {
+                return Ok(Link::NotMade);
             }
-            removed = remove::remove_entry(parent, &entry.name).is_ok();
         }
-        match create::create_link(directory.as_fd(), &name, parent, &entry.name) {
+        match self.make_link((directory.as_fd(), &name), (parent, &entry.name), existing) {
             Ok(()) => {
                 Counters::add(&self.tally.files_restored, 1);
                 self.context.counters.pass(entry.bytes());
@@ -346,9 +357,41 @@ impl Run<'_> {
             }
             Err(e) => {
                 self.applier.shortfalls.note(Shortfall::HardLink, here.path, || e.to_string());
-                Ok(Link::NotMade { removed })
+                Ok(Link::NotMade)
             }
         }
+    }
+
+    /// The name under which a file with several was restored first; `None` if this is it.
+    fn first_name(&self, key: LinkKey, path: &[u8], names: u64) -> Option<FirstName> {
+        let mut links = self.links.lock();
+        let Some(first) = links.get_mut(&key) else {
+            links.insert(key, FirstName { path: path.to_vec(), progress: None, left: names - 1 });
+            return None;
+        };
+        first.left = first.left.saturating_sub(1);
+        let found = first.clone();
+        if found.left == 0 {
+            links.remove(&key);
+        }
+        Some(found)
+    }
+
+    /// Makes a further name, in place of what has it.
+    fn make_link(
+        &self,
+        (directory, name): (BorrowedFd<'_>, &[u8]),
+        (parent, new): (BorrowedFd<'_>, &[u8]),
+        existing: Option<&Stat>,
+    ) -> std::io::Result<()> {
+        let Some(existing) = existing else { return create::create_link(directory, name, parent, new) };
+        let partial = partial_name(&self.snapshot.id, new);
+        remove::remove_entry(parent, &partial)?;
+        create::create_link(directory, name, parent, &partial)?;
+        if existing.kind == FileType::Directory {
+            remove::remove_entry(parent, new)?;
+        }
+        Ok(rustix::fs::renameat(parent, &*partial, parent, new)?)
     }
 
     /// A link, fifo, socket or device.
@@ -377,7 +420,7 @@ impl Run<'_> {
                 return if there { Ok(()) } else { Err(Error::failed("is not as in the snapshot")) };
             }
             if !there {
-                if !self.may_replace(stat.kind) {
+                if !self.may_replace(parent, &entry.name, stat.kind) {
                     return Err(in_the_way(stat.kind));
                 }
                 remove::remove_entry(parent, &entry.name).map_err(io)?;
@@ -418,42 +461,33 @@ impl Run<'_> {
         Ok(made)
     }
 
-    /// Removes what is in a directory and not in the snapshot.
-    fn delete_others(&self, place: &Place, kept: &[Box<[u8]>], path: &[u8]) {
-        let Some(fd) = place.opened() else { return };
-        let Ok(names) = capture::read_names(fd) else { return };
-        for name in names {
-            let child = [path, b"/", &name.name].concat();
-            let is_dir = name.kind == Some(FileType::Directory);
-            let foreign = kept.binary_search(&name.name).is_err();
-            let selected =
-                self.selection.includes(&child, is_dir) && !self.selection.excludes(&child, is_dir);
-            if !foreign || !selected || self.verifying {
-                continue;
+    /// Ends the work on directories that are done, the deepest first: what is to be deleted goes, and their metadata is set.
+    pub(super) fn settle(&self, window: &mut Window) {
+        for Left { place, kept } in window.take_left() {
+            if let Some(kept) = kept {
+                self.delete_others(&place, &kept);
             }
-            self.context.report(Event::Path { action: "deleted", path: child.clone(), bytes: 0 });
             if !self.options.dry_run
-                && let Err(e) = remove::remove_entry(fd, &name.name)
+                && let Some(fd) = place.opened()
             {
-                self.failed_io(&child, "cannot delete it", e);
-                continue;
+                self.settle_metadata(&place, fd);
             }
-            Counters::add(&self.tally.deleted, 1);
         }
     }
 
-    /// Sets the metadata of directories that are done, the deepest first.
-    pub(super) fn settle(&self, window: &mut Window) {
-        for place in window.take_left() {
-            let (Some((meta, owners)), Some(fd)) = (&place.meta, place.opened()) else { continue };
-            if self.options.dry_run || (self.verifying && !place.is_loosened()) {
-                continue;
+    fn settle_metadata(&self, place: &Place, fd: BorrowedFd<'_>) {
+        let Some((meta, owners)) = &place.meta else { return };
+        let path: &[u8] = if place.path.is_empty() { b"/" } else { &place.path };
+        let set = match (place.keeps_metadata(), place.mode_before()) {
+            (true, Some(mode)) => {
+                rustix::fs::fchmod(fd, rustix::fs::Mode::from_raw_mode(mode)).map_err(Into::into)
             }
-            let path: &[u8] = if place.path.is_empty() { b"/" } else { &place.path };
-            let wanted = wanted(meta, owners, path);
-            if let Err(e) = self.applier.directory(fd, &wanted) {
-                self.failed_io(path, "cannot set the directory's metadata", e);
-            }
+            (true, None) => Ok(()),
+            (false, None) if self.verifying => Ok(()),
+            (false, _) => self.applier.directory(fd, &wanted(meta, owners, path)),
+        };
+        if let Err(e) = set {
+            self.failed_io(path, "cannot set the directory's metadata", e);
         }
     }
 }
@@ -482,6 +516,19 @@ fn looks_equal(entry: &Entry, stat: &Stat) -> bool {
             EntryKind::File { size, .. } => size == stat.size && entry.meta.mtime == stat.meta.mtime,
             _ => true,
         }
+}
+
+/// Whether a dry run would leave the entry as it is.
+fn is_as_wanted(entry: &Entry, stat: &Stat, parent: BorrowedFd<'_>) -> bool {
+    if entry.is_file() { looks_equal(entry, stat) } else { is_same_special(entry, stat, parent) }
+}
+
+/// Whether a node's entries come after those of the node before.
+fn follows(node: &Node, last: Option<&[u8]>) -> bool {
+    match (last, node.entries.first()) {
+        (Some(last), Some(first)) => last < &*first.name,
+        _ => true,
+    }
 }
 
 fn is_same_special(entry: &Entry, stat: &Stat, parent: BorrowedFd<'_>) -> bool {

@@ -65,7 +65,14 @@ pub(super) struct Window {
     items: Vec<Item>,
     bytes: u64,
     files: usize,
-    left: Vec<Arc<Place>>,
+    left: Vec<Left>,
+}
+
+/// A directory whose entries are all in the window or done.
+pub(super) struct Left {
+    pub(super) place: Arc<Place>,
+    /// Names that may stay in it, if all others are to be deleted.
+    pub(super) kept: Option<Vec<Box<[u8]>>>,
 }
 
 impl Window {
@@ -82,13 +89,13 @@ impl Window {
         self.files += 1;
     }
 
-    /// A directory whose entries are all in the window or done.
-    pub(super) fn leave(&mut self, place: Arc<Place>) {
-        self.left.push(place);
+    /// Takes note of a directory whose entries are all in the window or done.
+    pub(super) fn leave(&mut self, left: Left) {
+        self.left.push(left);
     }
 
     /// Directories that were left, in the order in which they were: the deepest first.
-    pub(super) fn take_left(&mut self) -> Vec<Arc<Place>> {
+    pub(super) fn take_left(&mut self) -> Vec<Left> {
         std::mem::take(&mut self.left)
     }
 

@@ -99,6 +99,11 @@ impl ExcludeRules {
         !self.patterns.is_empty()
     }
 
+    /// Whether any rule may leave something out.
+    pub fn leaves_out(&self) -> bool {
+        self.has_patterns() || self.caches || !self.if_present.is_empty() || self.larger_than.is_some()
+    }
+
     /// Whether patterns leave out the entry with this absolute path.
     pub fn skips(&self, path: &[u8], is_dir: bool) -> bool {
         self.patterns.decide(path, is_dir) == Some(true)

@@ -52,6 +52,9 @@ pub struct Manifest {
     /// Whether everything was read, changed or not.
     #[serde(default)]
     pub rescan: bool,
+    /// Whether rules left out files that were there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub filtered: bool,
     /// The damaged snapshot that this one was saved from by a repair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repaired_from: Option<String>,

@@ -5,6 +5,7 @@
 
 use super::codec::{Decoder, Malformed, put_varint};
 use crate::chunk::ChunkId;
+use crate::chunk::cutter::CHUNK_BYTES_MAX;
 
 /// Levels a content may have. With 32 entries a list, 8 levels hold 2⁴⁰ chunks.
 pub const LEVEL_MAX: u8 = 8;
@@ -84,6 +85,9 @@ impl Content {
         let (length, hole) = (code >> 1, code & 1 == 1);
         if length == 0 {
             return Err(decoder.malformed("extent of no bytes"));
+        }
+        if !hole && level == 0 && length > CHUNK_BYTES_MAX as u64 {
+            return Err(decoder.malformed("chunk over 8 MiB"));
         }
         if hole && level > 0 {
             return Err(decoder.malformed("hole above level 0"));

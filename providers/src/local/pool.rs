@@ -32,22 +32,23 @@ struct Lent {
 impl BufferPool {
     /// A buffer of at least this many bytes, of any content; `None` if there is no memory for it.
     pub(super) fn take(&self, bytes: usize) -> Option<Vec<u8>> {
+        if let Some(buffer) = self.used_before(bytes) {
+            return Some(buffer);
+        }
+        let mut buffer = Vec::new();
+        buffer.try_reserve_exact(bytes).ok()?;
+        buffer.resize(bytes, 0);
+        Some(buffer)
+    }
+
+    fn used_before(&self, bytes: usize) -> Option<Vec<u8>> {
         let mut free = self.free.lock();
         // Much larger ones would keep memory from whoever needs it.
         let fits = |buffer: &Vec<u8>| buffer.len() >= bytes && buffer.len() / 4 <= bytes;
-        match free.buffers.iter().position(fits) {
-            Some(at) => {
-                let buffer = free.buffers.swap_remove(at);
-                free.bytes -= buffer.len();
-                Some(buffer)
-            }
-            None => {
-                let mut buffer = Vec::new();
-                buffer.try_reserve_exact(bytes).ok()?;
-                buffer.resize(bytes, 0);
-                Some(buffer)
-            }
-        }
+        let at = free.buffers.iter().position(fits)?;
+        let buffer = free.buffers.swap_remove(at);
+        free.bytes -= buffer.len();
+        Some(buffer)
     }
 
     /// The buffer's first `len` bytes, shared; it comes back when the last of them is dropped.

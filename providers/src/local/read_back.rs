@@ -15,13 +15,14 @@ const READ_BYTES: usize = 1 << 20;
 /// What disks and memory must be aligned to for reading past the cache, in bytes; no disk asks for more.
 const ALIGNMENT: usize = 4096;
 
-/// The digest of a file that was synced, read back from its disk. The file's offset and flags are as before.
+/// The digest of a file that was synced, read back from its disk; `None` if it does not have `len` bytes. The file's offset and flags are as
+/// before.
 ///
 /// # Errors
-/// The kernel's; `EIO` if the file does not have `len` bytes.
-pub(super) fn digest(file: BorrowedFd<'_>, len: u64) -> rustix::io::Result<Sha256> {
+/// The kernel's.
+pub(super) fn digest(file: BorrowedFd<'_>, len: u64) -> rustix::io::Result<Option<Sha256>> {
     if u64::try_from(fstat(file)?.st_size) != Ok(len) {
-        return Err(Errno::IO);
+        return Ok(None);
     }
     let flags = fcntl_getfl(file)?;
     if fcntl_setfl(file, flags | OFlags::DIRECT).is_ok() {
@@ -39,7 +40,7 @@ pub(super) fn digest(file: BorrowedFd<'_>, len: u64) -> rustix::io::Result<Sha25
     hash(file, len)
 }
 
-fn hash(file: BorrowedFd<'_>, len: u64) -> rustix::io::Result<Sha256> {
+fn hash(file: BorrowedFd<'_>, len: u64) -> rustix::io::Result<Option<Sha256>> {
     let room = usize::try_from(len).unwrap_or(READ_BYTES).min(READ_BYTES).next_multiple_of(ALIGNMENT);
     let mut memory = vec![0; room + ALIGNMENT];
     let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
@@ -49,7 +50,7 @@ fn hash(file: BorrowedFd<'_>, len: u64) -> rustix::io::Result<Sha256> {
     while offset < len {
         match pread(file, &mut *buffer, offset) {
             // It became shorter meanwhile.
-            Ok(0) => return Err(Errno::IO),
+            Ok(0) => return Ok(None),
             Ok(got) => {
                 hasher.update(buffer.get(..got).unwrap_or_default());
                 offset += got as u64;
@@ -58,7 +59,7 @@ fn hash(file: BorrowedFd<'_>, len: u64) -> rustix::io::Result<Sha256> {
             Err(errno) => return Err(errno),
         }
     }
-    Ok(hasher.finish())
+    Ok(Some(hasher.finish()))
 }
 
 #[cfg(test)]
@@ -78,9 +79,13 @@ mod tests {
                 file.write_all(&bytes).unwrap();
                 file.sync_all().unwrap();
                 let before = fcntl_getfl(&file).unwrap();
-                assert_eq!(digest(file.as_fd(), len as u64).unwrap(), Sha256::of(&bytes), "{len} bytes");
+                assert_eq!(
+                    digest(file.as_fd(), len as u64).unwrap(),
+                    Some(Sha256::of(&bytes)),
+                    "{len} bytes"
+                );
                 assert_eq!(fcntl_getfl(&file).unwrap(), before);
-                assert!(digest(file.as_fd(), len as u64 + 1).is_err());
+                assert_eq!(digest(file.as_fd(), len as u64 + 1).unwrap(), None);
             }
         }
     }

@@ -169,7 +169,7 @@ impl Writer {
         self.step(Step::Synced, || temp.path());
         let found = read_back::digest(temp.file.as_fd(), body.len())
             .map_err(|errno| translate_read("put", key, errno))?;
-        if found != sha256 {
+        if found != Some(sha256) {
             return Err(mismatch(key, body, sha256, found));
         }
         self.step(Step::Proved, || temp.path());
@@ -369,9 +369,10 @@ fn write_all(file: BorrowedFd<'_>, body: &Body) -> rustix::io::Result<()> {
     Ok(())
 }
 
-fn mismatch(key: &Key, body: &Body, expected: Sha256, found: Sha256) -> Error {
+fn mismatch(key: &Key, body: &Body, expected: Sha256, found: Option<Sha256>) -> Error {
     if body.sha256() == expected {
-        let reason = format_args!("the disk gave back other bytes than were written (SHA-256 {found})");
+        let found = found.map_or("not as many".to_owned(), |found| format!("SHA-256 {found}"));
+        let reason = format_args!("the disk gave back other bytes than were written ({found})");
         Error::new(ErrorKind::Corrupt, "put", key, reason)
     } else {
         let reason = "the bytes handed over do not have the digest handed over";
