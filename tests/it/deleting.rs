@@ -1,4 +1,4 @@
-//! `restore --delete`, and what it never removes; restoring over what is there in the ways that a hostile reader thought of.
+//! Nothing is lost by `restore --delete`, a second `init`, or restoring over what is there in the ways that a hostile reader thought of.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
@@ -217,4 +217,14 @@ fn a_dry_run_into_a_new_target_deletes_nothing() {
     let ended = home.run(&arguments, 0);
     assert!(!ended.err.contains("deleted") && !ended.out.contains("deleted"), "{ended:?}");
     assert!(!target.exists());
+}
+
+#[test]
+fn an_init_of_the_default_repository_that_is_there_is_refused() {
+    let home = Home::new();
+    write(&home.path("source/file"), "file");
+    home.run(&["backup", home.path("source").to_str().unwrap()], 0);
+    let refused = home.run(&["init"], 2);
+    assert!(refused.err.contains("there is a repository") && refused.out.is_empty(), "{refused:?}");
+    home.run(&["check", "--read-data"], 0);
 }

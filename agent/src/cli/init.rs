@@ -55,6 +55,7 @@ impl Init {
     /// `Usage` if there is one already; if it cannot be made.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
         let target = session.target()?;
+        refuse_existing(&target)?;
         let repository = if target.is_default {
             default_repository::create(session, self.cipher.into())?
         } else {
@@ -66,7 +67,6 @@ impl Init {
 }
 
 fn create(session: &Session, target: &Target, cipher: Cipher) -> Result<Repository> {
-    refuse_existing(target)?;
     let (secret, purpose) = first_secret(session)?;
     let options =
         CreateOptions { cipher, purpose, label: String::new(), cost: Cost::DEFAULT, pack_bytes: None };
