@@ -126,7 +126,8 @@ fn repaired_snapshots_outlive_their_own_repair() {
     let snapshots = scene.person.run(&["snapshots", "--json"]).expect(0).json();
     assert_eq!(snapshots.len(), 1, "{snapshots:?}");
     let target = scene.world.path("back");
-    scene.run(&["restore", "latest", "--target", target.to_str().unwrap()], 0);
+    // What is left is restored, and it is said that it is not all.
+    scene.run(&["restore", "latest", "--target", target.to_str().unwrap()], 14);
     let inside = target.join(scene.world.source().strip_prefix("/").unwrap());
     assert_eq!(fs::read(inside.join("small")).unwrap(), b"small");
     assert!(!inside.join("large").exists() && inside.join("large.lifeboat-damaged").exists());
@@ -205,7 +206,7 @@ fn a_repaired_snapshot_is_repaired_from_its_own_loss_by_the_next_repair() {
     let whole = kept.iter().filter(|snapshot| {
         let target = scene.world.path(snapshot["id"].as_str().unwrap());
         let id = snapshot["id"].as_str().unwrap();
-        scene.run(&["restore", id, "--target", target.to_str().unwrap()], 0);
+        scene.run(&["restore", id, "--target", target.to_str().unwrap()], 14);
         let inside = target.join(scene.world.source().strip_prefix("/").unwrap());
         fs::read(inside.join("small")).is_ok_and(|content| content == b"small")
             && inside.join("large.lifeboat-damaged").exists()
@@ -243,9 +244,65 @@ fn a_repaired_file_does_not_take_the_name_of_another() {
     flip(&scene.pack());
     scene.run(&["repair", "snapshots", "--read-data", "--forget"], 14);
     let target = scene.world.path("back");
-    scene.run(&["restore", "latest", "--target", target.to_str().unwrap()], 0);
+    scene.run(&["restore", "latest", "--target", target.to_str().unwrap()], 14);
     let inside = target.join(scene.world.source().strip_prefix("/").unwrap());
     assert_eq!(fs::read(inside.join("large.lifeboat-damaged")).unwrap(), b"mine");
     assert_eq!(fs::metadata(inside.join("large-2.lifeboat-damaged")).unwrap().len(), LARGE_BYTES as u64);
     assert_eq!(fs::read_dir(&inside).unwrap().count(), 3);
+}
+
+/// Nothing a person could do made a check come out clean again.
+#[test]
+fn damage_that_nothing_uses_any_more_is_no_damage() {
+    let scene = Scene::backed_up();
+    let pack = scene.pack();
+    flip(&pack);
+    scene.run(&["repair", "index", "--read-data"], 14);
+    scene.backup();
+    scene.person.run(&["check", "--read-data"]).expect(0).says("nothing uses it any more");
+    scene.run(&["repair", "index", "--read-data"], 0);
+    fs::remove_file(&pack).unwrap();
+    scene.run(&["check", "--read-data"], 0);
+    scene.run(&["repair", "index"], 0);
+    scene.assert_restores("latest", "back");
+}
+
+/// The pack's header is damaged and every segment is intact: they are copied, and the pack is done with.
+#[test]
+fn what_is_intact_of_a_damaged_pack_is_copied() {
+    let scene = Scene::backed_up();
+    let pack = scene.pack();
+    let mut bytes = fs::read(&pack).unwrap();
+    bytes[9] ^= 1;
+    fs::remove_file(&pack).unwrap();
+    fs::write(&pack, bytes).unwrap();
+    scene.run(&["check", "--read-data"], 14);
+    scene.person.run(&["repair", "index", "--read-data"]).expect(0).prints("copied");
+    scene.person.run(&["check", "--read-data"]).expect(0).says("nothing uses it any more");
+    fs::remove_file(&pack).unwrap();
+    scene.assert_restores("latest", "back");
+}
+
+#[test]
+fn restoring_a_repaired_snapshot_says_what_is_lost_and_which_one_is_whole() {
+    let scene = Scene::backed_up();
+    let first = scene.person.run(&["snapshots", "--json"]).expect(0).json()[0]["short_id"].clone();
+    let mut random = Random::new(12);
+    fs::write(scene.world.source().join("larger"), random.bytes(2 * LARGE_BYTES)).unwrap();
+    let before: Vec<PathBuf> = stored(&scene).into_iter().map(|(path, _)| path).collect();
+    scene.backup();
+    let is_new = |(path, _): &(PathBuf, u64)| !before.contains(path);
+    let new = stored(&scene).into_iter().filter(is_new);
+    new.filter(|(path, _)| path.to_str().unwrap().contains("/packs/")).for_each(|(path, _)| flip(&path));
+    scene.run(&["repair", "snapshots", "--read-data", "--forget"], 14);
+    let latest = scene.person.run(&["snapshots", "latest", "--json"]).expect(0).json()[0].clone();
+    assert_eq!((&latest["lost_total"], &latest["summary"]["files_new"]), (&1.into(), &0.into()), "{latest}");
+    assert_eq!(latest["summary"]["files_unmodified"], 3, "{latest}");
+    let target = scene.world.path("back");
+    let restored = scene.person.run(&["restore", "latest", "--target", target.to_str().unwrap()]).expect(14);
+    let restored = restored.says("1 path of what was backed up is lost");
+    restored.says(first.as_str().unwrap());
+    // What is whole of it is no reason to complain.
+    let small = format!("latest:{}/small", scene.world.source().display());
+    scene.run(&["restore", &small, "--target", scene.world.path("one").to_str().unwrap()], 0);
 }

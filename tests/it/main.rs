@@ -15,6 +15,7 @@ mod fixture;
 mod healing;
 mod hostile_trees;
 mod index_cache;
+mod memory;
 mod mount;
 mod output;
 mod patterns;

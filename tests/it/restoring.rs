@@ -253,3 +253,20 @@ fn what_the_target_would_hand_down_is_not_left_on_what_is_restored() {
         fs::remove_dir_all(&root).unwrap();
     }
 }
+
+/// Equal size and time were enough: a file with another mode stayed readable by all.
+#[test]
+fn if_changed_puts_modes_back() {
+    let scene = crate::scene::Scene::backed_up();
+    let file = scene.world.source().join("top");
+    let mode = || fs::metadata(&file).unwrap().permissions().mode() & 0o7777;
+    let before = mode();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    scene.run(&["restore", "latest", "--target", "/", "--overwrite", "if-changed"]).expect(0);
+    assert_eq!(mode(), before);
+    // What is right is not touched: the next backup would read it again.
+    let touched = || fs::metadata(&file).map(|m| (m.ctime(), m.ctime_nsec())).unwrap();
+    let settled = touched();
+    scene.run(&["restore", "latest", "--target", "/", "--overwrite", "if-changed"]).expect(0);
+    assert_eq!(touched(), settled);
+}

@@ -185,3 +185,26 @@ fn an_interrupt_ends_a_backup_that_waits_for_input() {
     assert_eq!(scene.snapshots(), 1);
     assert_eq!(walk(&scene.world.path("repository/sessions")).len(), 0);
 }
+
+/// Everything was counted as new.
+#[test]
+fn a_rescan_counts_what_is_as_it_was_as_unmodified() {
+    let scene = Scene::backed_up();
+    fs::write(scene.world.source().join("top"), "other").unwrap();
+    let run = scene.run(&["backup", "--rescan", "--json", scene.source()]).expect(0).json();
+    let summary = run.last().unwrap();
+    let counts =
+        ["files_new", "files_changed", "files_unmodified"].map(|name| summary[name].as_u64().unwrap());
+    assert_eq!(counts, [0, 1, 1], "{summary}");
+    assert!(summary["bytes_read"].as_u64().unwrap() >= 12, "{summary}");
+}
+
+#[test]
+fn a_key_that_could_not_be_added_leaves_no_key_file() {
+    let scene = Scene::backed_up();
+    let key = scene.path("key");
+    let label = "x".repeat(200);
+    scene.run(&["key", "add", "--new-key-file", &key, "--label", &label]).expect_failure();
+    assert!(!std::path::Path::new(&key).exists());
+    scene.run(&["key", "add", "--new-key-file", &key]).expect(0);
+}

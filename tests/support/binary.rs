@@ -74,6 +74,13 @@ impl Ended {
         self
     }
 
+    /// Panics unless standard output has this text.
+    #[track_caller]
+    pub fn prints(self, text: &str) -> Self {
+        assert!(self.out.contains(text), "no {text:?} in:\n{}", self.out);
+        self
+    }
+
     /// Standard output as JSON, one value a line.
     #[track_caller]
     pub fn json(&self) -> Vec<serde_json::Value> {

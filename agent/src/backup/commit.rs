@@ -45,6 +45,7 @@ pub(super) fn commit(repository: &Repository, run: &Run<'_>, draft: Draft<'_>) -
         rescan: run.options.rescan,
         filtered: run.exclude.leaves_out(),
         repaired_from: None,
+        lost_total: 0,
         summary: draft.summary,
         errors: run.record.errors(),
         errors_total: run.record.errors_total(),

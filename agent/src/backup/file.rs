@@ -27,7 +27,8 @@ pub(super) struct FileJob {
     pub(super) slot: usize,
     pub(super) name: Box<[u8]>,
     pub(super) stat: Stat,
-    pub(super) change: Change,
+    /// The parent snapshot's entry of this name.
+    pub(super) old: Option<Box<Entry>>,
 }
 
 /// Small files of one directory, to be read by one worker.
@@ -153,7 +154,7 @@ impl Run<'_> {
             }
             let mut after = after;
             let xattrs = self.xattrs(file.as_fd(), &mut after.meta, path);
-            let entry = self.file_entry(&job.name, path, &after, read, xattrs, job.change);
+            let entry = self.file_entry(&job.name, path, &after, read, xattrs, job.old.as_deref());
             return Ok(Reading::Done(Some(entry)));
         }
     }
@@ -166,17 +167,28 @@ impl Run<'_> {
         stat: &Stat,
         read: ReadFile,
         xattrs: Vec<Xattr>,
-        change: Change,
+        old: Option<&Entry>,
     ) -> Entry {
-        self.record.file(change, read.size);
-        let action = if change == Change::New { "new" } else { "changed" };
-        self.context.report(Event::Path { action, path: path(), bytes: read.size });
-        Entry {
+        let size = read.size;
+        let entry = Entry {
             name: name.into(),
             meta: Meta { xattrs, ..stat.meta.clone() },
-            kind: EntryKind::File { size: read.size, content: read.content },
+            kind: EntryKind::File { size, content: read.content },
             incomplete: read.incomplete,
+        };
+        // One that was read only because everything is finds itself as it was, unless something of it is not known.
+        let (change, action) = match old {
+            None => (Change::New, "new"),
+            Some(old) if *old == entry && stat.meta.ctime != super::scan::UNKNOWN_CTIME => {
+                (Change::Unmodified, "unmodified")
+            }
+            Some(_) => (Change::Changed, "changed"),
+        };
+        self.record.file(change, size);
+        if change != Change::Unmodified {
+            self.context.report(Event::Path { action, path: path(), bytes: size });
         }
+        entry
     }
 
     /// Extended attributes of an open file; those that cannot be read are recorded.

@@ -11,6 +11,7 @@ use lifeboat_providers::memory::MemoryProvider;
 use parking_lot::Mutex;
 
 use super::super::directory::{Directory, Finished, taken};
+use super::super::own::OwnDirectories;
 use super::super::parent::Trust;
 use super::super::record::Record;
 use super::super::schedule::Scheduler;
@@ -69,7 +70,7 @@ fn stored(folder: &Path, name: &[u8], change: impl FnOnce(&Path)) -> (Entry, Vec
         record: Record::new(context.clone()),
         owners: Mutex::new(Owners::new()),
         trust: Trust::since(None, false),
-        own_repository: None,
+        own: OwnDirectories::default(),
     };
     let finished = Finished::default();
     let handle = capture::open_dir_path(folder.as_os_str().as_bytes()).unwrap();
@@ -89,7 +90,7 @@ fn stored(folder: &Path, name: &[u8], change: impl FnOnce(&Path)) -> (Entry, Vec
     directory.handle.set(handle).unwrap();
     directory.set_window(vec![None], 1, false);
     change(&folder.join(std::ffi::OsStr::from_bytes(name)));
-    let job = FileJob { slot: 0, name: name.into(), stat, change: Change::New };
+    let job = FileJob { slot: 0, name: name.into(), stat, old: None };
     let mut sink = ChunkSink::new(&ingest).unwrap();
     run.read_files(Files::new(directory, job), &mut sink, &mut Vec::new()).unwrap();
     // What turned out to be large was handed on.

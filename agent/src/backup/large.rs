@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 use super::Run;
 use super::directory::{Directory, Finished, Target, now};
 use super::file::{FileJob, ReadFile, append_at, is_same_moment};
-use super::record::Change;
 use crate::Result;
 use crate::chunk::Cutter;
 use crate::chunk::detect::PROBE_BYTES;
@@ -71,7 +70,7 @@ struct Ending {
     meta: Meta,
     size: u64,
     incomplete: bool,
-    change: Change,
+    old: Option<Box<Entry>>,
 }
 
 impl Large {
@@ -142,7 +141,7 @@ impl Run<'_> {
             meta: Meta { xattrs, ..meta },
             size: read.size,
             incomplete: read.error.is_some(),
-            change: job.change,
+            old: job.old,
         };
         let total = blocks.next;
         assembly.state.lock().end = Some((total, ending));
@@ -262,7 +261,7 @@ impl Run<'_> {
             meta: Meta { mode: 0o600, mtime: now, ctime: now, links: 1, ..Meta::default() },
             size: source.bytes,
             incomplete: false,
-            change: Change::New,
+            old: None,
         };
         let total = blocks.next;
         assembly.state.lock().end = Some((total, ending));
@@ -322,7 +321,8 @@ impl Run<'_> {
         };
         let read = ReadFile { content, size: ending.size, incomplete: ending.incomplete };
         let xattrs = ending.meta.xattrs;
-        let entry = self.file_entry(&ending.name, || ending.path.clone(), &stat, read, xattrs, ending.change);
+        let entry =
+            self.file_entry(&ending.name, || ending.path.clone(), &stat, read, xattrs, ending.old.as_deref());
         debug_assert!(matches!(entry.kind, EntryKind::File { .. }), "a large file is a file");
         entry
     }

@@ -9,6 +9,7 @@
 //! | [`scan`] | list a directory, compare, hand out tasks |
 //! | [`file`](mod@file) | read and cut small files |
 //! | [`large`] | read and cut large files with all cores |
+//! | [`own`] | what is never backed up |
 //! | [`record`] | counts and errors of the run |
 //! | [`session`] | tells others that this writer is at work |
 //! | [`commit`] | write the snapshot |
@@ -17,6 +18,7 @@ mod commit;
 mod directory;
 mod file;
 mod large;
+mod own;
 mod parent;
 mod plan;
 mod record;
@@ -45,6 +47,7 @@ use crate::tree::Entry;
 use crate::words::count;
 use crate::{Error, Result};
 
+use own::OwnDirectories;
 pub use plan::Plan;
 use record::Record;
 use schedule::Scheduler;
@@ -134,8 +137,8 @@ struct Run<'a> {
     record: Record,
     owners: Mutex<Owners>,
     trust: parent::Trust,
-    /// Directory of the repository itself, which is never backed up: device and inode.
-    own_repository: Option<(u64, u64)>,
+    /// What is never backed up.
+    own: OwnDirectories,
 }
 
 /// Backs up `plan` (and `stream`) into `repository` and writes a snapshot.
@@ -153,8 +156,7 @@ pub fn run(
 ) -> Result<Outcome> {
     let started = Instant::now();
     let start = chrono::Local::now().fixed_offset();
-    let own_repository = own_directory(repository);
-    refuse_itself(&plan, own_repository)?;
+    refuse_itself(&plan, OwnDirectories::of(repository).repository())?;
     if !options.dry_run {
         // What would end the run at its very end is better known now.
         drop(LockedMemory::open(repository.directories())?);
@@ -183,7 +185,8 @@ pub fn run(
         record: Record::new(context.clone()),
         owners: Mutex::new(Owners::new()),
         trust: parent::Trust::since(parent, options.rescan),
-        own_repository,
+        // Now that all of them are made.
+        own: OwnDirectories::of(repository),
     };
     for missing in &plan.missing {
         run.record.error(missing.path.clone(), missing.kind, missing.message.clone());
@@ -230,10 +233,8 @@ impl Run<'_> {
             self.run_workers();
             return self.finish_stream(&stream.path, &result);
         }
-        let old_root = match parent {
-            Some(snapshot) if !self.options.rescan => Some(snapshot.manifest.root()?),
-            _ => None,
-        };
+        // In a rescan nothing is taken from it; files are counted as changed or not by it.
+        let old_root = parent.and_then(|snapshot| snapshot.manifest.root().ok());
         self.scheduler.push_directory(directory::root(plan, old_root, result.clone())?);
         self.run_workers();
         self.context.check_stop()?;
@@ -380,12 +381,6 @@ fn warn_about_missing(repository: &Repository, history: &History, context: &Cont
             count(gone, "snapshot was", "snapshots were")
         )));
     }
-}
-
-fn own_directory(repository: &Repository) -> Option<(u64, u64)> {
-    let root = repository.store().capabilities().local_root?;
-    let stat = rustix::fs::stat(&root).ok()?;
-    Some((stat.st_dev, stat.st_ino))
 }
 
 /// The repository itself is never backed up into itself: if nothing else was named, there is nothing to do.

@@ -64,9 +64,6 @@ impl Record {
         Counters::add(counter, 1);
         Counters::add(&self.bytes_total, bytes);
         Counters::add(&self.context.counters.files, 1);
-        if change == Change::Unmodified {
-            self.context.counters.pass(bytes);
-        }
     }
 
     /// A directory of the snapshot.

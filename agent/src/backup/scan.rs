@@ -208,9 +208,9 @@ impl Run<'_> {
         old: Option<Entry>,
         window: &mut Window,
     ) -> Result<()> {
-        if self.own_repository == Some((stat.meta.device, stat.meta.inode)) {
+        if let Some(what) = self.own.describe(stat.meta.device, stat.meta.inode) {
             let path = path_text::display(&directory.child_path(&name));
-            self.context.report(Event::Notice(format!("{path} is this repository itself: left out")));
+            self.context.report(Event::Notice(format!("{path} is {what}: left out")));
             window.changed |= old.is_some();
             return Ok(());
         }
@@ -241,27 +241,28 @@ impl Run<'_> {
         old: Option<Entry>,
         window: &mut Window,
     ) {
-        let change = match old {
-            Some(old) if self.trust.is_unchanged(&old, &stat) && self.is_stored(&old) => {
-                self.count(&stat, Change::Unmodified);
-                window.slots.push(Some(old));
-                return;
+        if let Some(old) = &old
+            && self.trust.is_unchanged(old, &stat)
+            && self.is_stored(old)
+        {
+            if stat.kind == FileType::File {
+                self.record.file(Change::Unmodified, stat.size);
+                self.context.counters.pass(stat.size);
+            } else {
+                self.record.other(stat.kind);
             }
-            Some(_) => Change::Changed,
-            None => Change::New,
-        };
+            window.slots.push(Some(old.clone()));
+            return;
+        }
         window.changed = true;
         if stat.kind == FileType::File {
             let slot = window.wait();
             let target = Target::Slot(directory.clone(), slot);
-            if stat.size >= LARGE_BYTES_MIN {
-                window.large.push(Large::file(
-                    directory.clone(),
-                    target,
-                    FileJob { slot, name, stat, change },
-                ));
+            let job = FileJob { slot, name, stat, old: old.map(Box::new) };
+            if job.stat.size >= LARGE_BYTES_MIN {
+                window.large.push(Large::file(directory.clone(), target, job));
             } else {
-                window.add_file(directory, FileJob { slot, name, stat, change });
+                window.add_file(directory, job);
             }
             return;
         }
@@ -280,7 +281,7 @@ impl Run<'_> {
             stat.meta.ctime = UNKNOWN_CTIME;
             self.file_error(directory.child_path(&name), &e, "cannot read extended attributes");
         }
-        self.count(&stat, change);
+        self.record.other(stat.kind);
         window.slots.push(Some(Self::plain_entry(&name, &stat, target, xattrs)));
     }
 
@@ -294,13 +295,6 @@ impl Run<'_> {
             _ => Ok(()),
         });
         walked.is_ok()
-    }
-
-    fn count(&self, stat: &Stat, change: Change) {
-        match stat.kind {
-            FileType::File => self.record.file(change, stat.size),
-            kind => self.record.other(kind),
-        }
     }
 
     /// Records a failed system call on a path.

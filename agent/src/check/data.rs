@@ -41,6 +41,11 @@ impl Check<'_> {
             self.report.bytes_read += result.pack.stored_bytes;
             self.report.chunks_read += result.chunks;
             let key = layout::pack(result.pack.kind, &result.pack.id)?;
+            let is_damaged = result.problem.is_some() || !result.segments.is_empty();
+            if is_damaged && self.is_blank(&result.pack.id)? {
+                self.report.warnings.push(format!("{key} is damaged; nothing uses it any more"));
+                continue;
+            }
             for (number, problem) in result.segments {
                 self.report.damage(format_args!("{key}, segment {number}"), &problem);
                 let reason = format!("segment {number} of {key}: {problem}");

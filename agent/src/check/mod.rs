@@ -20,6 +20,7 @@ use std::sync::Arc;
 use lifeboat_providers::Sha256;
 
 use crate::chunk::ChunkId;
+use crate::chunk::id::CHUNK_ID_BYTES;
 use crate::events::{Context, Event};
 use crate::fetch::ChunkReader;
 use crate::index::{Index, Location};
@@ -101,10 +102,18 @@ impl Report {
             count(self.damages.len().max(1) as u64, "problem", "problems"),
             count(snapshots.len() as u64, "snapshot", "snapshots")
         ))
-        .with_hint(
+        .with_hint(if self.snapshots_only() {
+            "What is gone of snapshots nothing brings back here but another copy of the repository. `lifeboat repair snapshots --forget` \
+             records them as gone: the check then passes."
+        } else {
             "`lifeboat repair index` (with --read-data if --read-data found it) takes what is lost out of the index; back up the source \
-             again to store it anew; `lifeboat repair snapshots` then saves what can be saved of old snapshots.",
-        ))
+             again to store it anew; `lifeboat repair snapshots` then saves what can be saved of old snapshots."
+        }))
+    }
+
+    /// Whether all that is wrong is that snapshots are missing or unreadable.
+    fn snapshots_only(&self) -> bool {
+        self.touched.is_empty() && self.damages.iter().all(|damage| damage.object.starts_with("snapshot"))
     }
 
     fn damage(&mut self, object: impl ToString, problem: impl ToString) {
@@ -155,6 +164,7 @@ pub fn run(repository: &Repository, options: &CheckOptions, context: &Context) -
     check_slots(repository, &mut report)?;
     let history = repository.load_history()?;
     check_history(repository, &history, &mut report);
+    remember(repository, &history, context);
     check_sessions(repository, &mut report)?;
     let mut check = survey(repository, options, context, report)?;
     context.report(Event::Phase("checking directories"));
@@ -224,6 +234,15 @@ fn check_history(repository: &Repository, history: &History, report: &mut Report
             "writer {} has two snapshots at place {}: two machines seem to share one state directory",
             fork.writer, fork.sequence
         ));
+    }
+}
+
+/// A machine that only ever checks notices a rollback, too.
+fn remember(repository: &Repository, history: &History, context: &Context) {
+    if let Err(e) = repository.remember(history) {
+        context.report(Event::Warning(format!(
+            "{e}: a later rollback of the store would not be noticed by this machine"
+        )));
     }
 }
 
@@ -297,6 +316,14 @@ impl Check<'_> {
             index.add(&[(id, shard)])?;
         }
         Ok(Arc::new(index))
+    }
+
+    /// Whether nothing of a pack is in use: it was found damaged, and the index was repaired since.
+    pub(super) fn is_blank(&self, pack: &Sha256) -> Result<bool> {
+        let blank = ChunkId::from_bytes([0; CHUNK_ID_BYTES]);
+        let mut is_blank = true;
+        self.index.for_each_chunk(pack, |id, _| is_blank &= id == blank)?;
+        Ok(is_blank)
     }
 
     /// Whether a chunk can be read, of `length` bytes if that is known, as far as this check knows; the reason if not.

@@ -35,6 +35,12 @@ impl Check<'_> {
             let key = layout::pack(pack.kind, &pack.id)?;
             match stored.remove(&(pack.kind, pack.id)) {
                 Some(size) if size == pack.stored_bytes => {}
+                found if self.is_blank(&pack.id)? => {
+                    // What was to be had of it lies elsewhere.
+                    if found.is_some() {
+                        self.report.warnings.push(format!("{key} is damaged; nothing uses it any more"));
+                    }
+                }
                 Some(size) => {
                     let problem = format!("has {size} bytes instead of {}", pack.stored_bytes);
                     // Segments before the cut can be read.

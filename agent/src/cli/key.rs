@@ -158,7 +158,12 @@ fn add_slot(session: &Session, repository: &Repository, arguments: &Add) -> Resu
             Err(e) => return Err(e),
         },
     };
-    let slot = repository.add_slot(&secret, purpose, &arguments.label, Cost::DEFAULT)?;
+    let added = repository.add_slot(&secret, purpose, &arguments.label, Cost::DEFAULT);
+    if let (Err(_), Some(path)) = (&added, &arguments.new_key_file) {
+        // It opens nothing.
+        let _ = std::fs::remove_file(path);
+    }
+    let slot = added?;
     if let Some(path) = &arguments.new_key_file {
         session.output.say(format_args!("Made the key file {}.", path.display()));
     }

@@ -66,7 +66,7 @@ fn index(session: &Session, arguments: &Index) -> Result<ExitCode> {
     running.end();
     let repaired = repaired?;
     report_index(session, &repaired)?;
-    let whole = repaired.lost.is_empty() && repaired.damaged.is_empty();
+    let whole = repaired.lost.is_empty() && repaired.lost_segments == 0;
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(Kind::Damaged.exit_code()) })
 }
 
@@ -82,6 +82,8 @@ fn report_index(session: &Session, repaired: &IndexRepair) -> Result<()> {
                 "corrected": repaired.corrected,
                 "lost": repaired.lost,
                 "damaged": repaired.damaged,
+                "segments_saved": repaired.saved,
+                "segments_lost": repaired.lost_segments,
                 "unreadable": repaired.unreadable,
                 "damaged_shards": repaired.damaged_shards,
             }),
@@ -89,7 +91,7 @@ fn report_index(session: &Session, repaired: &IndexRepair) -> Result<()> {
     }
     let kinds = [
         ("lost", &repaired.lost),
-        ("damaged; what is intact of it stays in use", &repaired.damaged),
+        ("damaged; what is intact of it was copied, and nothing uses it any more", &repaired.damaged),
         ("unreadable, left as it is", &repaired.unreadable),
     ];
     for (what, packs) in kinds {
@@ -109,7 +111,14 @@ fn report_index(session: &Session, repaired: &IndexRepair) -> Result<()> {
         repaired.found,
         repaired.corrected
     ))?;
-    if repaired.lost.is_empty() && repaired.damaged.is_empty() {
+    if !repaired.damaged.is_empty() {
+        output.line(format_args!(
+            "Of damaged packs {} copied, {} lost.",
+            count(repaired.saved, "segment was", "segments were"),
+            count(repaired.lost_segments, "is", "are")
+        ))?;
+    }
+    if repaired.lost.is_empty() && repaired.lost_segments == 0 {
         return Ok(());
     }
     output.complain(

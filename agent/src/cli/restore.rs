@@ -119,6 +119,7 @@ impl Restore {
         self.report(session, snapshot, selector.path.as_deref(), &outcome)?;
         unread::notice(&session.output, snapshot, selector.path.as_deref());
         outcome.verdict()?;
+        unread::lost(&history, snapshot, selector.path.as_deref())?;
         Ok(ExitCode::SUCCESS)
     }
 

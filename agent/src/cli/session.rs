@@ -22,7 +22,8 @@ use crate::repository::{Directories, Repository, Store, create, state};
 use crate::seal::SecretKey;
 use crate::seal::slot::Secret;
 use crate::snapshot::select::{Filter, parse_time};
-use crate::snapshot::{History, Snapshot};
+use crate::snapshot::{History, Snapshot, chain};
+use crate::words::count;
 use crate::{Error, Kind, Result};
 
 const PASSPHRASE_TRIES: usize = 3;
@@ -289,7 +290,7 @@ impl Session {
         directories
     }
 
-    /// All snapshots; those that cannot be read are warned about.
+    /// All snapshots, which this machine then remembers; those that cannot be read or are gone are warned about.
     ///
     /// # Errors
     /// If the store cannot be listed or read.
@@ -303,6 +304,17 @@ impl Session {
             self.output.warning(format_args!(
                 "snapshot {short} cannot be read and is passed over: if it is the newest, `latest` is the one before it"
             ));
+        }
+        let memory = state::peek(repository.directories());
+        let gone = chain::examine(&history, memory.as_ref()).gone(&history).count() as u64;
+        if gone > 0 {
+            self.output.warning(format_args!(
+                "{} removed from this repository without a record: `lifeboat check` lists them",
+                count(gone, "snapshot was", "snapshots were")
+            ));
+        }
+        if let Err(e) = repository.remember(&history) {
+            self.output.say_verbose(format_args!("{e}: this machine remembers nothing of the repository"));
         }
         Ok(history)
     }

@@ -1,11 +1,12 @@
-//! What could not be read when a snapshot was made: said again wherever somebody relies on the snapshot.
+//! What could not be read when a snapshot was made, or was lost since: said again wherever somebody relies on the snapshot.
 
 use super::output::Output;
-use super::text::{count, grouped};
-use crate::Result;
+use super::text::{count, grouped, local_time};
 use crate::fetch::walk::components;
-use crate::snapshot::{FileError, Manifest, Snapshot};
+use crate::snapshot::manifest::FileErrorKind;
+use crate::snapshot::{FileError, History, Manifest, Snapshot};
 use crate::tree::path_text;
+use crate::{Error, Result};
 
 /// How many paths a notice names; the rest is counted.
 const NAMED_MAX: usize = 3;
@@ -29,7 +30,8 @@ pub fn notice(output: &Output, snapshot: &Snapshot, path: Option<&[u8]>) {
     }
     let colon = if names.is_empty() { "" } else { ": " };
     output.notice(format_args!(
-        "{how_many} could not be read in full when snapshot {short} was made{colon}{} (`lifeboat snapshots {short}` lists them)",
+        "{how_many} {}{colon}{} (`lifeboat snapshots {short}` lists them)",
+        reason(snapshot),
         names.join(", "),
         short = snapshot.short_id(),
     ));
@@ -49,11 +51,7 @@ pub fn list(output: &Output, snapshot: &Snapshot) -> Result<()> {
     if manifest.errors_total == 0 {
         return Ok(());
     }
-    output.line(format_args!(
-        "{} could not be read in full when snapshot {} was made:",
-        count(manifest.errors_total, "path", "paths"),
-        snapshot.short_id()
-    ))?;
+    output.line(format_args!("{} {}:", count(manifest.errors_total, "path", "paths"), reason(snapshot)))?;
     for error in &manifest.errors {
         output.line(format_args!(
             "  {}: {}",
@@ -65,6 +63,42 @@ pub fn list(output: &Output, snapshot: &Snapshot) -> Result<()> {
         0 => Ok(()),
         more => output.line(format_args!("  … and {} more, which the snapshot only counts", grouped(more))),
     }
+}
+
+fn reason(snapshot: &Snapshot) -> String {
+    let since = if snapshot.manifest.lost_total > 0 { ", or were lost since" } else { "" };
+    format!("could not be read in full when snapshot {} was made{since}", snapshot.short_id())
+}
+
+/// The error that a repaired snapshot deserves where paths below `path` are lost: whoever restores it does not get all that was backed up.
+///
+/// # Errors
+/// `Damaged`, with the snapshot that has more.
+pub fn lost(history: &History, snapshot: &Snapshot, path: Option<&[u8]>) -> Result<()> {
+    let manifest = &snapshot.manifest;
+    let is_lost = |error: &&FileError| error.kind == FileErrorKind::Lost;
+    let here = below(manifest, path.unwrap_or_default()).into_iter().filter(is_lost).count() as u64;
+    let listed = manifest.errors.iter().filter(is_lost).count() as u64;
+    let unlisted = manifest.lost_total.saturating_sub(listed);
+    if here + unlisted == 0 {
+        return Ok(());
+    }
+    let at_least = if unlisted > 0 { "at least " } else { "" };
+    let short = snapshot.short_id();
+    let error = Error::damaged(format_args!(
+        "snapshot {short} was saved from a damaged one: {at_least}{} of what was backed up {} lost or not whole",
+        count(here, "path", "paths"),
+        if here == 1 { "is" } else { "are" }
+    ));
+    let hint = match history.whole_before(snapshot) {
+        Some(whole) => format!(
+            "What is left was restored. Snapshot {} of {} is whole: restore from it what is missing. `lifeboat snapshots {short}` lists it.",
+            whole.short_id(),
+            local_time(&whole.manifest.time)
+        ),
+        None => format!("What is left was restored. `lifeboat snapshots {short}` lists what is missing."),
+    };
+    Err(error.with_hint(hint))
 }
 
 fn unlisted(manifest: &Manifest) -> u64 {

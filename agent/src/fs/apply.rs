@@ -89,7 +89,7 @@ impl Applier {
         self.apply(&Target { fd: dir, kind: FileType::Directory, handle: false, inherited: None }, wanted)
     }
 
-    /// Puts the metadata back on the symbolic link, pipe or device `name` of `dir`.
+    /// Puts the metadata back on `name` of `dir`, which is not opened: a symbolic link, pipe or device, or a file whose data stays as it is.
     ///
     /// # Errors
     /// As [`Applier::file`], and [`io::ErrorKind::InvalidInput`] if the entry is not of that kind.
@@ -122,6 +122,14 @@ impl Applier {
         self.times(target, wanted)
     }
 
+    /// The numbers of the owner and group that an entry is to have here.
+    pub fn owner_of(&self, wanted: &Wanted<'_>) -> (u32, u32) {
+        let meta = wanted.meta;
+        let user = self.owners.user(meta.uid, wanted.users);
+        let group = self.owners.group(meta.gid, wanted.groups);
+        (user.unwrap_or(meta.uid), group.unwrap_or(meta.gid))
+    }
+
     /// Sets owner and group, or as much of it as is allowed.
     fn owner(&self, target: &Target<'_>, wanted: &Wanted<'_>) -> io::Result<Owned> {
         let meta = wanted.meta;
@@ -136,7 +144,7 @@ impl Applier {
                 self.shortfalls.note(Shortfall::OwnerName, wanted.path, reason);
             }
         }
-        let (uid, gid) = (user.unwrap_or(meta.uid), group.unwrap_or(meta.gid));
+        let (uid, gid) = self.owner_of(wanted);
         if target.inherited == Some(Inherited { uid, gid }) {
             return Ok(Owned { user: true, group: true });
         }

@@ -121,6 +121,11 @@ pub struct DirectoryChunk {
 }
 
 impl Directory {
+    /// Whether every segment was taken out: nothing reads the pack any more.
+    pub fn is_blank(&self) -> bool {
+        self.segments.iter().all(Segment::is_blank)
+    }
+
     /// The stored form.
     ///
     /// # Errors
@@ -231,6 +236,11 @@ impl Segment {
             self.chunks.push(DirectoryChunk { id: ChunkId::from_bytes([0; CHUNK_ID_BYTES]), length });
             left -= length;
         }
+    }
+
+    /// Whether it names no chunk.
+    pub fn is_blank(&self) -> bool {
+        self.chunks.iter().all(|chunk| *chunk.id.as_bytes() == [0; CHUNK_ID_BYTES])
     }
 
     fn read(decoder: &mut Decoder<'_>) -> Result<Self, Malformed> {

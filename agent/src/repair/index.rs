@@ -1,19 +1,23 @@
 //! Makes the index anew from what the packs say of themselves.
 //!
-//! New shards are stored before old ones are removed, and the old stay in force until the last new one is stored.
+//! New shards are stored before old ones are removed, and the old stay in force until the last new one is stored. What is intact of a
+//! damaged pack is copied to a new one first; the damaged one stays, and nothing uses it any more.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use lifeboat_providers::{Key, Sha256};
+use lifeboat_providers::{Key, ObjectInfo, Sha256};
 
 use crate::chunk::id::IdKey;
 use crate::compress::Decompressor;
 use crate::events::{Context, Event};
-use crate::index::SegmentLocation;
 use crate::index::shard::{PackEntry, Shard};
+use crate::index::{Index, SegmentLocation};
+use crate::ingest::{ChunkSink, Ingest, IngestOptions};
 use crate::pack::directory::{PackKind, Segment};
 use crate::repository::{Area, Repository, layout, store};
+use crate::seal::cipher::ObjectCipher;
 use crate::seal::header::{HEADER_BYTES, ObjectKind};
 use crate::{Error, Kind, Result};
 
@@ -42,8 +46,12 @@ pub struct IndexRepair {
     pub corrected: u64,
     /// Packs that were named and are not there: what they held is lost, unless other packs hold it too.
     pub lost: Vec<String>,
-    /// Packs of which segments are damaged: those were taken out of the index, the others stay.
+    /// Packs that were found damaged: what is intact of them was copied, and nothing uses them any more.
     pub damaged: Vec<String>,
+    /// Segments of damaged packs that were copied.
+    pub saved: u64,
+    /// Segments of damaged packs of which nothing can be had.
+    pub lost_segments: u64,
     /// Packs whose directory cannot be read and which no shard names: left where they are.
     pub unreadable: Vec<String>,
     /// Shards that could not be read.
@@ -60,42 +68,59 @@ pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Con
     let mut old = read_shards(repository, &mut repair)?;
     context.report(Event::Phase("reading packs"));
     let mut packs = Vec::new();
-    for kind in [PackKind::Metadata, PackKind::Data] {
-        for info in repository.store().list(&Area::of_packs(kind).prefix())? {
-            context.check_stop()?;
-            let Ok(id) = layout::sha256_of(&info.key) else { continue };
-            if layout::pack(kind, &id)? != info.key {
-                continue;
+    // Whatever else holds these chunks, they are stored once more: no part of the index is to be trusted yet.
+    let ingest = Ingest::start(repository, Arc::new(Index::in_memory()), IngestOptions::default(), context)?;
+    let mut copies = ChunkSink::new(&ingest)?;
+    for (kind, info) in list_packs(repository)? {
+        context.check_stop()?;
+        let Ok(id) = layout::sha256_of(&info.key) else { continue };
+        if layout::pack(kind, &id)? != info.key {
+            continue;
+        }
+        let entry = match old.known.remove(&(kind, id)) {
+            Some(entry) if entry.stored_bytes == info.size && !options.read_data => Some(entry),
+            Some(named) => {
+                let entry = examine(repository, &named, &mut copies, &mut repair)?;
+                repair.corrected += u64::from(entry != named);
+                Some(entry)
             }
-            let entry = match old.known.remove(&(kind, id)) {
-                Some(entry) if entry.stored_bytes == info.size && !options.read_data => Some(entry),
-                Some(named) => {
-                    let entry = examine(repository, &named, &mut repair)?;
-                    repair.corrected += u64::from(entry != named);
-                    Some(entry)
-                }
-                None => find(repository, kind, &id, info.size, &mut repair, context)?,
-            };
-            if let Some(entry) = entry {
-                repair.found += u64::from(!old.in_force.contains(&(kind, id)));
-                repair.packs += 1;
-                packs.push(entry);
-            }
+            None => find(repository, kind, &id, info.size, &mut repair, context)?,
+        };
+        if let Some(entry) = entry {
+            repair.found += u64::from(!old.in_force.contains(&(kind, id)));
+            repair.packs += 1;
+            packs.push(entry);
         }
     }
-    for (kind, id) in old.known.keys() {
-        repair.lost.push(layout::pack(*kind, id)?.to_string());
+    copies.flush()?;
+    ingest.finish()?;
+    for ((kind, id), entry) in &old.known {
+        if entry.directory.is_blank() {
+            // Nothing was left of it to lose.
+            repair.corrected += 1;
+        } else {
+            repair.lost.push(layout::pack(*kind, id)?.to_string());
+        }
     }
     repair.lost.sort();
     let is_right =
         repair.lost.is_empty() && repair.found == 0 && repair.corrected == 0 && repair.damaged_shards == 0;
     repair.was_sound = is_right && repair.damaged.is_empty();
-    // What is damaged may be out of the index since the last repair.
     if !is_right {
         context.report(Event::Phase("writing the index"));
         write(repository, packs, &old.shards)?;
     }
     Ok(repair)
+}
+
+/// All packs that are there now: those that the repair makes come later.
+fn list_packs(repository: &Repository) -> Result<Vec<(PackKind, ObjectInfo)>> {
+    let mut packs = Vec::new();
+    for kind in [PackKind::Metadata, PackKind::Data] {
+        let listed = repository.store().list(&Area::of_packs(kind).prefix())?;
+        packs.extend(listed.into_iter().map(|info| (kind, info)));
+    }
+    Ok(packs)
 }
 
 /// What the stored shards say.
@@ -139,41 +164,105 @@ fn read_shards(repository: &Repository, repair: &mut IndexRepair) -> Result<Old>
     Ok(old)
 }
 
-/// Reads a pack that a shard names, and blanks out its segments that are damaged or cut off. The shard may be the only directory left;
-/// where the pack is whole, what it says of itself counts.
-fn examine(repository: &Repository, named: &PackEntry, repair: &mut IndexRepair) -> Result<PackEntry> {
+/// Reads a pack that a shard names; where it is whole, what it says of itself counts. Of one that is damaged or cut off, of which the
+/// shard may be the only directory left, what is intact goes to `copies`, and the entry comes back blank.
+fn examine(
+    repository: &Repository,
+    named: &PackEntry,
+    copies: &mut ChunkSink<'_>,
+    repair: &mut IndexRepair,
+) -> Result<PackEntry> {
     let key = layout::pack(named.kind, &named.id)?;
     let bytes = match repository.store().get(&key) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == Kind::Damaged => Bytes::new(),
         Err(e) => return Err(e),
     };
-    let mut entry = own_entry(repository, named, &bytes).unwrap_or_else(|| named.clone());
-    let id_key = match entry.kind {
-        PackKind::Data => &repository.keys().data_id,
-        PackKind::Metadata => &repository.keys().metadata_id,
-    };
-    let cipher = repository.pack_cipher(entry.kind, entry.salt);
-    let mut decompressor = Decompressor::new()?;
-    let (mut sealed, mut plain) = (Vec::new(), Vec::new());
-    let offsets: Vec<u64> = entry.directory.segment_offsets().collect();
-    let mut damaged = false;
-    for (segment, offset) in entry.directory.segments.iter_mut().zip(offsets) {
-        let location = SegmentLocation::new(segment, offset);
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let range = start..start.saturating_add(segment.box_bytes as usize);
-        sealed.clear();
-        sealed.extend_from_slice(bytes.get(range).unwrap_or_default());
-        let opened = Repository::open_segment(&cipher, &location, &mut sealed, &mut decompressor, &mut plain);
-        if opened.is_err() || !has_its_chunks(segment, &plain, id_key) {
-            damaged = true;
-            segment.blank();
-        }
+    let own = own_entry(repository, named, &bytes);
+    let is_intact = own.is_some();
+    let mut entry = own.unwrap_or_else(|| named.clone());
+    let mut segments = SoundSegments::new(repository, &entry, &bytes)?;
+    if is_intact && entry.directory.segments.iter().all(|segment| segments.plain(segment).is_some()) {
+        return Ok(entry);
     }
-    if damaged {
+    for segment in entry.directory.segments.iter_mut().filter(|segment| !segment.is_blank()) {
+        match segments.plain(segment) {
+            Some(plain) => {
+                copy(segment, plain, entry.kind, copies)?;
+                repair.saved += 1;
+            }
+            None => repair.lost_segments += 1,
+        }
+        segment.blank();
+    }
+    if !named.directory.is_blank() {
         repair.damaged.push(key.to_string());
     }
     Ok(entry)
+}
+
+/// Stores a segment's chunks once more.
+fn copy(segment: &Segment, plain: &[u8], kind: PackKind, copies: &mut ChunkSink<'_>) -> Result<()> {
+    let mut rest = plain;
+    for chunk in &segment.chunks {
+        let Some((bytes, tail)) = rest.split_at_checked(chunk.length as usize) else { break };
+        rest = tail;
+        match kind {
+            PackKind::Data => copies.data(bytes)?,
+            PackKind::Metadata => copies.metadata(bytes)?,
+        };
+    }
+    Ok(())
+}
+
+/// Decodes a pack's segments.
+struct SoundSegments<'p> {
+    bytes: &'p Bytes,
+    cipher: ObjectCipher,
+    id_key: &'p IdKey,
+    /// Where each segment lies, by its number.
+    offsets: HashMap<u32, u64>,
+    decompressor: Decompressor,
+    sealed: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl<'p> SoundSegments<'p> {
+    fn new(repository: &'p Repository, entry: &PackEntry, bytes: &'p Bytes) -> Result<Self> {
+        let numbers = entry.directory.segments.iter().map(|segment| segment.number);
+        let id_key = match entry.kind {
+            PackKind::Data => &repository.keys().data_id,
+            PackKind::Metadata => &repository.keys().metadata_id,
+        };
+        Ok(Self {
+            bytes,
+            cipher: repository.pack_cipher(entry.kind, entry.salt),
+            id_key,
+            offsets: numbers.zip(entry.directory.segment_offsets()).collect(),
+            decompressor: Decompressor::new()?,
+            sealed: Vec::new(),
+            plain: Vec::new(),
+        })
+    }
+
+    /// A segment's chunks, if all are what their ids say.
+    fn plain(&mut self, segment: &Segment) -> Option<&[u8]> {
+        let offset = *self.offsets.get(&segment.number)?;
+        let location = SegmentLocation::new(segment, offset);
+        let start = usize::try_from(offset).ok()?;
+        let sealed = self.bytes.get(start..start.checked_add(segment.box_bytes as usize)?)?;
+        self.sealed.clear();
+        self.sealed.extend_from_slice(sealed);
+        Repository::open_segment(
+            &self.cipher,
+            &location,
+            &mut self.sealed,
+            &mut self.decompressor,
+            &mut self.plain,
+        )
+        .ok()?;
+        has_its_chunks(segment, &self.plain, self.id_key).then_some(&self.plain)
+    }
 }
 
 /// What a pack says of itself, if all its bytes are as they were stored.

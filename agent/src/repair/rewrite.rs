@@ -10,7 +10,7 @@ use crate::ingest::ChunkSink;
 use crate::pack::directory::PackKind;
 use crate::snapshot::Manifest;
 use crate::snapshot::history::Snapshot;
-use crate::snapshot::manifest::{ERRORS_LISTED_MAX, FileError, FileErrorKind};
+use crate::snapshot::manifest::{ERRORS_LISTED_MAX, FileError, FileErrorKind, Summary};
 use crate::tree::content::ContentBuilder;
 use crate::tree::node::{Names, NodeBuilder};
 use crate::tree::{Content, Entry, EntryKind, Extent, Node, path_text};
@@ -30,6 +30,8 @@ pub(super) struct Rewrite<'r, 'c> {
     sink: &'r mut ChunkSink<'c>,
     /// Paths of which something is lost.
     pub(super) lost: Vec<Vec<u8>>,
+    /// How many entries are in the new tree.
+    kept: Summary,
     owners: (Names, Names),
 }
 
@@ -41,7 +43,15 @@ impl<'r, 'c> Rewrite<'r, 'c> {
         context: &'r Context,
         sink: &'r mut ChunkSink<'c>,
     ) -> Self {
-        Self { check, reader, context, sink, lost: Vec::new(), owners: (Names::new(), Names::new()) }
+        Self {
+            check,
+            reader,
+            context,
+            sink,
+            lost: Vec::new(),
+            kept: Summary::default(),
+            owners: (Names::new(), Names::new()),
+        }
     }
 
     /// The new manifest, or `None` if nothing is wrong. The same tree with the same losses always gives the same root.
@@ -79,6 +89,8 @@ impl<'r, 'c> Rewrite<'r, 'c> {
         // What is lost stands first: of the rest the damaged snapshot tells, too.
         manifest.errors = lost.chain(manifest.errors).take(ERRORS_LISTED_MAX).collect();
         manifest.errors_total += self.lost.len() as u64;
+        manifest.lost_total = self.lost.len() as u64 + snapshot.manifest.lost_total;
+        manifest.summary = Summary { bytes_total: root.bytes(), ..self.kept };
         Ok(Some(manifest))
     }
 
@@ -86,6 +98,7 @@ impl<'r, 'c> Rewrite<'r, 'c> {
     fn entry(&mut self, path: &mut Vec<u8>, entry: &Entry) -> Result<Option<Entry>> {
         match &entry.kind {
             EntryKind::File { size, content } => {
+                self.kept.files_unmodified += 1;
                 let Some(content) = self.file(content)? else { return Ok(None) };
                 self.lost.push(path.clone());
                 let mut saved = entry.clone();
@@ -99,8 +112,14 @@ impl<'r, 'c> Rewrite<'r, 'c> {
                 }
                 Ok(Some(saved))
             }
-            EntryKind::Directory { content, .. } => self.directory(path, entry, content),
-            _ => Ok(None),
+            EntryKind::Directory { content, .. } => {
+                self.kept.directories += 1;
+                self.directory(path, entry, content)
+            }
+            _ => {
+                self.kept.others += 1;
+                Ok(None)
+            }
         }
     }
 

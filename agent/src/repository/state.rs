@@ -43,7 +43,7 @@ pub struct Head {
 }
 
 /// What a machine remembers of one repository.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Memory {
     /// This machine as a writer of this repository: 32 hex digits.
     pub writer: String,

@@ -1,12 +1,14 @@
 //! `--delete`: removes what is in restored directories and not in the snapshot. Only where the snapshot knows everything that there was.
 //!
-//! Never removed: this repository, its cache and state and whatever they lie in; anything on another file system than the target's; what lies
+//! Never removed: this repository, its cache and state, what is in them and whatever they lie in; anything on another file system than the target's; what lies
 //! in directories that were not themselves backed up (those on the way to what was); anything at all once something could not be restored.
 
 use std::collections::HashSet;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
 
 use super::Run;
 use super::place::Place;
@@ -16,9 +18,12 @@ use crate::fs::{DirEntry, FileType, capture, remove};
 use crate::repository::Repository;
 use crate::tree::path_text;
 
-/// Directories and files that must not be removed, with all directories above them: device and inode.
+/// Directories in which nothing must be removed, and those above them, which must stay: device and inode.
 #[derive(Debug, Default)]
-pub(super) struct Spared(HashSet<(u64, u64)>);
+pub(super) struct Spared {
+    directories: HashSet<(u64, u64)>,
+    above: HashSet<(u64, u64)>,
+}
 
 impl Spared {
     /// What this program needs to restore.
@@ -40,9 +45,10 @@ impl Spared {
     fn add(&mut self, path: &Path) {
         // What is not there cannot be removed.
         let Ok(real) = std::fs::canonicalize(path) else { return };
-        for path in real.ancestors() {
+        for (level, path) in real.ancestors().enumerate() {
             if let Ok(metadata) = std::fs::metadata(path) {
-                self.0.insert((metadata.dev(), metadata.ino()));
+                let set = if level == 0 { &mut self.directories } else { &mut self.above };
+                set.insert((metadata.dev(), metadata.ino()));
             }
         }
     }
@@ -50,10 +56,41 @@ impl Spared {
     /// Whether an entry is one of them. One that cannot be looked at may be.
     pub(super) fn has(&self, directory: BorrowedFd<'_>, name: &[u8]) -> bool {
         match capture::stat(directory, name) {
-            // Numbers as `std` has them.
-            Ok(stat) => self.0.contains(&(stat.meta.device, stat.meta.inode)),
+            Ok(stat) => {
+                let entry = (stat.meta.device, stat.meta.inode);
+                self.directories.contains(&entry) || self.above.contains(&entry)
+            }
             Err(e) => e.kind() != std::io::ErrorKind::NotFound,
         }
+    }
+
+    /// Whether a directory is or lies in one in which nothing must be removed. One whose way up cannot be gone may.
+    fn holds(&self, directory: BorrowedFd<'_>) -> bool {
+        self.holds_below_root(directory).unwrap_or(true)
+    }
+
+    fn holds_below_root(&self, directory: BorrowedFd<'_>) -> std::io::Result<bool> {
+        let identity = |fd: BorrowedFd<'_>| {
+            let stat = rustix::fs::fstat(fd)?;
+            std::io::Result::Ok((stat.st_dev, stat.st_ino))
+        };
+        let mut here = identity(directory)?;
+        let mut fd = directory.try_clone_to_owned()?;
+        while !self.directories.contains(&here) {
+            fd = rustix::fs::openat(
+                &fd,
+                "..",
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
+            let up = identity(fd.as_fd())?;
+            // The root is its own parent.
+            if up == here {
+                return Ok(false);
+            }
+            here = up;
+        }
+        Ok(true)
     }
 }
 
@@ -83,6 +120,9 @@ impl Run<'_> {
         let shown = path_text::display(path);
         if Counters::get(&self.tally.failed) > 0 {
             return self.warn(format_args!("nothing is deleted in {shown}: something could not be restored"));
+        }
+        if self.spared.holds(fd) {
+            return self.warn(format_args!("nothing is deleted in {shown}: lifeboat needs what is in it"));
         }
         if place.is_elsewhere() {
             return self.warn(format_args!("nothing is deleted in {shown}: it is on another file system"));

@@ -206,6 +206,12 @@ impl Run<'_> {
         {
             Counters::add(&self.tally.files_skipped, 1);
             self.context.counters.pass(entry.bytes());
+            if self.overwrite == Overwrite::IfChanged
+                && !self.options.dry_run
+                && let Err(e) = self.mend_metadata(here, parent, entry, stat)
+            {
+                self.failed_io(here.path, "cannot set its metadata", e);
+            }
             return Ok(());
         }
         if self.options.dry_run {
@@ -291,6 +297,24 @@ impl Run<'_> {
             path: path.to_vec(),
             bytes: entry.bytes(),
         });
+    }
+
+    /// Puts mode and owner of a file back whose content is left alone. Where they are right nothing is touched: another change time would
+    /// make the next backup read the file again.
+    fn mend_metadata(
+        &self,
+        here: Where<'_>,
+        parent: BorrowedFd<'_>,
+        entry: &Entry,
+        stat: &Stat,
+    ) -> std::io::Result<()> {
+        let wanted = wanted(&entry.meta, here.owners, here.path);
+        let is = (stat.meta.mode, stat.meta.uid, stat.meta.gid);
+        let (uid, gid) = self.applier.owner_of(&wanted);
+        if is == (entry.meta.mode, uid, gid) {
+            return Ok(());
+        }
+        self.applier.special(parent, &entry.name, FileType::File, &wanted)
     }
 
     fn leaves_alone(&self, entry: &Entry, stat: &Stat) -> bool {

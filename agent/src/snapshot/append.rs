@@ -1,10 +1,10 @@
-//! Appends a snapshot to this writer's chain: the last step of whatever makes one.
+//! Appends a snapshot to this writer's chain, the last step of whatever makes one; and what a machine remembers of all chains.
 
 use std::collections::BTreeMap;
 
-use super::history::{Snapshot, witness};
+use super::history::{History, Snapshot, witness};
 use super::manifest::{Manifest, Witness};
-use crate::repository::state::LockedMemory;
+use crate::repository::state::{self, LockedMemory, Memory};
 use crate::repository::{Area, Repository};
 use crate::seal::header::ObjectKind;
 use crate::{Error, Result};
@@ -20,14 +20,7 @@ impl Repository {
         let mut memory = LockedMemory::open(self.directories())?;
         // Listed under the lock: another process may have taken the next place since this run began.
         let history = self.load_history()?;
-        for snapshot in &history.snapshots {
-            memory.memory.saw(&snapshot.manifest.writer, snapshot.manifest.sequence, &snapshot.id);
-        }
-        for Witness { writer, sequence, id } in history.forgotten.values() {
-            if let Ok(id) = id.parse() {
-                memory.memory.saw(writer, *sequence, &id);
-            }
-        }
+        see(&history, &mut memory.memory);
         manifest.writer.clone_from(&memory.memory.writer);
         let last = memory.memory.heads.get(&manifest.writer).cloned();
         manifest.sequence = last.as_ref().map_or(Some(1), |last| last.sequence.checked_add(1)).ok_or_else(|| {
@@ -40,6 +33,33 @@ impl Repository {
         memory.memory.saw(&manifest.writer, manifest.sequence, &id);
         memory.save()?;
         Ok(Snapshot { id, manifest })
+    }
+
+    /// Remembers on this machine how far each writer's chain reaches, so that it is noticed when the store is rolled back later.
+    ///
+    /// # Errors
+    /// If the memory cannot be written. Nothing else depends on it.
+    pub fn remember(&self, history: &History) -> Result<()> {
+        let known = state::peek(self.directories());
+        let mut seen = known.clone().unwrap_or_default();
+        see(history, &mut seen);
+        if known.map_or(seen.heads.is_empty(), |known| known.heads == seen.heads) {
+            return Ok(());
+        }
+        let mut memory = LockedMemory::open(self.directories())?;
+        see(history, &mut memory.memory);
+        memory.save()
+    }
+}
+
+fn see(history: &History, memory: &mut Memory) {
+    for snapshot in &history.snapshots {
+        memory.saw(&snapshot.manifest.writer, snapshot.manifest.sequence, &snapshot.id);
+    }
+    for Witness { writer, sequence, id } in history.forgotten.values() {
+        if let Ok(id) = id.parse() {
+            memory.saw(writer, *sequence, &id);
+        }
     }
 }
 

@@ -80,6 +80,19 @@ impl History {
     pub fn get(&self, id: &str) -> Option<&Snapshot> {
         self.snapshots.iter().find(|snapshot| snapshot.id.to_string() == id)
     }
+
+    /// The newest snapshot of the same host and source before this one of which nothing was lost.
+    pub fn whole_before(&self, snapshot: &Snapshot) -> Option<&Snapshot> {
+        let wanted = &snapshot.manifest;
+        self.snapshots.iter().rev().find(|other| {
+            let manifest = &other.manifest;
+            manifest.time < wanted.time
+                && manifest.lost_total == 0
+                && manifest.host == wanted.host
+                && manifest.source == wanted.source
+                && (manifest.source.is_some() || manifest.paths == wanted.paths)
+        })
+    }
 }
 
 impl Repository {

@@ -58,6 +58,9 @@ pub struct Manifest {
     /// The damaged snapshot that this one was saved from by a repair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repaired_from: Option<String>,
+    /// Of a repaired snapshot: how many paths it lacks, or has not whole, that were backed up once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_total: u64,
     /// Counts and bytes, for people.
     #[serde(default)]
     pub summary: Summary,
@@ -136,6 +139,11 @@ pub enum FileErrorKind {
     /// A kind of error that a later version knows.
     #[serde(other)]
     Other,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives references")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn manual() -> String {

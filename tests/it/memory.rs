@@ -1,0 +1,91 @@
+//! What a machine keeps beside a repository: never backed up, never deleted by a restore, and written by those who only read, too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lifeboat_tests::binary::Person;
+
+use crate::scene::{Scene, find, walk};
+
+/// The newest snapshot's object is removed behind everybody's back.
+fn roll_back(scene: &Scene) {
+    let all = scene.run(&["snapshots", "--json"]).expect(0).json();
+    let newest = all.last().unwrap()["id"].as_str().unwrap().to_owned();
+    fs::remove_file(find(&scene.world.path("repository/snapshots"), &newest)).unwrap();
+}
+
+#[test]
+fn a_machine_that_only_reads_notices_a_rollback_too() {
+    for reading in [&["snapshots"][..], &["check"], &["ls", "latest"]] {
+        let scene = Scene::backed_up();
+        fs::write(scene.world.source().join("top"), "changed").unwrap();
+        scene.backup().expect(0);
+        let reader = Person::new(&scene.world.path("reader"))
+            .with("LIFEBOAT_REPOSITORY", scene.world.path("repository"))
+            .with("LIFEBOAT_PASSPHRASE", "secret");
+        reader.run(reading).expect(0);
+        roll_back(&scene);
+        reader.run(&["check"]).expect(14).prints("removed without a record").says("nothing brings back");
+        reader.run(&["snapshots"]).expect(0).says("removed from this repository without a record");
+    }
+}
+
+fn home(scene: &Scene) -> (PathBuf, Person) {
+    let home = scene.world.path("own");
+    let person = Person::new(&home);
+    fs::write(home.join("file"), "file").unwrap();
+    (home, person)
+}
+
+#[test]
+fn cache_and_memory_are_not_backed_up() {
+    let scene = Scene::new();
+    let (home, person) = home(&scene);
+    person.run(&["backup", home.to_str().unwrap()]).expect(0).says("cache: left out");
+    let listed = person.run(&["ls", "--recursive", "latest"]).expect(0).out;
+    assert!(listed.contains("file"), "{listed}");
+    for own in ["memory.json", "repository/config", "index"] {
+        assert!(!listed.contains(own), "{own} is in the snapshot: {listed}");
+    }
+    let again = person.run(&["backup", "--json", home.to_str().unwrap()]).expect(0).json();
+    assert_eq!(again.last().unwrap()["files_new"], 0, "{again:?}");
+}
+
+/// The snapshot knows the directories, since they were another machine's when it was made.
+#[test]
+fn nothing_in_cache_and_memory_is_deleted_by_a_restore() {
+    let scene = Scene::new();
+    let (home, person) = home(&scene);
+    let text = home.to_str().unwrap();
+    person.run(&["backup", text]).expect(0);
+    let elsewhere = |name: &str| scene.world.path(name);
+    let other = Person::new(&home)
+        .with("LIFEBOAT_STATE_DIR", elsewhere("state"))
+        .with("LIFEBOAT_CACHE_DIR", elsewhere("cache"));
+    other.run(&["backup", text]).expect(0);
+    let kept: Vec<PathBuf> = own_files(&home)
+        .into_iter()
+        .map(|path| path.with_file_name("kept"))
+        .inspect(|path| fs::write(path, "not in the snapshot").unwrap())
+        .collect();
+    assert!(kept.len() >= 2, "{kept:?}");
+    fs::write(home.join("new"), "new").unwrap();
+    let latest = format!("latest:{text}");
+    let restored = person
+        .run(&["restore", &latest, "--target", text, "--overwrite", "if-changed", "--delete", "--force"])
+        .expect(0);
+    assert!(!home.join("new").exists(), "{}", restored.err);
+    for path in kept {
+        assert!(path.exists(), "{} was deleted: {}", path.display(), restored.err);
+    }
+}
+
+/// Files in the cache and the state directory of a home.
+fn own_files(home: &Path) -> Vec<PathBuf> {
+    let folders = [".cache/lifeboat", ".local/state/lifeboat"];
+    folders
+        .iter()
+        .flat_map(|folder| walk(&home.join(folder)))
+        .filter(|path| path.is_file() && !path.ends_with("CACHEDIR.TAG"))
+        .collect()
+}
