@@ -9,6 +9,7 @@
 //!
 //! Calls run on tokio's blocking threads; a dropped future does not stop one that has begun.
 
+mod direct;
 mod errno;
 mod list;
 mod pool;

@@ -18,10 +18,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, RenameFlags, Stat, fstat, fsync, linkat, renameat, renameat_with, statat, unlinkat,
+    AtFlags, FileType, RenameFlags, Stat, fstat, fsync, ftruncate, linkat, renameat, renameat_with, statat,
+    unlinkat,
 };
 use rustix::io::{Errno, writev};
 
+use super::direct::{self, Block};
 use super::errno::{translate, translate_read};
 use super::read_back;
 use super::root::{Folder, Root, TEMP_FOLDER};
@@ -30,6 +32,10 @@ use crate::{Body, Error, ErrorKind, Key, Proof, PutMode, Receipt, Result, Sha256
 
 /// How many folders a process remembers as settled. More are forgotten, which costs a few syncs.
 const SETTLED_FOLDERS_MAX: usize = 4096;
+/// Bodies from this size on are written past the page cache.
+const DIRECT_BYTES_MIN: u64 = 256 << 10;
+/// Blocks kept for later puts at most.
+const BLOCKS_MAX: usize = 4;
 
 /// A point in the life of a put, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +71,8 @@ pub(super) struct Writer {
     /// Whether the file system can rename without replacing; cleared when it was found that it cannot.
     has_rename_new: AtomicBool,
     hook: Option<StepHook>,
+    /// Memory for reading and writing past the page cache that is free.
+    blocks: Mutex<Vec<Block>>,
     /// Every folder synced so far.
     #[cfg(test)]
     synced: Mutex<Vec<String>>,
@@ -91,6 +99,7 @@ impl Writer {
             settled: Mutex::default(),
             has_rename_new: AtomicBool::new(true),
             hook: None,
+            blocks: Mutex::default(),
             #[cfg(test)]
             synced: Mutex::default(),
         }
@@ -163,17 +172,26 @@ impl Writer {
         let failed = |errno| translate("put", key, errno);
         let temp = Temp::create(&self.root).map_err(failed)?;
         self.step(Step::Created, || temp.path());
-        write_all(temp.file.as_fd(), body).map_err(failed)?;
+        let mut block = self.blocks.lock().pop().unwrap_or_else(Block::new);
+        write_body(temp.file.as_fd(), body, &mut block).map_err(failed)?;
         self.step(Step::Written, || temp.path());
         fsync(&temp.file).map_err(failed)?;
         self.step(Step::Synced, || temp.path());
-        let found = read_back::digest(temp.file.as_fd(), body.len())
+        let found = read_back::digest(temp.file.as_fd(), body.len(), &mut block)
             .map_err(|errno| translate_read("put", key, errno))?;
+        self.keep(block);
         if found != Some(sha256) {
             return Err(mismatch(key, body, sha256, found));
         }
         self.step(Step::Proved, || temp.path());
         Ok(temp)
+    }
+
+    fn keep(&self, block: Block) {
+        let mut blocks = self.blocks.lock();
+        if blocks.len() < BLOCKS_MAX {
+            blocks.push(block);
+        }
     }
 
     fn publish(&self, mut temp: Temp<'_>, key: &Key, mode: PutMode) -> Result<Published> {
@@ -350,6 +368,18 @@ fn look(folder: &OwnedFd, name: &str, key: &Key) -> Result<Option<Stat>> {
         Err(errno) => errno,
     };
     Err(translate("put", key, errno))
+}
+
+/// Large bodies go past the page cache where that can be; of small ones it spares nothing.
+fn write_body(file: BorrowedFd<'_>, body: &Body, block: &mut Block) -> rustix::io::Result<()> {
+    if body.len() >= DIRECT_BYTES_MIN {
+        if direct::past_the_cache(file, || direct::write(file, body, block))?.is_some() {
+            return Ok(());
+        }
+        // Perhaps only a later block was refused.
+        ftruncate(file, 0)?;
+    }
+    write_all(file, body)
 }
 
 fn write_all(file: BorrowedFd<'_>, body: &Body) -> rustix::io::Result<()> {
