@@ -5,7 +5,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Stdio;
 
+use lifeboat_tests::binary::ended;
 use serde_json::Value;
 
 use crate::scene::Scene;
@@ -161,4 +163,23 @@ fn names_that_are_no_text_are_no_trouble() {
     strange.run(&["init", "--json"]).expect(0).json();
     strange.run(&["backup", scene.source(), "--json"]).expect(0).json();
     strange.run(&["doctor", "--json"]).expect(0).json();
+}
+
+/// A full disk behind `>` is no full store: scripts that look for 13 would free space in the wrong place.
+#[test]
+fn a_full_standard_output_is_an_ordinary_failure() {
+    let scene = Scene::backed_up();
+    let file = format!("latest:{}/top", scene.source());
+    for command in
+        [&["ls", "-R"][..], &["snapshots", "--json"], &["dump", &file], &["--help"], &["--version"]]
+    {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let child = scene.person.command(command).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+        ended(child).expect(1).says("standard output").says("no space left");
+        // Whoever closes the pipe has seen enough.
+        let mut child = scene.person.start(command);
+        drop(child.stdout.take());
+        let said = ended(child).expect(0);
+        assert_eq!(said.err, "", "{command:?}");
+    }
 }
