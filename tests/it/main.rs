@@ -2,6 +2,7 @@
 
 mod choosing;
 mod cli;
+mod configuration;
 mod crash_fault;
 mod crash_kill;
 mod damage;

@@ -39,9 +39,9 @@ pub struct Globals {
     pub config: Option<PathBuf>,
     /// File with the repository's key
     ///
-    /// Without it, the key comes from LIFEBOAT_PASSPHRASE, LIFEBOAT_PASSPHRASE_FILE, LIFEBOAT_PASSPHRASE_COMMAND (a program with its
-    /// arguments, run without a shell), from `passphrase` or `key` in $CREDENTIALS_DIRECTORY, from the configuration, or from a prompt
-    /// on the terminal.
+    /// Without it, the key comes from the first of these that is there: LIFEBOAT_PASSPHRASE, LIFEBOAT_PASSPHRASE_FILE,
+    /// LIFEBOAT_PASSPHRASE_COMMAND (a program with its arguments, run without a shell), `passphrase` or `key` in $CREDENTIALS_DIRECTORY,
+    /// the configuration, a prompt on the terminal. With -v it is said which.
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
     /// Print only results and errors
@@ -218,6 +218,7 @@ impl Session {
     /// The secret that is configured, if any is.
     fn secret(&self, target: &Target) -> Result<Option<Secret>> {
         if let Some(source) = &self.settings.secret {
+            self.output.say_verbose(format_args!("key: {source}"));
             return source.load().map(Some);
         }
         let key_file = &self.settings.default_repository.key_file;
