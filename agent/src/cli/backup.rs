@@ -55,8 +55,10 @@ impl Backup {
             return Ok((self.plan()?, None));
         }
         let path = self.stdin_path()?;
-        let stream =
-            Stream { path: path.clone(), reader: Box::new(StandardInput::new(session.stop().clone())) };
+        let stream = Stream {
+            path: path.clone(),
+            reader: Box::new(StandardInput::new(session.signals.stop().clone())),
+        };
         Ok((Plan::for_stream(&path), Some(stream)))
     }
 

@@ -5,7 +5,6 @@ use std::fs;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use lifeboat_providers::SharedProvider;
@@ -13,8 +12,9 @@ use zeroize::Zeroizing;
 
 use super::output::{Output, Style};
 use super::progress::{Running, Work};
+use super::signals::Signals;
 use super::text::not_empty;
-use super::{default_repository, signals, terminal};
+use super::{default_repository, terminal};
 use crate::config::{Environment, Overrides, SecretSource, Settings};
 use crate::fetch::ChunkReader;
 use crate::repository::connect::{Location, Mode};
@@ -117,7 +117,8 @@ pub struct Session {
     pub settings: Settings,
     /// Where and how to print.
     pub output: Arc<Output>,
-    stop: Arc<AtomicBool>,
+    /// What asks to stop.
+    pub signals: Signals,
 }
 
 /// A repository as named and as used.
@@ -157,17 +158,12 @@ impl Session {
         if let Some(path) = &settings.config_path {
             output.say_verbose(format_args!("configuration: {}", path.display()));
         }
-        Ok(Self { settings, output, stop: signals::install()? })
-    }
-
-    /// The flag that a signal sets.
-    pub const fn stop(&self) -> &Arc<AtomicBool> {
-        &self.stop
+        Ok(Self { settings, output, signals: Signals::install()? })
     }
 
     /// Begins to show an operation; its context is what the engine is given.
     pub fn begin(&self, work: Work) -> Running {
-        Running::begin(&self.output, work, self.stop.clone())
+        Running::begin(&self.output, work, self.signals.stop().clone())
     }
 
     /// The repository that was named, or the default one.
@@ -247,7 +243,9 @@ impl Session {
         let mut tries = 0;
         loop {
             let prompt = format!("Passphrase (or recovery key) for {location}: ");
-            let Some(typed) = terminal::ask_passphrase(&prompt, &self.stop)? else { return Err(no_key()) };
+            let Some(typed) = terminal::ask_passphrase(&prompt, self.signals.stop())? else {
+                return Err(no_key());
+            };
             let secret = match SecretKey::parse(&typed) {
                 Ok(key) => Secret::Key(key),
                 Err(_) => Secret::Passphrase(typed),
@@ -268,7 +266,7 @@ impl Session {
     /// # Errors
     /// `WrongKey` if there is no terminal, `Usage` if the two differ.
     pub fn ask_new_passphrase(&self, what: &str) -> Result<Zeroizing<String>> {
-        let ask = |prompt: &str| terminal::ask_passphrase(prompt, &self.stop)?.ok_or_else(no_key);
+        let ask = |prompt: &str| terminal::ask_passphrase(prompt, self.signals.stop())?.ok_or_else(no_key);
         let first = ask(&format!("New passphrase for {what}: "))?;
         if *first == *ask("The same again: ")? {
             Ok(first)
