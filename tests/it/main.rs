@@ -21,6 +21,7 @@ mod output;
 mod patterns;
 mod properties;
 mod reader;
+mod restore_answers;
 mod restoring;
 mod scene;
 mod tidy;

@@ -187,8 +187,8 @@ struct Run<'a> {
 /// in it.
 ///
 /// # Errors
-/// `Usage` for a target or path that cannot be; `Interrupted`; errors of the store. What cannot be restored of single entries is no error
-/// here: see [`Outcome::verdict`].
+/// `Usage` for a target or path that cannot be, or if the selection picks nothing; `Locked` if another restore into the target is under way;
+/// `Interrupted`; errors of the store. What cannot be restored of single entries is no error here: see [`Outcome::verdict`].
 pub fn run(
     repository: &Repository,
     snapshot: &Snapshot,
@@ -220,14 +220,15 @@ pub fn run(
         links: Mutex::default(),
     };
     context.report(Event::Phase(if options.dry_run { "comparing" } else { "restoring" }));
-    run.tree(&entry, path, &target)?;
+    let interrupted = |e: Error| if options.dry_run { e } else { target.says_how_to_go_on(e) };
+    run.tree(&entry, path, &target).map_err(interrupted)?;
     if options.verify && !options.dry_run {
         context.report(Event::Phase("verifying"));
         target.sync()?;
         run.verifying = true;
         run.overwrite = Overwrite::Always;
         run.links.lock().clear();
-        run.tree(&entry, path, &target)?;
+        run.tree(&entry, path, &target).map_err(interrupted)?;
     }
     target.finish()?;
     Ok(Outcome { shortfalls: run.applier.shortfalls.to_string(), tally: run.tally })
