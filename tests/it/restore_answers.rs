@@ -11,6 +11,73 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::restoring::{Scene, large};
 use crate::scene::walk;
 
+/// A file that was to stay as it is was called a difference.
+#[test]
+fn what_was_to_stay_is_not_verified() {
+    let scene = Scene::of(|source| {
+        for name in ["mine", "missing"] {
+            fs::write(source.join(name), name).unwrap();
+        }
+        fs::create_dir(source.join("directory")).unwrap();
+        fs::write(source.join("directory/large"), large()).unwrap();
+        symlink("mine", source.join("link")).unwrap();
+    });
+    scene.restore(&[], 0);
+    let change = || {
+        fs::write(scene.target().join("mine"), "changed").unwrap();
+        fs::write(scene.target().join("directory/large"), "changed").unwrap();
+        fs::remove_file(scene.target().join("missing")).unwrap();
+        fs::remove_file(scene.target().join("link")).unwrap();
+        symlink("elsewhere", scene.target().join("link")).unwrap();
+    };
+    for when in ["never", "if-newer"] {
+        change();
+        let said = scene.person.run(&scene.arguments(&["--overwrite", when, "--verify"])).expect(0);
+        assert!(said.out.contains("3 left alone, 1 verified"), "{when}: {}", said.out);
+        assert_eq!(fs::read(scene.target().join("mine")).unwrap(), b"changed", "{when}");
+    }
+    change();
+    scene.restore(&["--overwrite", "always", "--verify"], 0);
+    scene.assert_restored();
+}
+
+/// What a dry run says is what the run then does, also of names that are links.
+#[test]
+fn a_dry_run_counts_as_the_run_does() {
+    let scene = Scene::of(|source| {
+        fs::write(source.join("a"), "content").unwrap();
+        for name in ["b", "c"] {
+            fs::hard_link(source.join("a"), source.join(name)).unwrap();
+        }
+        symlink("a", source.join("link")).unwrap();
+        fs::hard_link(source.join("link"), source.join("link too")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(source.join("socket")).unwrap();
+        fs::create_dir(source.join("directory")).unwrap();
+        fs::write(source.join("directory/large"), large()).unwrap();
+    });
+    let summary = |more: &[&str]| {
+        let said = scene.person.run(&scene.arguments(&[more, &["--json"]].concat()));
+        let mut summary = said.json().into_iter().find(|line| line["message_type"] == "summary").unwrap();
+        // How much of the files that are there was looked at is known to the run only.
+        for field in ["dry_run", "bytes_total"] {
+            summary.as_object_mut().unwrap().remove(field);
+        }
+        (said.code, summary)
+    };
+    let compare = |more: &[&str], state: &str| {
+        let dry = summary(&[more, &["--dry-run"]].concat());
+        assert_eq!(dry, summary(more), "{state}");
+    };
+    compare(&[], "into nothing");
+    compare(&["--overwrite", "if-changed"], "all is there");
+    compare(&["--overwrite", "always"], "all is there");
+    fs::remove_file(scene.target().join("b")).unwrap();
+    fs::remove_file(scene.target().join("link")).unwrap();
+    fs::remove_file(scene.target().join("directory/large")).unwrap();
+    fs::create_dir(scene.target().join("directory/large")).unwrap();
+    compare(&["--overwrite", "always"], "some of it is missing, and something is in the way");
+}
+
 #[test]
 fn a_target_takes_one_restore_at_a_time() {
     let scene = Scene::of(|source| {

@@ -224,8 +224,11 @@ fn a_user_can_verify_what_he_may_not_read() {
     }
     // A second run finds all of it there, and what was changed behind its back is found by the verification.
     person.run(&scene.arguments(&["--overwrite", "always", "--verify"])).expect(0);
-    fs::write(scene.target().join("closed/small"), "CONTENT").unwrap();
-    let ended = person.run(&scene.arguments(&["--overwrite", "never", "--verify"])).expect(1);
+    let small = scene.target().join("closed/small");
+    let time = fs::metadata(&small).unwrap().modified().unwrap();
+    fs::write(&small, "CONTENT").unwrap();
+    fs::File::options().write(true).open(&small).unwrap().set_modified(time).unwrap();
+    let ended = person.run(&scene.arguments(&["--overwrite", "if-changed", "--verify"])).expect(1);
     assert!(ended.err.contains("closed/small"), "{}", ended.err);
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::landing::Landing;
-use super::place::{Owners, Place, in_the_way};
+use super::place::{Owners, Place};
 use super::walk::wanted;
 use super::window::{Item, Window};
 use super::{Overwrite, Run};
@@ -92,7 +92,7 @@ impl Run<'_> {
                 return Err(Error::failed(format_args!("{} is in its place", kind.describe())));
             }
             None if self.verifying => return Err(Error::failed("is missing")),
-            Some(kind) if !self.may_replace(parent, &entry.name, kind) => return Err(in_the_way(kind)),
+            Some(kind) if !self.may_replace(parent, &entry.name, kind) => return Err(self.in_the_way(kind)),
             _ => {}
         }
         Ok(Arc::new(FileWork {
@@ -132,10 +132,12 @@ impl Run<'_> {
                     if let Err(e) = self.hole(work, offset, length) {
                         self.fail_file(work, &e);
                     }
+                    self.context.counters.pass(length);
                     length
                 }
                 Err(lost) => {
                     self.lose(work, offset, lost.length, &lost.error);
+                    self.context.counters.pass(lost.length);
                     lost.length
                 }
             };

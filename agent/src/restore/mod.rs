@@ -6,6 +6,8 @@
 //! | [`target`] | the place they land in: refusals, the mark of an unfinished restore |
 //! | [`place`] | directories of the target, made when needed |
 //! | [`walk`] | the snapshot's tree, entry by entry |
+//! | [`links`] | files with several names |
+//! | [`planned`] | a dry run |
 //! | [`delete`] | `--delete`, and what is never deleted |
 //! | [`file`](mod@file) | one file on its way |
 //! | [`landing`] | how a file's data gets under its name |
@@ -17,7 +19,9 @@
 mod delete;
 mod file;
 mod landing;
+mod links;
 mod place;
+mod planned;
 pub mod selection;
 mod target;
 mod walk;
@@ -178,7 +182,7 @@ struct Run<'a> {
     verifying: bool,
     /// Names that files with several names were restored under, by device, inode and content in the snapshot. The content is part of it:
     /// an inode may have been used again for another file while the backup ran.
-    links: Mutex<std::collections::HashMap<walk::LinkKey, walk::FirstName>>,
+    links: Mutex<std::collections::HashMap<links::LinkKey, links::FirstName>>,
 }
 
 /// Restores `snapshot`, or the entry at `path` of it, below the target.
@@ -194,6 +198,8 @@ pub fn run(
     snapshot: &Snapshot,
     path: Option<&[u8]>,
     selection: &Selection,
+    /// Hashes of the paths of what was there and had to stay as it is, sorted when verifying: that is not compared.
+    kept: Mutex<Vec<u64>>,
     options: &RestoreOptions,
     context: &Context,
 ) -> Result<Outcome> {
@@ -204,7 +210,7 @@ pub fn run(
     let root = snapshot.manifest.root()?;
     let entry = reader.entry_at(&root, path.unwrap_or_default())?;
     let target = target::open(repository, snapshot, &entry, &reader, options, context)?;
-    context.counters.bytes_total.store(entry.bytes(), std::sync::atomic::Ordering::Relaxed);
+    context.counters.expect(entry.bytes());
     let owners = if options.owners_by_name { OwnerMap::by_name() } else { OwnerMap::Numeric };
     let mut run = Run {
         reader: &reader,
@@ -236,6 +242,7 @@ pub fn run(
 
 impl Run<'_> {
     /// Counts and reports an entry that could not be restored.
+        kept: Mutex::default(),
     fn failed(&self, path: &[u8], error: &Error) {
         Counters::add(&self.tally.failed, 1);
         let message = error.to_string();
@@ -243,6 +250,8 @@ impl Run<'_> {
         if error.kind() == Kind::Damaged {
             Counters::add(&self.tally.damaged, 1);
             let path = crate::tree::path_text::display(path);
+        context.counters.expect(entry.bytes());
+        run.kept.lock().sort_unstable();
             self.context.report(Event::Damage(format!("{path}: {message}")));
         } else {
             let kind = crate::snapshot::manifest::FileErrorKind::Other;
