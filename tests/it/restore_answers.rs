@@ -121,3 +121,63 @@ fn an_interrupted_restore_says_how_it_goes_on() {
     scene.restore(&[], 0);
     scene.assert_restored();
 }
+
+#[test]
+fn what_is_in_the_way_comes_with_a_way_out() {
+    let scene = Scene::of(|source| {
+        fs::create_dir(source.join("directory")).unwrap();
+        fs::write(source.join("directory/inside"), "inside").unwrap();
+        fs::write(source.join("file"), "file").unwrap();
+        fs::hard_link(source.join("file"), source.join("further")).unwrap();
+    });
+    let hint = |more: &[&str]| {
+        let said = scene.person.run(&scene.arguments(more)).expect(1);
+        // A further name of what could not be restored is restored by itself, which is nothing to complain of.
+        assert!(!said.err.contains("hard link"), "{}", said.err);
+        let last = said.err.lines().last().unwrap().to_owned();
+        assert!(last.starts_with("hint: "), "{}", said.err);
+        last
+    };
+    scene.restore(&[], 0);
+    fs::remove_file(scene.target().join("file")).unwrap();
+    fs::create_dir(scene.target().join("file")).unwrap();
+    let said = hint(&["--overwrite", "always"]);
+    assert!(said.contains("--delete"), "{said}");
+    assert_eq!(fs::read(scene.target().join("further")).unwrap(), b"file");
+    fs::remove_dir_all(scene.target().join("directory")).unwrap();
+    fs::write(scene.target().join("directory"), "mine").unwrap();
+    let said = hint(&["--overwrite", "never"]);
+    assert!(said.contains("--overwrite always") && !said.contains("--delete"), "{said}");
+}
+
+#[test]
+fn a_pattern_that_picks_nothing_is_a_mistake() {
+    let scene = Scene::of(|source| fs::write(source.join("file"), "file").unwrap());
+    for more in [&[][..], &["--dry-run"], &["--verify"]] {
+        let arguments = scene.arguments(&[&["--include", "nope", "--include", "nor/this"], more].concat());
+        let said = scene.person.run(&arguments).expect(2);
+        assert!(said.err.contains("matches --include nope, nor/this"), "{}", said.err);
+        assert_eq!(said.out, "");
+    }
+    scene.restore(&["--include", "file"], 0);
+    scene.assert_restored();
+}
+
+/// Of a lost part of the index nothing is lost: the packs say what is in them.
+#[test]
+fn a_lost_part_of_the_index_comes_with_the_repair() {
+    let scene = Scene::of(|source| fs::write(source.join("file"), "file").unwrap());
+    let [shard] = &walk(&scene.world.path("repository/index"))[..] else { panic!("one shard") };
+    fs::remove_file(shard).unwrap();
+    fs::remove_dir_all(scene.world.path("home/.cache")).unwrap();
+    let said = scene.person.run(&scene.arguments(&[])).expect(14);
+    let last = said.err.lines().last().unwrap();
+    assert!(last.starts_with("hint: ") && last.contains("`lifeboat repair index`"), "{}", said.err);
+    assert!(said.err.contains("damage: /: "), "the root has no name: {}", said.err);
+    let said = scene.person.run(&["ls", "-R", "latest:/"]).expect(14).says("`lifeboat repair index`");
+    assert!(said.err.contains("cannot read all of /"), "{}", said.err);
+    scene.person.run(&["repair", "index"]).expect(0);
+    fs::remove_dir(Path::new(&scene.world.path("target"))).unwrap();
+    scene.restore(&[], 0);
+    scene.assert_restored();
+}

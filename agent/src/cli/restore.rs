@@ -179,16 +179,6 @@ impl Restore {
         if !outcome.shortfalls.is_empty() {
             output.warning(&outcome.shortfalls);
         }
-        let touched = [
-            &tally.files_restored,
-            &tally.files_unchanged,
-            &tally.files_skipped,
-            &tally.others,
-            &tally.failed,
-        ];
-        if touched.into_iter().all(|counter| get(counter) == 0) && !self.include.is_empty() {
-            output.warning("nothing in the snapshot matches --include");
-        }
         if output.quiet() {
             return Ok(());
         }

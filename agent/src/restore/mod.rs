@@ -27,6 +27,7 @@ mod target;
 mod walk;
 mod window;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -42,6 +43,9 @@ use crate::snapshot::Snapshot;
 use crate::{Error, Kind, Result};
 
 pub use selection::Selection;
+
+/// More next steps than this help nobody.
+const ADVICE_MAX: usize = 3;
 
 /// What becomes of files that are there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +132,8 @@ pub struct Outcome {
     pub tally: Tally,
     /// What could not be put back of owners, attributes and so on; empty if all was.
     pub shortfalls: String,
+    /// Next steps that failures named, each once.
+    pub advice: BTreeSet<String>,
 }
 
 impl Outcome {
@@ -138,13 +144,14 @@ impl Outcome {
     pub fn verdict(&self) -> Result<()> {
         let (failed, damaged) = (Counters::get(&self.tally.failed), Counters::get(&self.tally.damaged));
         if damaged > 0 {
-            return Err(Error::damaged(format_args!(
+            let error = Error::damaged(format_args!(
                 "{} could not be restored, {damaged} because stored data is damaged or missing",
                 entries(failed)
-            ))
-            .with_hint(
-                "What could be read was restored. `lifeboat check --read-data` shows the extent of the damage.",
             ));
+            let check = "`lifeboat check --read-data` shows the extent of the damage.";
+            return Err(
+                error.with_hint(format_args!("What could be read was restored. {}{check}", self.advice()))
+            );
         }
         if Counters::get(&self.tally.full) > 0 {
             return Err(Error::new(
@@ -154,10 +161,19 @@ impl Outcome {
             .with_hint("Make room and run the same command again, with --overwrite if-changed: it restores what is missing."));
         }
         if failed > 0 {
-            return Err(Error::failed(format_args!("{} could not be restored", entries(failed)))
-                .with_hint("What could be restored was. Run the same command again, with --overwrite if-changed, to try the rest once more."));
+            return Err(Error::failed(format_args!("{} could not be restored", entries(failed))).with_hint(
+                format_args!(
+                    "What could be restored was. {}Run the same command again, with --overwrite if-changed, to try the rest once more.",
+                    self.advice()
+                ),
+            ));
         }
         Ok(())
+    }
+
+    /// The next steps as sentences, with a blank behind each.
+    fn advice(&self) -> String {
+        self.advice.iter().map(|sentence| format!("{sentence} ")).collect()
     }
 }
 
@@ -176,10 +192,14 @@ struct Run<'a> {
     context: &'a Context,
     applier: Applier,
     tally: Tally,
+    /// Next steps that failures named.
+    advice: Mutex<BTreeSet<String>>,
     /// What is never deleted.
     spared: delete::Spared,
     /// Compare only: a difference is a failure.
     verifying: bool,
+    /// Hashes of the paths of what was there and had to stay as it is, sorted when verifying: that is not compared.
+    kept: Mutex<Vec<u64>>,
     /// Names that files with several names were restored under, by device, inode and content in the snapshot. The content is part of it:
     /// an inode may have been used again for another file while the backup ran.
     links: Mutex<std::collections::HashMap<links::LinkKey, links::FirstName>>,
@@ -198,8 +218,6 @@ pub fn run(
     snapshot: &Snapshot,
     path: Option<&[u8]>,
     selection: &Selection,
-    /// Hashes of the paths of what was there and had to stay as it is, sorted when verifying: that is not compared.
-    kept: Mutex<Vec<u64>>,
     options: &RestoreOptions,
     context: &Context,
 ) -> Result<Outcome> {
@@ -221,8 +239,10 @@ pub fn run(
         context,
         applier: Applier::new(owners),
         tally: Tally::default(),
+        advice: Mutex::default(),
         spared: delete::Spared::of(repository),
         verifying: false,
+        kept: Mutex::default(),
         links: Mutex::default(),
     };
     context.report(Event::Phase(if options.dry_run { "comparing" } else { "restoring" }));
@@ -230,6 +250,8 @@ pub fn run(
     run.tree(&entry, path, &target).map_err(interrupted)?;
     if options.verify && !options.dry_run {
         context.report(Event::Phase("verifying"));
+        context.counters.expect(entry.bytes());
+        run.kept.lock().sort_unstable();
         target.sync()?;
         run.verifying = true;
         run.overwrite = Overwrite::Always;
@@ -237,21 +259,49 @@ pub fn run(
         run.tree(&entry, path, &target).map_err(interrupted)?;
     }
     target.finish()?;
-    Ok(Outcome { shortfalls: run.applier.shortfalls.to_string(), tally: run.tally })
+    if selection.is_partial() && run.has_done_nothing() {
+        return Err(Error::usage(format_args!(
+            "nothing in snapshot {} matches --include {}",
+            snapshot.short_id(),
+            selection.included()
+        ))
+        .with_hint("Patterns have the syntax of .gitignore; `lifeboat find` and `lifeboat ls -R` show what there is."));
+    }
+    Ok(Outcome {
+        shortfalls: run.applier.shortfalls.to_string(),
+        tally: run.tally,
+        advice: run.advice.into_inner(),
+    })
 }
 
 impl Run<'_> {
+    /// Whether no entry was so much as looked at.
+    fn has_done_nothing(&self) -> bool {
+        let tally = &self.tally;
+        let touched = [
+            &tally.files_restored,
+            &tally.files_unchanged,
+            &tally.files_skipped,
+            &tally.others,
+            &tally.failed,
+        ];
+        self.applier.shortfalls.is_empty() && touched.into_iter().all(|counter| Counters::get(counter) == 0)
+    }
+
     /// Counts and reports an entry that could not be restored.
-        kept: Mutex::default(),
     fn failed(&self, path: &[u8], error: &Error) {
         Counters::add(&self.tally.failed, 1);
         let message = error.to_string();
         Counters::add(&self.tally.full, u64::from(error.kind() == Kind::Quota));
+        if let Some(hint) = error.hint() {
+            let mut advice = self.advice.lock();
+            if advice.len() < ADVICE_MAX {
+                advice.insert(hint.to_owned());
+            }
+        }
         if error.kind() == Kind::Damaged {
             Counters::add(&self.tally.damaged, 1);
-            let path = crate::tree::path_text::display(path);
-        context.counters.expect(entry.bytes());
-        run.kept.lock().sort_unstable();
+            let path = crate::tree::path_text::display(if path.is_empty() { b"/" } else { path });
             self.context.report(Event::Damage(format!("{path}: {message}")));
         } else {
             let kind = crate::snapshot::manifest::FileErrorKind::Other;
