@@ -183,3 +183,32 @@ fn a_full_standard_output_is_an_ordinary_failure() {
         assert_eq!(said.err, "", "{command:?}");
     }
 }
+
+/// All options stood in it, global ones between the command's own, and none with its value.
+#[test]
+fn the_synopsis_of_a_manual_page_is_the_usage() {
+    let scene = Scene::new();
+    let pages = scene.path("pages");
+    scene.run(&["man", &pages]).expect(0);
+    let synopsis = |page: &str| {
+        let text = fs::read_to_string(format!("{pages}/{page}.1")).unwrap();
+        let mut lines = text.lines().skip_while(|line| *line != ".SH SYNOPSIS").skip(1);
+        let line = lines.next().unwrap().replace("\\-", "-").replace("\\fB", "*").replace("\\fR", "*");
+        assert!(lines.next().unwrap().starts_with(".SH "), "{page}");
+        assert!(text.contains("lifeboat 0."), "the page does not say of which version it is");
+        line
+    };
+    assert_eq!(synopsis("lifeboat"), "*lifeboat* [OPTIONS] <COMMAND>");
+    assert_eq!(synopsis("lifeboat-key-add"), "*lifeboat key add* [OPTIONS]");
+    let restore = synopsis("lifeboat-restore");
+    assert_eq!(restore, "*lifeboat restore* [OPTIONS] --target <DIR> <SNAPSHOT[:PATH]>");
+}
+
+#[test]
+fn columns_say_what_is_in_them() {
+    let scene = Scene::backed_up();
+    let said = scene.run(&["stats"]).expect(0);
+    let title = said.out.lines().next().unwrap();
+    let columns: Vec<&str> = title.split_whitespace().take(4).collect();
+    assert_eq!(columns, ["Snapshots", "Original", "Deduplicated", "Stored"]);
+}
