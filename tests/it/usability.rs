@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
@@ -184,4 +185,28 @@ fn an_interrupt_ends_a_backup_that_waits_for_input() {
     drop(input);
     assert_eq!(scene.snapshots(), 1);
     assert_eq!(walk(&scene.world.path("repository/sessions")).len(), 0);
+}
+
+#[test]
+fn a_passphrase_that_opens_already_is_not_a_new_one() {
+    let scene = Scene::backed_up();
+    let slots = || scene.run(&["key", "list", "--json"]).expect(0).out;
+    let before = slots();
+    let file = scene.path("passphrase");
+    fs::write(&file, "secret\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    for command in ["change", "add"] {
+        let said = scene.run(&["key", command, "--new-passphrase-file", &file]).expect(2);
+        assert!(
+            said.err.contains("opens the repository already") && said.err.contains("nothing was"),
+            "{}",
+            said.err
+        );
+        assert!(!said.err.contains("any more"), "{}", said.err);
+        assert_eq!(slots(), before, "{command}");
+    }
+    fs::write(&file, "another\n").unwrap();
+    scene.run(&["key", "change", "--new-passphrase-file", &file]).expect(0).says("does not open");
+    scene.run(&["snapshots"]).expect(12);
+    scene.person.clone().with("LIFEBOAT_PASSPHRASE", "another").run(&["snapshots"]).expect(0);
 }
