@@ -185,11 +185,26 @@ fn an_interrupt_ends_a_backup_that_waits_for_input() {
     drop(input);
     assert_eq!(scene.snapshots(), 1);
     assert_eq!(walk(&scene.world.path("repository/sessions")).len(), 0);
+    assert!(said.contains("nothing was stored") && !said.contains("0 B"), "{said}");
 }
 
 #[test]
 fn a_passphrase_that_opens_already_is_not_a_new_one() {
     let scene = Scene::backed_up();
+/// The dump that failed before the pipe is the one that nobody looks at until it is needed.
+#[test]
+fn an_empty_standard_input_is_worth_a_word() {
+    let scene = Scene::backed_up();
+    let arguments = ["backup", "--stdin", "--stdin-filename", "/dump.sql"];
+    scene.run(&arguments).expect(0).says("warning: standard input was empty");
+    let said = scene.run(&[&arguments[..], &["--json"]].concat()).expect(0).json();
+    assert!(said.iter().any(|line| line["message_type"] == "warning"), "{said:?}");
+    let empty = scene.world.source().join("empty");
+    fs::write(&empty, "").unwrap();
+    let said = scene.run(&["backup", empty.to_str().unwrap()]).expect(0);
+    assert!(!said.err.contains("warning"), "{}", said.err);
+}
+
     let slots = || scene.run(&["key", "list", "--json"]).expect(0).out;
     let before = slots();
     let file = scene.path("passphrase");

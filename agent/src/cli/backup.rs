@@ -42,6 +42,11 @@ impl Backup {
         let outcome = backup::run(&repository, plan, stream, &rules, &options, running.context());
         running.end();
         let outcome = outcome?;
+        if self.stdin && outcome.summary.bytes_total == 0 {
+            session.output.warning(
+                "standard input was empty, and so is the file: did the program that was to write it fail?",
+            );
+        }
         if session.output.json() {
             session.output.object("summary", &summary_object(&outcome))?;
         } else {
