@@ -74,7 +74,7 @@ pub struct FilterArgs {
     /// Only snapshots of this path; more than one: of all of them
     #[arg(long = "path", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Only snapshots not later than this: '2026-11-20 14:00' (local time), 2026-11-20 (its end), or RFC 3339
+    /// Only snapshots not later than this minute, second or day: '2026-11-20 14:00' (local time), 2026-11-20, or RFC 3339
     #[arg(long, value_name = "TIME", value_parser = not_empty)]
     pub at: Option<String>,
 }
