@@ -249,3 +249,25 @@ fn a_repaired_file_does_not_take_the_name_of_another() {
     assert_eq!(fs::metadata(inside.join("large-2.lifeboat-damaged")).unwrap().len(), LARGE_BYTES as u64);
     assert_eq!(fs::read_dir(&inside).unwrap().count(), 3);
 }
+
+/// Who looks for a lost file by its name finds what a repair saved of it.
+#[test]
+fn a_saved_file_is_found_by_its_name() {
+    let scene = Scene::backed_up();
+    let pack = scene.pack();
+    let mut bytes = fs::read(&pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::remove_file(&pack).unwrap();
+    fs::write(&pack, bytes).unwrap();
+    for repair in [&["index", "--read-data"][..], &["snapshots"]] {
+        // The exit code says that there was something to repair.
+        scene.person.run(&[&["repair"], repair].concat());
+    }
+    for pattern in ["large", "*/source/large"] {
+        let said = scene.person.run(&["find", pattern, "--snapshot", "latest"]).expect(0);
+        assert!(said.out.contains("/large.lifeboat-damaged (incomplete)"), "{pattern}: {}", said.out);
+    }
+    let said = scene.person.run(&["find", "larg", "--snapshot", "latest"]).expect(0);
+    assert_eq!(said.out, "");
+}

@@ -51,7 +51,7 @@ pub struct Restore {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
-    /// Wait for the disk at the end, read everything back and compare
+    /// Wait for the disk at the end, read back what should be as in the snapshot, and compare
     #[arg(long)]
     verify: bool,
     /// Whose files they become, as far as this user may say so

@@ -11,11 +11,8 @@ use super::window::{Item, Window};
 use super::{Overwrite, Run};
 use crate::events::{Counters, Event};
 use crate::fs::{FileType, Stat, capture, create, ranges};
-use crate::tree::{Content, Entry, Extent, Meta, path_text};
+use crate::tree::{Content, DAMAGED_SUFFIX, Entry, Extent, Meta, path_text};
 use crate::{Error, Kind, Result};
-
-/// What a file is called whose data could not be had in full: nothing incomplete bears the name of what it should be.
-pub(super) const DAMAGED_SUFFIX: &[u8] = b".lifeboat-damaged";
 
 /// A file on its way.
 pub(super) struct FileWork {
@@ -265,9 +262,10 @@ impl Run<'_> {
         let damaged = work.damaged.load(Ordering::Acquire);
         let aside = [&work.name, DAMAGED_SUFFIX].concat();
         if work.landing.give_up(parent, damaged.then_some(&*aside))? {
-            let path = path_text::display(&work.path);
             self.context.report(Event::Warning(format!(
-                "what could be had of {path} is in {path}.lifeboat-damaged beside it"
+                "what could be had of {} is in {} beside it",
+                path_text::display(&work.path),
+                path_text::display(&aside)
             )));
         }
         Ok(())

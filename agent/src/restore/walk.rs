@@ -3,7 +3,6 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::file::DAMAGED_SUFFIX;
 use super::links::{Link, is_linked};
 use super::place::{Owners, Place};
 use super::target::Target;
@@ -13,7 +12,7 @@ use crate::events::{Counters, Event};
 use crate::fetch::walk::components;
 use crate::fs::apply::Wanted;
 use crate::fs::{FileType, Shortfall, Stat, capture, create, remove};
-use crate::tree::{Entry, EntryKind, Meta, Node, path_text};
+use crate::tree::{DAMAGED_SUFFIX, Entry, EntryKind, Meta, Node, path_text};
 use crate::{Error, Kind, Result};
 
 /// Longest name of a Linux file system, in bytes.
