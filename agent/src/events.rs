@@ -78,6 +78,13 @@ impl Counters {
         Self::add(&self.bytes_passed, bytes);
     }
 
+    /// Begins to count bytes anew, with so many expected; 0 if that is not known.
+    pub fn expect(&self, bytes: u64) {
+        self.bytes.store(0, Ordering::Relaxed);
+        self.bytes_passed.store(0, Ordering::Relaxed);
+        self.bytes_total.store(bytes, Ordering::Relaxed);
+    }
+
     /// Reads a counter.
     pub fn get(counter: &AtomicU64) -> u64 {
         counter.load(Ordering::Relaxed)

@@ -169,3 +169,25 @@ fn python_reads_the_same_files_from_both_kinds_of_archives() {
     let link = "import sys, zipfile\nprint(zipfile.ZipFile(sys.argv[1]).read('source/link').decode())";
     assert_eq!(python(link, &zip), ["sub/file"]);
 }
+
+/// What is there may be what somebody works on: the copy in the backup is the older one.
+#[test]
+fn a_file_that_is_there_is_not_replaced_unasked() {
+    let scene = Scene::backed_up();
+    let place = format!("latest:{}/top", scene.source());
+    let file = scene.path("file");
+    let dump = |more: &[&str]| scene.run(&[&["dump", &place, "--output", &file], more].concat());
+    dump(&[]).expect(0);
+    fs::write(&file, "mine").unwrap();
+    dump(&[]).expect(2).says("is there already").says("--force");
+    assert_eq!(fs::read(&file).unwrap(), b"mine");
+    std::os::unix::fs::symlink(&file, scene.world.path("link")).unwrap();
+    scene.run(&["dump", &place, "--output", &scene.path("link")]).expect(2).says("--force");
+    assert_eq!(fs::read(&file).unwrap(), b"mine");
+    dump(&["--force"]).expect(0);
+    assert_eq!(fs::read(&file).unwrap(), b"top");
+    // What holds nothing is written to as it is, and nothing is left of what could not be dumped.
+    scene.run(&["dump", &place, "--output", "/dev/null"]).expect(0);
+    scene.run(&["dump", "latest:/nope", "--output", &scene.path("nope")]).expect(2);
+    assert!(!scene.world.path("nope").exists());
+}

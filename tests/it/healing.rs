@@ -306,3 +306,25 @@ fn restoring_a_repaired_snapshot_says_what_is_lost_and_which_one_is_whole() {
     let small = format!("latest:{}/small", scene.world.source().display());
     scene.run(&["restore", &small, "--target", scene.world.path("one").to_str().unwrap()], 0);
 }
+
+/// Who looks for a lost file by its name finds what a repair saved of it.
+#[test]
+fn a_saved_file_is_found_by_its_name() {
+    let scene = Scene::backed_up();
+    let pack = scene.pack();
+    let mut bytes = fs::read(&pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::remove_file(&pack).unwrap();
+    fs::write(&pack, bytes).unwrap();
+    for repair in [&["index", "--read-data"][..], &["snapshots"]] {
+        // The exit code says that there was something to repair.
+        scene.person.run(&[&["repair"], repair].concat());
+    }
+    for pattern in ["large", "*/source/large"] {
+        let said = scene.person.run(&["find", pattern, "--snapshot", "latest"]).expect(0);
+        assert!(said.out.contains("/large.lifeboat-damaged (incomplete)"), "{pattern}: {}", said.out);
+    }
+    let said = scene.person.run(&["find", "larg", "--snapshot", "latest"]).expect(0);
+    assert_eq!(said.out, "");
+}

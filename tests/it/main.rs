@@ -2,6 +2,7 @@
 
 mod choosing;
 mod cli;
+mod configuration;
 mod crash_fault;
 mod crash_kill;
 mod damage;
@@ -21,6 +22,7 @@ mod output;
 mod patterns;
 mod properties;
 mod reader;
+mod restore_answers;
 mod restoring;
 mod scene;
 mod tidy;

@@ -111,3 +111,26 @@ fn unmounting_from_outside_ends_the_command() {
     scene.run(&["mount", &scene.path("nowhere")]).expect(2).says("existing directory");
     scene.run(&["mount", &format!("{}/top", scene.source())]).expect(2).says("not a directory");
 }
+
+/// The second signal ended the process before it had unmounted: what was left could be neither read nor removed.
+#[test]
+fn signals_in_a_row_leave_no_dead_mount_point() {
+    let scene = Scene::backed_up();
+    for in_use in [false, true] {
+        let Some(mut mounted) = Mounted::new(&scene) else { return };
+        let file = mounted.at.join("ids/latest").join(&scene.source()[1..]).join("top");
+        let held = in_use.then(|| fs::File::open(&file).unwrap());
+        let child = mounted.child.take().unwrap();
+        for signal in [Signal::TERM, Signal::TERM, Signal::INT] {
+            // It may be over before the last.
+            let _ = kill_process(Pid::from_child(&child), signal);
+        }
+        let end = ended(child);
+        let left = fs::read_dir(&mounted.at).map(Iterator::count);
+        let _ = Command::new("umount").arg("-l").arg(&mounted.at).stderr(Stdio::null()).status();
+        end.expect(0);
+        assert_eq!(left.unwrap(), 0, "it is still mounted, in use: {in_use}");
+        fs::remove_dir(&mounted.at).unwrap();
+        drop(held);
+    }
+}

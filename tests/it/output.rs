@@ -5,7 +5,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Stdio;
 
+use lifeboat_tests::binary::ended;
 use serde_json::Value;
 
 use crate::scene::Scene;
@@ -161,4 +163,52 @@ fn names_that_are_no_text_are_no_trouble() {
     strange.run(&["init", "--json"]).expect(0).json();
     strange.run(&["backup", scene.source(), "--json"]).expect(0).json();
     strange.run(&["doctor", "--json"]).expect(0).json();
+}
+
+/// A full disk behind `>` is no full store: scripts that look for 13 would free space in the wrong place.
+#[test]
+fn a_full_standard_output_is_an_ordinary_failure() {
+    let scene = Scene::backed_up();
+    let file = format!("latest:{}/top", scene.source());
+    for command in
+        [&["ls", "-R"][..], &["snapshots", "--json"], &["dump", &file], &["--help"], &["--version"]]
+    {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let child = scene.person.command(command).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+        ended(child).expect(1).says("standard output").says("no space left");
+        // Whoever closes the pipe has seen enough.
+        let mut child = scene.person.start(command);
+        drop(child.stdout.take());
+        let said = ended(child).expect(0);
+        assert_eq!(said.err, "", "{command:?}");
+    }
+}
+
+/// All options stood in it, global ones between the command's own, and none with its value.
+#[test]
+fn the_synopsis_of_a_manual_page_is_the_usage() {
+    let scene = Scene::new();
+    let pages = scene.path("pages");
+    scene.run(&["man", &pages]).expect(0);
+    let synopsis = |page: &str| {
+        let text = fs::read_to_string(format!("{pages}/{page}.1")).unwrap();
+        let mut lines = text.lines().skip_while(|line| *line != ".SH SYNOPSIS").skip(1);
+        let line = lines.next().unwrap().replace("\\-", "-").replace("\\fB", "*").replace("\\fR", "*");
+        assert!(lines.next().unwrap().starts_with(".SH "), "{page}");
+        assert!(text.contains("lifeboat 0."), "the page does not say of which version it is");
+        line
+    };
+    assert_eq!(synopsis("lifeboat"), "*lifeboat* [OPTIONS] <COMMAND>");
+    assert_eq!(synopsis("lifeboat-key-add"), "*lifeboat key add* [OPTIONS]");
+    let restore = synopsis("lifeboat-restore");
+    assert_eq!(restore, "*lifeboat restore* [OPTIONS] --target <DIR> <SNAPSHOT[:PATH]>");
+}
+
+#[test]
+fn columns_say_what_is_in_them() {
+    let scene = Scene::backed_up();
+    let said = scene.run(&["stats"]).expect(0);
+    let title = said.out.lines().next().unwrap();
+    let columns: Vec<&str> = title.split_whitespace().take(4).collect();
+    assert_eq!(columns, ["Snapshots", "Original", "Deduplicated", "Stored"]);
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
@@ -134,7 +135,10 @@ fn empty_values_are_refused_before_anything_happens() {
     for command in [
         &["snapshots", ""][..],
         &["ls", ""],
+        &["ls", ":/etc"],
+        &["dump", ":/etc/fstab"],
         &["restore", "", "--target", &target],
+        &["restore", ":", "--target", &target],
         &["forget", "", "--force"],
         &["backup", source, ""],
         &["key", "remove", ""],
@@ -181,6 +185,7 @@ fn an_interrupt_ends_a_backup_that_waits_for_input() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let said: String = lines.map(|line| line.unwrap() + "\n").collect();
     assert!(said.contains("interrupted") && said.contains("No snapshot was made"), "{said}");
+    assert!(said.contains("nothing was stored") && !said.contains("0 B"), "{said}");
     drop(input);
     assert_eq!(scene.snapshots(), 1);
     assert_eq!(walk(&scene.world.path("repository/sessions")).len(), 0);
@@ -207,4 +212,64 @@ fn a_key_that_could_not_be_added_leaves_no_key_file() {
     scene.run(&["key", "add", "--new-key-file", &key, "--label", &label]).expect_failure();
     assert!(!std::path::Path::new(&key).exists());
     scene.run(&["key", "add", "--new-key-file", &key]).expect(0);
+}
+
+/// The dump that failed before the pipe is the one that nobody looks at until it is needed.
+#[test]
+fn an_empty_standard_input_is_worth_a_word() {
+    let scene = Scene::backed_up();
+    let arguments = ["backup", "--stdin", "--stdin-filename", "/dump.sql"];
+    scene.run(&arguments).expect(0).says("warning: standard input was empty");
+    let said = scene.run(&[&arguments[..], &["--json"]].concat()).expect(0).json();
+    assert!(said.iter().any(|line| line["message_type"] == "warning"), "{said:?}");
+    let empty = scene.world.source().join("empty");
+    fs::write(&empty, "").unwrap();
+    let said = scene.run(&["backup", empty.to_str().unwrap()]).expect(0);
+    assert!(!said.err.contains("warning"), "{}", said.err);
+}
+
+#[test]
+fn a_passphrase_that_opens_already_is_not_a_new_one() {
+    let scene = Scene::backed_up();
+    let slots = || scene.run(&["key", "list", "--json"]).expect(0).out;
+    let before = slots();
+    let file = scene.path("passphrase");
+    fs::write(&file, "secret\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    for command in ["change", "add"] {
+        let said = scene.run(&["key", command, "--new-passphrase-file", &file]).expect(2);
+        assert!(
+            said.err.contains("opens the repository already") && said.err.contains("nothing was"),
+            "{}",
+            said.err
+        );
+        assert!(!said.err.contains("any more"), "{}", said.err);
+        assert_eq!(slots(), before, "{command}");
+    }
+    fs::write(&file, "another\n").unwrap();
+    scene.run(&["key", "change", "--new-passphrase-file", &file]).expect(0).says("does not open");
+    scene.run(&["snapshots"]).expect(12);
+    scene.person.clone().with("LIFEBOAT_PASSPHRASE", "another").run(&["snapshots"]).expect(0);
+}
+
+#[test]
+fn a_time_means_all_of_the_minute_that_it_names() {
+    let scene = Scene::backed_up();
+    let person = scene.person.clone().with("TZ", "UTC");
+    let time = person.run(&["snapshots", "--json"]).expect(0).json()[0]["time"].as_str().unwrap().to_owned();
+    // As lists show it, and cut off at the minute and the day.
+    for length in [19, 16, 10] {
+        for time in [time[..length].to_owned(), time[..length].replace('T', " ")] {
+            person.run(&["ls", "--at", &time]).expect(0);
+        }
+    }
+    person.run(&["ls", "--at", &format!("{}Z", &time[..19])]).expect(0);
+    person.run(&["ls", "--at", &time]).expect(0);
+    person.run(&["ls", "--at", "2026-11-20T00:00:00Z"]).expect(2).says("from before 2026-11-20 00:00:00");
+    // Clocks go from 2:00 to 3:00 on the last Sunday of March, and back on that of October.
+    let person = scene.person.clone().with("TZ", "CET-1CEST,M3.5.0,M10.5.0/3");
+    let said = person.run(&["ls", "--at", "2026-03-29 02:30"]).expect(2).says("clocks are put forward");
+    assert!(said.err.contains("hint: ") && !said.err.contains("is not a time"), "{}", said.err);
+    person.run(&["ls", "--at", "2026-03-29 03:00"]).expect(2).says("from before 2026-03-29 03:00:59");
+    person.run(&["ls", "--at", "2026-10-25 02:30"]).expect(2).says("from before");
 }

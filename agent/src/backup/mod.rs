@@ -398,9 +398,12 @@ fn refuse_itself(plan: &Plan, own_repository: Option<(u64, u64)>) -> Result<()> 
 }
 
 fn interrupted(context: &Context) -> Error {
-    let stored = Counters::get(&context.counters.bytes_stored);
-    Error::interrupted().with_hint(format_args!(
-        "No snapshot was made, but {} that were stored are kept: the same command continues from there.",
-        crate::fs::size::human(stored)
-    ))
+    let error = Error::interrupted();
+    match Counters::get(&context.counters.bytes_stored) {
+        0 => error.with_hint("No snapshot was made, and nothing was stored: the same command begins anew."),
+        stored => error.with_hint(format_args!(
+            "No snapshot was made, but {} that were stored are kept: the same command continues from there.",
+            crate::fs::size::human(stored)
+        )),
+    }
 }

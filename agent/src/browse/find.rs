@@ -16,7 +16,7 @@ use crate::fetch::ChunkReader;
 use crate::fs::FileType;
 use crate::snapshot::Snapshot;
 use crate::tree::content::LEVEL_MAX;
-use crate::tree::{Content, Entry, EntryKind, Extent, Node};
+use crate::tree::{Content, DAMAGED_SUFFIX, Entry, EntryKind, Extent, Node};
 use crate::{Error, Kind, Result};
 
 /// What is looked for.
@@ -117,9 +117,13 @@ impl Search<'_, '_> {
                 }
             };
             for entry in &node.entries {
-                let next = self.query.pattern.advance(states, &entry.name);
-                let hit = self.query.pattern.accepts(next) && self.query.admits(entry);
-                let below = if self.query.pattern.goes_on(next) { directory_of(entry) } else { None };
+                let pattern = &self.query.pattern;
+                let next = pattern.advance(states, &entry.name);
+                let is_named = pattern.accepts(next)
+                    || name_before_repair(entry)
+                        .is_some_and(|name| pattern.accepts(pattern.advance(states, name)));
+                let hit = is_named && self.query.admits(entry);
+                let below = if pattern.goes_on(next) { directory_of(entry) } else { None };
                 if !hit && below.is_none() {
                     continue;
                 }
@@ -205,6 +209,11 @@ impl Query {
     fn admits(&self, entry: &Entry) -> bool {
         self.types.is_empty() || self.types.contains(&type_of(entry))
     }
+}
+
+/// The name that a file had before a repair put what was left of it under another: who looks for the file looks for that too.
+fn name_before_repair(entry: &Entry) -> Option<&[u8]> {
+    entry.name.strip_suffix(DAMAGED_SUFFIX).filter(|_| entry.incomplete)
 }
 
 /// What an entry is.

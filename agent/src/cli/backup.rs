@@ -42,6 +42,11 @@ impl Backup {
         let outcome = backup::run(&repository, plan, stream, &rules, &options, running.context());
         running.end();
         let outcome = outcome?;
+        if self.stdin && outcome.summary.bytes_total == 0 {
+            session.output.warning(
+                "standard input was empty, and so is the file: did the program that was to write it fail?",
+            );
+        }
         if session.output.json() {
             session.output.object("summary", &summary_object(&outcome))?;
         } else {
@@ -55,8 +60,10 @@ impl Backup {
             return Ok((self.plan()?, None));
         }
         let path = self.stdin_path()?;
-        let stream =
-            Stream { path: path.clone(), reader: Box::new(StandardInput::new(session.stop().clone())) };
+        let stream = Stream {
+            path: path.clone(),
+            reader: Box::new(StandardInput::new(session.signals.stop().clone())),
+        };
         Ok((Plan::for_stream(&path), Some(stream)))
     }
 

@@ -158,6 +158,7 @@ fn add_slot(session: &Session, repository: &Repository, arguments: &Add) -> Resu
             Err(e) => return Err(e),
         },
     };
+    refuse_known(session, repository, &secret)?;
     let added = repository.add_slot(&secret, purpose, &arguments.label, Cost::DEFAULT);
     if let (Err(_), Some(path)) = (&added, &arguments.new_key_file) {
         // It opens nothing.
@@ -168,6 +169,19 @@ fn add_slot(session: &Session, repository: &Repository, arguments: &Add) -> Resu
         session.output.say(format_args!("Made the key file {}.", path.display()));
     }
     Ok(slot)
+}
+
+/// A second slot for a passphrase would be of no use; and whoever changes a passphrase wants another one.
+fn refuse_known(session: &Session, repository: &Repository, secret: &Secret) -> Result<()> {
+    let all = readable_slots(session, repository)?;
+    match all.iter().find(|slot| slot.unlock(secret).is_ok()) {
+        Some(slot) => Err(Error::usage(format_args!(
+            "this passphrase opens the repository already, by key slot {}: nothing was changed",
+            id_text(slot)
+        ))
+        .with_hint("Choose another one.")),
+        None => Ok(()),
+    }
 }
 
 fn remove(session: &Session, wanted: &str) -> Result<()> {

@@ -57,15 +57,30 @@ impl Man {
 }
 
 fn write_pages(command: &clap::Command, directory: &Path) -> Result<u64> {
-    let man = clap_mangen::Man::new(command.clone());
+    let version = format!("lifeboat {}", env!("CARGO_PKG_VERSION"));
+    let man = clap_mangen::Man::new(command.clone()).source(version).manual("Lifeboat");
     let path = directory.join(man.get_filename());
     let cannot = |e: std::io::Error| Error::io(format_args!("cannot write {}", path.display()), e);
     let mut page = Vec::new();
     man.render(&mut page).map_err(cannot)?;
-    fs::write(&path, page).map_err(cannot)?;
+    fs::write(&path, with_usage(&String::from_utf8_lossy(&page), command)).map_err(cannot)?;
     let mut pages = 1;
     for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
         pages += write_pages(inner, directory)?;
     }
     Ok(pages)
+}
+
+/// The page with the usage line of `--help` for a synopsis. That of the crate lists all options, global ones between the command's own, and no
+/// value of any.
+fn with_usage(page: &str, command: &clap::Command) -> String {
+    const SYNOPSIS: &str = ".SH SYNOPSIS\n";
+    let Some((before, rest)) = page.split_once(SYNOPSIS) else { return page.to_owned() };
+    let after = rest.find(".SH ").and_then(|at| rest.get(at..)).unwrap_or_default();
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim().strip_prefix("Usage: ").unwrap_or(&usage);
+    let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
+    let arguments = usage.strip_prefix(name).unwrap_or_default();
+    let escaped = |text: &str| text.replace('\\', "\\e").replace('-', "\\-");
+    format!("{before}{SYNOPSIS}\\fB{}\\fR{}\n{after}", escaped(name), escaped(arguments))
 }

@@ -43,7 +43,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::config::Environment;
 use crate::{Kind, Result};
 use commands::Command;
-use output::Output;
+use output::{Output, Style};
 use session::{Globals, Session};
 
 /// Encrypted, deduplicated backups that are proved to be restorable
@@ -102,8 +102,9 @@ fn finish(outcome: Result<ExitCode>, output: &Output) -> ExitCode {
 /// Help and version go to standard output and are no failure; with `--json` a usage error is an object like any other error.
 fn explain_usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+        let output = Output::new(Style::default());
+        let printed = error.print().map_err(|e| output::write_error(&e));
+        return finish(printed.map(|()| ExitCode::SUCCESS), &output);
     }
     let code = Kind::Usage.exit_code();
     if arguments.iter().any(|argument| argument == "--json") {

@@ -252,11 +252,13 @@ fn message(message_type: &str, value: &impl Serialize) -> Result<String> {
     Ok(format!("{{\"message_type\":{first}{comma}{rest}"))
 }
 
-fn write_error(error: &io::Error) -> Error {
+/// The error of a standard output that could not be written; [`is_output_closed`] tells when that is no failure.
+pub(super) fn write_error(error: &io::Error) -> Error {
     if error.kind() == io::ErrorKind::BrokenPipe {
         Error::failed("standard output was closed").with_source(OutputClosed)
     } else {
-        Error::io("cannot write to standard output", io::Error::from(error.kind()))
+        // Whatever it is: the exit code for "no space" speaks of the store and the target, and a full disk behind `>` is neither.
+        Error::failed(format_args!("cannot write to standard output: {}", crate::error::describe_io(error)))
     }
 }
 

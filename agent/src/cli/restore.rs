@@ -51,7 +51,7 @@ pub struct Restore {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
-    /// Wait for the disk at the end, read everything back and compare
+    /// Wait for the disk at the end, read back what should be as in the snapshot, and compare
     #[arg(long)]
     verify: bool,
     /// Whose files they become, as far as this user may say so
@@ -179,16 +179,6 @@ impl Restore {
         }
         if !outcome.shortfalls.is_empty() {
             output.warning(&outcome.shortfalls);
-        }
-        let touched = [
-            &tally.files_restored,
-            &tally.files_unchanged,
-            &tally.files_skipped,
-            &tally.others,
-            &tally.failed,
-        ];
-        if touched.into_iter().all(|counter| get(counter) == 0) && !self.include.is_empty() {
-            output.warning("nothing in the snapshot matches --include");
         }
         if output.quiet() {
             return Ok(());

@@ -5,7 +5,6 @@ use std::fs;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use lifeboat_providers::SharedProvider;
@@ -13,8 +12,9 @@ use zeroize::Zeroizing;
 
 use super::output::{Output, Style};
 use super::progress::{Running, Work};
+use super::signals::Signals;
 use super::text::not_empty;
-use super::{default_repository, signals, terminal};
+use super::{default_repository, terminal};
 use crate::config::{Environment, Overrides, SecretSource, Settings};
 use crate::fetch::ChunkReader;
 use crate::repository::connect::{Location, Mode};
@@ -40,9 +40,9 @@ pub struct Globals {
     pub config: Option<PathBuf>,
     /// File with the repository's key
     ///
-    /// Without it, the key comes from LIFEBOAT_PASSPHRASE, LIFEBOAT_PASSPHRASE_FILE, LIFEBOAT_PASSPHRASE_COMMAND (a program with its
-    /// arguments, run without a shell), from `passphrase` or `key` in $CREDENTIALS_DIRECTORY, from the configuration, or from a prompt
-    /// on the terminal.
+    /// Without it, the key comes from the first of these that is there: LIFEBOAT_PASSPHRASE, LIFEBOAT_PASSPHRASE_FILE,
+    /// LIFEBOAT_PASSPHRASE_COMMAND (a program with its arguments, run without a shell), `passphrase` or `key` in $CREDENTIALS_DIRECTORY,
+    /// the configuration, a prompt on the terminal. With -v it is said which.
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
     /// Print only results and errors
@@ -75,7 +75,7 @@ pub struct FilterArgs {
     /// Only snapshots of this path; more than one: of all of them
     #[arg(long = "path", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Only snapshots not later than this: '2026-11-20 14:00' (local time), 2026-11-20 (its end), or RFC 3339
+    /// Only snapshots not later than this minute, second or day: '2026-11-20 14:00' (local time), 2026-11-20, or RFC 3339
     #[arg(long, value_name = "TIME", value_parser = not_empty)]
     pub at: Option<String>,
 }
@@ -118,7 +118,8 @@ pub struct Session {
     pub settings: Settings,
     /// Where and how to print.
     pub output: Arc<Output>,
-    stop: Arc<AtomicBool>,
+    /// What asks to stop.
+    pub signals: Signals,
 }
 
 /// A repository as named and as used.
@@ -158,17 +159,12 @@ impl Session {
         if let Some(path) = &settings.config_path {
             output.say_verbose(format_args!("configuration: {}", path.display()));
         }
-        Ok(Self { settings, output, stop: signals::install()? })
-    }
-
-    /// The flag that a signal sets.
-    pub const fn stop(&self) -> &Arc<AtomicBool> {
-        &self.stop
+        Ok(Self { settings, output, signals: Signals::install()? })
     }
 
     /// Begins to show an operation; its context is what the engine is given.
     pub fn begin(&self, work: Work) -> Running {
-        Running::begin(&self.output, work, self.stop.clone())
+        Running::begin(&self.output, work, self.signals.stop().clone())
     }
 
     /// The repository that was named, or the default one.
@@ -219,6 +215,7 @@ impl Session {
     /// The secret that is configured, if any is.
     fn secret(&self, target: &Target) -> Result<Option<Secret>> {
         if let Some(source) = &self.settings.secret {
+            self.output.say_verbose(format_args!("key: {source}"));
             return source.load().map(Some);
         }
         let key_file = &self.settings.default_repository.key_file;
@@ -247,7 +244,9 @@ impl Session {
         let mut tries = 0;
         loop {
             let prompt = format!("Passphrase (or recovery key) for {location}: ");
-            let Some(typed) = terminal::ask_passphrase(&prompt, &self.stop)? else { return Err(no_key()) };
+            let Some(typed) = terminal::ask_passphrase(&prompt, self.signals.stop())? else {
+                return Err(no_key());
+            };
             let secret = match SecretKey::parse(&typed) {
                 Ok(key) => Secret::Key(key),
                 Err(_) => Secret::Passphrase(typed),
@@ -268,7 +267,7 @@ impl Session {
     /// # Errors
     /// `WrongKey` if there is no terminal, `Usage` if the two differ.
     pub fn ask_new_passphrase(&self, what: &str) -> Result<Zeroizing<String>> {
-        let ask = |prompt: &str| terminal::ask_passphrase(prompt, &self.stop)?.ok_or_else(no_key);
+        let ask = |prompt: &str| terminal::ask_passphrase(prompt, self.signals.stop())?.ok_or_else(no_key);
         let first = ask(&format!("New passphrase for {what}: "))?;
         if *first == *ask("The same again: ")? {
             Ok(first)

@@ -1,6 +1,10 @@
 //! The configuration file: TOML, as `config.example.toml` documents it. An unknown key is an error that names the nearest one.
 
 use std::fmt;
+use std::fs::{File, Metadata};
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
@@ -43,18 +47,22 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads the file.
+    /// Reads the file, which nobody but root and this user may be able to write to: it may name a program to be run.
     ///
     /// # Errors
-    /// `Usage` with the line if it cannot be read or means nothing.
+    /// `Usage` with the line if it cannot be read or means nothing, or if others can write to it.
     pub fn read(path: &Path) -> Result<Self> {
-        use std::os::unix::ffi::OsStrExt as _;
         let name = path_text::display(path.as_os_str().as_bytes());
-        let text = std::fs::read_to_string(path).map_err(|e| {
+        let cannot = |e: std::io::Error| {
             let why = crate::error::describe_io(&e);
             Error::usage(format_args!("cannot read the configuration file {name}: {why}"))
                 .with_hint("Check the path given by --config and the file's permissions.")
-        })?;
+        };
+        let mut file = File::open(path).map_err(cannot)?;
+        // What is looked at is what is read, whatever the name leads to a moment later.
+        refuse_writable_by_others(&file.metadata().map_err(cannot)?, path, &name)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(cannot)?;
         Self::parse(&text, &name)
     }
 
@@ -65,6 +73,32 @@ impl ConfigFile {
     pub fn parse(text: &str, name: &str) -> Result<Self> {
         toml::from_str(text).map_err(|error| explain(&error, text, name))
     }
+}
+
+/// Refuses a regular file that somebody other than root and this user can change. Whether it runs a program now does not matter: whoever can
+/// write to it can make it run one.
+fn refuse_writable_by_others(metadata: &Metadata, path: &Path, name: &str) -> Result<()> {
+    const OTHERS_WRITE: u32 = 0o022;
+    if !metadata.is_file() {
+        return Ok(());
+    }
+    let path = path.to_string_lossy();
+    let quoted = shell_words::quote(&path);
+    let user = rustix::process::geteuid().as_raw();
+    if ![0, user].contains(&metadata.uid()) {
+        return Err(Error::usage(format_args!(
+            "the configuration file {name} belongs to another user (number {}), who could have any program run",
+            metadata.uid()
+        ))
+        .with_hint(format_args!("If all in it is as it should be, run: chown {user} {quoted}")));
+    }
+    if metadata.mode() & OTHERS_WRITE != 0 {
+        return Err(Error::usage(format_args!(
+            "the configuration file {name} can be changed by others, who could have any program run"
+        ))
+        .with_hint(format_args!("If all in it is as it should be, run: chmod go-w {quoted}")));
+    }
+    Ok(())
 }
 
 /// An error with the file, the line, and the nearest known key.

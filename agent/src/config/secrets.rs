@@ -1,7 +1,7 @@
 //! Where the key comes from, and reading it. Nothing here prompts: that is the command line's.
 //!
 //! The first of these that is there is used: `--key-file`; `LIFEBOAT_PASSPHRASE`, `_FILE`, `_COMMAND`; `passphrase` or `key` in
-//! `$CREDENTIALS_DIRECTORY`; `key_file`, `passphrase_file`, `passphrase_command` of the configuration.
+//! `$CREDENTIALS_DIRECTORY`; what the configuration names, which is one of `key_file`, `passphrase_file` and `passphrase_command`.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -45,7 +45,7 @@ pub enum SecretSource {
 /// The source that is named first.
 ///
 /// # Errors
-/// `Usage` for a command that cannot be split into words.
+/// `Usage` for a command that cannot be split into words, or a configuration that is asked and names several sources.
 pub fn choose(
     key_file: Option<PathBuf>,
     environment: &Environment,
@@ -73,7 +73,17 @@ pub fn choose(
     let passphrase_file =
         file.passphrase_file.as_deref().map(|path| SecretSource::PassphraseFile(resolve(path)));
     let command = file.passphrase_command.clone().map(SecretSource::PassphraseCommand);
-    Ok(key_file.or(passphrase_file).or(command))
+    let named =
+        [("key_file", key_file), ("passphrase_file", passphrase_file), ("passphrase_command", command)];
+    let mut named = named.into_iter().filter_map(|(key, source)| Some((key, source?)));
+    match (named.next(), named.next()) {
+        // Places have an order, keys of one file have none that anybody could guess.
+        (Some((first, _)), Some((second, _))) => Err(Error::usage(format_args!(
+            "the configuration names two places for the key: {first} and {second}"
+        ))
+        .with_hint("Leave in the one that opens the repository, and take the other out.")),
+        (first, _) => Ok(first.map(|(_, source)| source)),
+    }
 }
 
 fn credential(directory: &Path) -> Option<SecretSource> {

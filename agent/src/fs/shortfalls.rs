@@ -57,28 +57,6 @@ impl Shortfall {
             Self::HardLink => "hard link (made as a copy)",
         }
     }
-
-    /// A word for scripts, never changed.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Owner => "owner",
-            Self::OwnerName => "owner_name",
-            Self::Mode => "mode",
-            Self::SetId => "setid",
-            Self::Xattr => "xattr",
-            Self::Acl => "acl",
-            Self::Capability => "capability",
-            Self::Time => "time",
-            Self::Device => "device",
-            Self::Socket => "socket",
-            Self::HardLink => "hard_link",
-        }
-    }
-
-    /// Whether it can be expected whoever restores: nothing that more rights would mend.
-    pub const fn is_expected(self) -> bool {
-        matches!(self, Self::Socket)
-    }
 }
 
 /// How often one category was met, and where first.
@@ -117,7 +95,8 @@ impl Shortfalls {
     }
 
     /// Count and first case of each category met.
-    pub fn tallies(&self) -> BTreeMap<Shortfall, Tally> {
+    #[cfg(test)]
+    pub(super) fn tallies(&self) -> BTreeMap<Shortfall, Tally> {
         self.0.lock().clone()
     }
 }

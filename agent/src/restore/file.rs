@@ -5,17 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::landing::Landing;
-use super::place::{Owners, Place, in_the_way};
+use super::place::{Owners, Place};
 use super::walk::wanted;
 use super::window::{Item, Window};
 use super::{Overwrite, Run};
 use crate::events::{Counters, Event};
 use crate::fs::{FileType, Stat, capture, create, ranges};
-use crate::tree::{Content, Entry, Extent, Meta, path_text};
+use crate::tree::{Content, DAMAGED_SUFFIX, Entry, Extent, Meta, path_text};
 use crate::{Error, Kind, Result};
-
-/// What a file is called whose data could not be had in full: nothing incomplete bears the name of what it should be.
-pub(super) const DAMAGED_SUFFIX: &[u8] = b".lifeboat-damaged";
 
 /// A file on its way.
 pub(super) struct FileWork {
@@ -92,7 +89,7 @@ impl Run<'_> {
                 return Err(Error::failed(format_args!("{} is in its place", kind.describe())));
             }
             None if self.verifying => return Err(Error::failed("is missing")),
-            Some(kind) if !self.may_replace(parent, &entry.name, kind) => return Err(in_the_way(kind)),
+            Some(kind) if !self.may_replace(parent, &entry.name, kind) => return Err(self.in_the_way(kind)),
             _ => {}
         }
         Ok(Arc::new(FileWork {
@@ -132,10 +129,12 @@ impl Run<'_> {
                     if let Err(e) = self.hole(work, offset, length) {
                         self.fail_file(work, &e);
                     }
+                    self.context.counters.pass(length);
                     length
                 }
                 Err(lost) => {
                     self.lose(work, offset, lost.length, &lost.error);
+                    self.context.counters.pass(lost.length);
                     lost.length
                 }
             };
@@ -263,9 +262,10 @@ impl Run<'_> {
         let damaged = work.damaged.load(Ordering::Acquire);
         let aside = [&work.name, DAMAGED_SUFFIX].concat();
         if work.landing.give_up(parent, damaged.then_some(&*aside))? {
-            let path = path_text::display(&work.path);
             self.context.report(Event::Warning(format!(
-                "what could be had of {path} is in {path}.lifeboat-damaged beside it"
+                "what could be had of {} is in {} beside it",
+                path_text::display(&work.path),
+                path_text::display(&aside)
             )));
         }
         Ok(())

@@ -6,6 +6,8 @@
 //! | [`target`] | the place they land in: refusals, the mark of an unfinished restore |
 //! | [`place`] | directories of the target, made when needed |
 //! | [`walk`] | the snapshot's tree, entry by entry |
+//! | [`links`] | files with several names |
+//! | [`planned`] | a dry run |
 //! | [`delete`] | `--delete`, and what is never deleted |
 //! | [`file`](mod@file) | one file on its way |
 //! | [`landing`] | how a file's data gets under its name |
@@ -17,12 +19,15 @@
 mod delete;
 mod file;
 mod landing;
+mod links;
 mod place;
+mod planned;
 pub mod selection;
 mod target;
 mod walk;
 mod window;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -38,6 +43,9 @@ use crate::snapshot::Snapshot;
 use crate::{Error, Kind, Result};
 
 pub use selection::Selection;
+
+/// More next steps than this help nobody.
+const ADVICE_MAX: usize = 3;
 
 /// What becomes of files that are there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +132,8 @@ pub struct Outcome {
     pub tally: Tally,
     /// What could not be put back of owners, attributes and so on; empty if all was.
     pub shortfalls: String,
+    /// Next steps that failures named, each once.
+    pub advice: BTreeSet<String>,
 }
 
 impl Outcome {
@@ -134,13 +144,14 @@ impl Outcome {
     pub fn verdict(&self) -> Result<()> {
         let (failed, damaged) = (Counters::get(&self.tally.failed), Counters::get(&self.tally.damaged));
         if damaged > 0 {
-            return Err(Error::damaged(format_args!(
+            let error = Error::damaged(format_args!(
                 "{} could not be restored, {damaged} because stored data is damaged or missing",
                 entries(failed)
-            ))
-            .with_hint(
-                "What could be read was restored. `lifeboat check --read-data` shows the extent of the damage.",
             ));
+            let check = "`lifeboat check --read-data` shows the extent of the damage.";
+            return Err(
+                error.with_hint(format_args!("What could be read was restored. {}{check}", self.advice()))
+            );
         }
         if Counters::get(&self.tally.full) > 0 {
             return Err(Error::new(
@@ -150,10 +161,19 @@ impl Outcome {
             .with_hint("Make room and run the same command again, with --overwrite if-changed: it restores what is missing."));
         }
         if failed > 0 {
-            return Err(Error::failed(format_args!("{} could not be restored", entries(failed)))
-                .with_hint("What could be restored was. Run the same command again, with --overwrite if-changed, to try the rest once more."));
+            return Err(Error::failed(format_args!("{} could not be restored", entries(failed))).with_hint(
+                format_args!(
+                    "What could be restored was. {}Run the same command again, with --overwrite if-changed, to try the rest once more.",
+                    self.advice()
+                ),
+            ));
         }
         Ok(())
+    }
+
+    /// The next steps as sentences, with a blank behind each.
+    fn advice(&self) -> String {
+        self.advice.iter().map(|sentence| format!("{sentence} ")).collect()
     }
 }
 
@@ -172,13 +192,17 @@ struct Run<'a> {
     context: &'a Context,
     applier: Applier,
     tally: Tally,
+    /// Next steps that failures named.
+    advice: Mutex<BTreeSet<String>>,
     /// What is never deleted.
     spared: delete::Spared,
     /// Compare only: a difference is a failure.
     verifying: bool,
+    /// Hashes of the paths of what was there and had to stay as it is, sorted when verifying: that is not compared.
+    kept: Mutex<Vec<u64>>,
     /// Names that files with several names were restored under, by device, inode and content in the snapshot. The content is part of it:
     /// an inode may have been used again for another file while the backup ran.
-    links: Mutex<std::collections::HashMap<walk::LinkKey, walk::FirstName>>,
+    links: Mutex<std::collections::HashMap<links::LinkKey, links::FirstName>>,
 }
 
 /// Restores `snapshot`, or the entry at `path` of it, below the target.
@@ -187,8 +211,8 @@ struct Run<'a> {
 /// in it.
 ///
 /// # Errors
-/// `Usage` for a target or path that cannot be; `Interrupted`; errors of the store. What cannot be restored of single entries is no error
-/// here: see [`Outcome::verdict`].
+/// `Usage` for a target or path that cannot be, or if the selection picks nothing; `Locked` if another restore into the target is under way;
+/// `Interrupted`; errors of the store. What cannot be restored of single entries is no error here: see [`Outcome::verdict`].
 pub fn run(
     repository: &Repository,
     snapshot: &Snapshot,
@@ -204,7 +228,7 @@ pub fn run(
     let root = snapshot.manifest.root()?;
     let entry = reader.entry_at(&root, path.unwrap_or_default())?;
     let target = target::open(repository, snapshot, &entry, &reader, options, context)?;
-    context.counters.bytes_total.store(entry.bytes(), std::sync::atomic::Ordering::Relaxed);
+    context.counters.expect(entry.bytes());
     let owners = if options.owners_by_name { OwnerMap::by_name() } else { OwnerMap::Numeric };
     let mut run = Run {
         reader: &reader,
@@ -215,33 +239,69 @@ pub fn run(
         context,
         applier: Applier::new(owners),
         tally: Tally::default(),
+        advice: Mutex::default(),
         spared: delete::Spared::of(repository),
         verifying: false,
+        kept: Mutex::default(),
         links: Mutex::default(),
     };
     context.report(Event::Phase(if options.dry_run { "comparing" } else { "restoring" }));
-    run.tree(&entry, path, &target)?;
+    let interrupted = |e: Error| if options.dry_run { e } else { target.says_how_to_go_on(e) };
+    run.tree(&entry, path, &target).map_err(interrupted)?;
     if options.verify && !options.dry_run {
         context.report(Event::Phase("verifying"));
+        context.counters.expect(entry.bytes());
+        run.kept.lock().sort_unstable();
         target.sync()?;
         run.verifying = true;
         run.overwrite = Overwrite::Always;
         run.links.lock().clear();
-        run.tree(&entry, path, &target)?;
+        run.tree(&entry, path, &target).map_err(interrupted)?;
     }
     target.finish()?;
-    Ok(Outcome { shortfalls: run.applier.shortfalls.to_string(), tally: run.tally })
+    if selection.is_partial() && run.has_done_nothing() {
+        return Err(Error::usage(format_args!(
+            "nothing in snapshot {} matches --include {}",
+            snapshot.short_id(),
+            selection.included()
+        ))
+        .with_hint("Patterns have the syntax of .gitignore; `lifeboat find` and `lifeboat ls -R` show what there is."));
+    }
+    Ok(Outcome {
+        shortfalls: run.applier.shortfalls.to_string(),
+        tally: run.tally,
+        advice: run.advice.into_inner(),
+    })
 }
 
 impl Run<'_> {
+    /// Whether no entry was so much as looked at.
+    fn has_done_nothing(&self) -> bool {
+        let tally = &self.tally;
+        let touched = [
+            &tally.files_restored,
+            &tally.files_unchanged,
+            &tally.files_skipped,
+            &tally.others,
+            &tally.failed,
+        ];
+        self.applier.shortfalls.is_empty() && touched.into_iter().all(|counter| Counters::get(counter) == 0)
+    }
+
     /// Counts and reports an entry that could not be restored.
     fn failed(&self, path: &[u8], error: &Error) {
         Counters::add(&self.tally.failed, 1);
         let message = error.to_string();
         Counters::add(&self.tally.full, u64::from(error.kind() == Kind::Quota));
+        if let Some(hint) = error.hint() {
+            let mut advice = self.advice.lock();
+            if advice.len() < ADVICE_MAX {
+                advice.insert(hint.to_owned());
+            }
+        }
         if error.kind() == Kind::Damaged {
             Counters::add(&self.tally.damaged, 1);
-            let path = crate::tree::path_text::display(path);
+            let path = crate::tree::path_text::display(if path.is_empty() { b"/" } else { path });
             self.context.report(Event::Damage(format!("{path}: {message}")));
         } else {
             let kind = crate::snapshot::manifest::FileErrorKind::Other;

@@ -167,11 +167,25 @@ impl Run<'_> {
                 remove::remove_entry(parent, &place.name).map_err(|e| Error::io(what, e))?;
                 match create::ensure_dir(parent, &place.name).map_err(|e| Error::io(what, e))? {
                     EnsuredDir::Created(fd, _) | EnsuredDir::Existing(fd, _) => Ok(fd),
-                    EnsuredDir::InTheWay(kind) => Err(in_the_way(kind)),
+                    EnsuredDir::InTheWay(kind) => Err(self.in_the_way(kind)),
                 }
             }
-            EnsuredDir::InTheWay(kind) => Err(in_the_way(kind)),
+            EnsuredDir::InTheWay(kind) => Err(self.in_the_way(kind)),
         }
+    }
+
+    /// The error of what has a name and may not be removed to make room.
+    pub(super) fn in_the_way(&self, kind: FileType) -> Error {
+        let error = Error::failed(format_args!("{} is in the way", kind.describe()));
+        error.with_hint(match kind {
+            FileType::Directory if self.options.delete => {
+                "Move away the directory that is in the way: lifeboat needs what is in it."
+            }
+            FileType::Directory => {
+                "Move away the directory that is in the way, or use --delete if it may go."
+            }
+            _ => "Move away what is in the way, or use --overwrite always if it may go.",
+        })
     }
 
     /// Whether something of another type may be removed to make room: never a directory with all below it, unless `--delete`.
@@ -181,9 +195,4 @@ impl Run<'_> {
             _ => self.overwrite != super::Overwrite::Never,
         }
     }
-}
-
-pub(super) fn in_the_way(kind: FileType) -> Error {
-    Error::failed(format_args!("{} is in the way", kind.describe()))
-        .with_hint("Move it away, or use --delete if it may go.")
 }

@@ -7,6 +7,8 @@ use crate::scan::exclude::Patterns;
 #[derive(Debug, Default)]
 pub struct Selection {
     include: Option<Patterns>,
+    /// What `--include` says, for messages.
+    included: String,
     exclude: Patterns,
 }
 
@@ -16,8 +18,14 @@ impl Selection {
     /// # Errors
     /// `Usage` for a pattern that cannot be understood.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self> {
+        let included = include.join(", ");
         let include = if include.is_empty() { None } else { Some(patterns("--include", include)?) };
-        Ok(Self { include, exclude: patterns("--exclude", exclude)? })
+        Ok(Self { include, included, exclude: patterns("--exclude", exclude)? })
+    }
+
+    /// The patterns of `--include` as they were given.
+    pub fn included(&self) -> &str {
+        &self.included
     }
 
     /// Whether only a part is restored, so that directories are made only when something in them is.

@@ -15,7 +15,7 @@ use crate::repository::Repository;
 use crate::repository::state::{make_private_dir, write_atomically};
 use crate::snapshot::Snapshot;
 use crate::tree::Entry;
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// Beginning of the name of the mark, in this machine's state directory, that a restore into a target is under way: tells a second run that
 /// it continues. Not in the target, which holds nothing but what is restored.
@@ -43,7 +43,8 @@ struct Mark {
 /// Opens the target, making it if there is none.
 ///
 /// # Errors
-/// `Usage` if it lies in the repository, is no directory, or is not empty and nothing says that this is meant.
+/// `Usage` if it lies in the repository, is no directory, or is not empty and nothing says that this is meant; `Locked` if another restore
+/// into it is under way.
 pub(super) fn open(
     repository: &Repository,
     snapshot: &Snapshot,
@@ -76,6 +77,9 @@ pub(super) fn open(
     };
     let directory = capture::open_dir_path(path.as_os_str().as_bytes())
         .map_err(|e| Error::io(format_args!("cannot open the target {shown}"), e))?;
+    if !options.dry_run {
+        lock(&directory, path)?;
+    }
     let mark_path = mark_path(repository, path)?;
     let inode = capture::stat_fd(std::os::fd::AsFd::as_fd(&directory))
         .map_err(|e| Error::io(format_args!("cannot look at the target {shown}"), e))?
@@ -137,7 +141,40 @@ pub(super) fn open(
     Ok(Target { directory: Some(directory), made, overwrite, mark })
 }
 
+/// Keeps other restores out of the target for as long as it is open: they would write the same names. A kill ends that too, and nothing is
+/// left of it.
+///
+/// # Errors
+/// `Locked` if another restore is under way.
+fn lock(directory: &OwnedFd, path: &Path) -> Result<()> {
+    use rustix::fs::{FlockOperation, flock};
+    match rustix::io::retry_on_intr(|| flock(directory, FlockOperation::NonBlockingLockExclusive)) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::new(
+            Kind::Locked,
+            format_args!("another restore into {} is under way", path.display()),
+        )
+        .with_hint("Wait until it has ended, or name another target.")),
+        // Some file systems of other machines have no locks: then nobody is kept out, as with any other program.
+        _ => Ok(()),
+    }
+}
+
 impl Target {
+    /// An interruption with the next step.
+    pub(super) fn says_how_to_go_on(&self, error: Error) -> Error {
+        if error.kind() != Kind::Interrupted {
+            return error;
+        }
+        match &self.mark {
+            Some(_) => error.with_hint(
+                "What is restored so far stays. Run the same command again: it continues from there.",
+            ),
+            None => error.with_hint(
+                "What is restored so far stays. Run the same command again with --overwrite always: it restores what is missing.",
+            ),
+        }
+    }
+
     /// Waits until all that was restored is on the disk. Without it the system writes in its own time, as after `cp` or `tar`: the store
     /// still has everything.
     pub(super) fn sync(&self) -> Result<()> {

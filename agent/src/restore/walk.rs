@@ -1,11 +1,10 @@
 //! Walks the snapshot's tree and puts each entry in its place.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::file::{DAMAGED_SUFFIX, Progress};
-use super::landing::partial_name;
-use super::place::{Owners, Place, in_the_way};
+use super::links::{Link, is_linked};
+use super::place::{Owners, Place};
 use super::target::Target;
 use super::window::{Left, Window};
 use super::{Overwrite, Run};
@@ -13,38 +12,18 @@ use crate::events::{Counters, Event};
 use crate::fetch::walk::components;
 use crate::fs::apply::Wanted;
 use crate::fs::{FileType, Shortfall, Stat, capture, create, remove};
-use crate::tree::{Entry, EntryKind, Meta, Node, path_text};
+use crate::tree::{DAMAGED_SUFFIX, Entry, EntryKind, Meta, Node, path_text};
 use crate::{Error, Kind, Result};
 
 /// Longest name of a Linux file system, in bytes.
 const NAME_BYTES_MAX: usize = 255;
 
-/// Where the first name of a file with several was restored.
-#[derive(Clone)]
-pub(super) struct FirstName {
-    path: Vec<u8>,
-    /// How far the file is; nothing for links and devices, which are there at once.
-    progress: Option<Arc<Progress>>,
-    /// How many further names there may be.
-    left: u64,
-}
-
-/// What became of a further name of a file.
-enum Link {
-    Made,
-    /// It must be restored by itself.
-    NotMade,
-}
-
-/// Device, inode and content.
-pub(super) type LinkKey = (u64, u64, blake3::Hash);
-
 /// What is known of the directory an entry lies in.
 #[derive(Clone, Copy)]
-struct Where<'a> {
-    place: &'a Arc<Place>,
-    owners: &'a Arc<Owners>,
-    path: &'a [u8],
+pub(super) struct Where<'a> {
+    pub(super) place: &'a Arc<Place>,
+    pub(super) owners: &'a Arc<Owners>,
+    pub(super) path: &'a [u8],
 }
 
 impl Run<'_> {
@@ -142,6 +121,7 @@ impl Run<'_> {
         window: &mut Window,
     ) -> Result<()> {
         if self.selection.excludes(path, entry.is_directory()) {
+            self.context.counters.pass(entry.bytes());
             return Ok(());
         }
         let included = self.selection.includes(path, entry.is_directory());
@@ -166,7 +146,11 @@ impl Run<'_> {
             }
             return self.directory(&below, entry, path, window);
         }
-        if included { self.entry(Where { place, owners, path }, entry, window) } else { Ok(()) }
+        if included {
+            return self.entry(Where { place, owners, path }, entry, window);
+        }
+        self.context.counters.pass(entry.bytes());
+        Ok(())
     }
 
     /// Puts one entry that is no directory in its place.
@@ -186,7 +170,7 @@ impl Run<'_> {
             }
             Ok(None) => {
                 // A dry run: the directory is not there, so neither is the entry.
-                self.count_planned(here.path, entry);
+                self.plan(here, entry, None);
                 return Ok(());
             }
             Err(e) => {
@@ -202,9 +186,8 @@ impl Run<'_> {
             }
         };
         if let Some(stat) = &existing
-            && self.leaves_alone(entry, stat)
+            && self.leaves_alone(here.path, entry, stat)
         {
-            Counters::add(&self.tally.files_skipped, 1);
             self.context.counters.pass(entry.bytes());
             if self.overwrite == Overwrite::IfChanged
                 && !self.options.dry_run
@@ -215,16 +198,10 @@ impl Run<'_> {
             return Ok(());
         }
         if self.options.dry_run {
-            if existing.as_ref().is_none_or(|stat| !is_as_wanted(entry, stat, parent)) {
-                self.count_planned(here.path, entry);
-            } else {
-                Counters::add(&self.tally.files_unchanged, 1);
-            }
+            self.plan(here, entry, existing.as_ref().map(|stat| (parent, stat)));
             return Ok(());
         }
-        // What is incomplete has another name here, and so nothing to link to.
-        let linked = entry.meta.links > 1 && !entry.incomplete;
-        if linked {
+        if is_linked(entry) {
             match self.link_to_first(here, parent, entry, existing.as_ref(), window)? {
                 Link::Made => return Ok(()),
                 Link::NotMade => {}
@@ -236,17 +213,13 @@ impl Run<'_> {
                 let work = match self.file_work(place, entry, content, existing) {
                     Ok(work) => work,
                     Err(e) => {
+                        self.context.counters.pass(entry.bytes());
                         self.failed(here.path, &e);
                         return Ok(());
                     }
                 };
-                if linked {
-                    let key = (entry.meta.device, entry.meta.inode, fingerprint(entry));
-                    if let Some(first) = self.links.lock().get_mut(&key)
-                        && first.path == here.path
-                    {
-                        first.progress = Some(work.progress.clone());
-                    }
+                if is_linked(entry) {
+                    self.note_first_name(here.path, entry, &work);
                 }
                 self.file(&work, content, window)
             }
@@ -288,17 +261,6 @@ impl Run<'_> {
             .report(Event::Warning(format!("{} is incomplete ({reason}): {what}", path_text::display(path))));
     }
 
-    fn count_planned(&self, path: &[u8], entry: &Entry) {
-        Counters::add(&self.tally.files_restored, u64::from(entry.is_file()));
-        Counters::add(&self.tally.others, u64::from(!entry.is_file()));
-        Counters::add(&self.tally.bytes_written, entry.bytes());
-        self.context.report(Event::Path {
-            action: "would restore",
-            path: path.to_vec(),
-            bytes: entry.bytes(),
-        });
-    }
-
     /// Puts mode and owner of a file back whose content is left alone. Where they are right nothing is touched: another change time would
     /// make the next backup read the file again.
     fn mend_metadata(
@@ -317,105 +279,29 @@ impl Run<'_> {
         self.applier.special(parent, &entry.name, FileType::File, &wanted)
     }
 
-    fn leaves_alone(&self, entry: &Entry, stat: &Stat) -> bool {
+    /// Whether what is there stays, because `--overwrite` says so or because it looks as it should.
+    fn leaves_alone(&self, path: &[u8], entry: &Entry, stat: &Stat) -> bool {
         if self.verifying {
-            return false;
+            // Compared is what should be as in the snapshot, not what was to stay whatever it is.
+            return self.kept.lock().binary_search(&hash_of(path)).is_ok();
         }
-        match self.overwrite {
-            Overwrite::Always => false,
+        let kept = match self.overwrite {
+            Overwrite::Always | Overwrite::IfChanged => false,
             Overwrite::Never => true,
+            Overwrite::IfNewer => stat.meta.mtime > entry.meta.mtime,
+        };
+        let looks_right = match self.overwrite {
+            Overwrite::Always | Overwrite::Never => false,
             // A killed restore may have left it of the right time and not of the right size.
-            Overwrite::IfNewer => {
-                stat.meta.mtime > entry.meta.mtime
-                    || (stat.meta.mtime == entry.meta.mtime && looks_equal(entry, stat))
-            }
+            Overwrite::IfNewer => stat.meta.mtime == entry.meta.mtime && looks_equal(entry, stat),
             // A link or device is compared when it is restored.
             Overwrite::IfChanged => entry.is_file() && looks_equal(entry, stat),
-        }
-    }
-
-    /// Makes a further name of a file that was restored before.
-    fn link_to_first(
-        &self,
-        here: Where<'_>,
-        parent: BorrowedFd<'_>,
-        entry: &Entry,
-        existing: Option<&Stat>,
-        window: &mut Window,
-    ) -> Result<Link> {
-        let key = (entry.meta.device, entry.meta.inode, fingerprint(entry));
-        let Some(first) = self.first_name(key, here.path, entry.meta.links) else {
-            return Ok(Link::NotMade);
         };
-        // Only what is restored in full, and has its name, may get further ones.
-        if let Some(progress) = &first.progress {
-            if !progress.is_finished() {
-                self.flush(window)?;
-            }
-            if progress.has_failed() {
-                return Ok(Link::NotMade);
-            }
+        if kept && self.options.verify {
+            self.kept.lock().push(hash_of(path));
         }
-        let root = root_of(here.place);
-        let opened = open_parent(root, relative(&root.path, &first.path));
-        let Some((directory, name)) = opened else { return Ok(Link::NotMade) };
-        let Ok(original) = capture::stat(directory.as_fd(), &name) else { return Ok(Link::NotMade) };
-        if existing.is_none() && self.verifying {
-            return Ok(Link::NotMade);
-        }
-        if let Some(stat) = existing {
-            if (stat.meta.device, stat.meta.inode) == (original.meta.device, original.meta.inode) {
-                Counters::add(&self.tally.files_unchanged, u64::from(!self.verifying));
-                Counters::add(&self.tally.verified, u64::from(self.verifying));
-                return Ok(Link::Made);
-            }
-            if self.verifying || !self.may_replace(parent, &entry.name, stat.kind) {
-                return Ok(Link::NotMade);
-            }
-        }
-        match self.make_link((directory.as_fd(), &name), (parent, &entry.name), existing) {
-            Ok(()) => {
-                Counters::add(&self.tally.files_restored, 1);
-                self.context.counters.pass(entry.bytes());
-                Ok(Link::Made)
-            }
-            Err(e) => {
-                self.applier.shortfalls.note(Shortfall::HardLink, here.path, || e.to_string());
-                Ok(Link::NotMade)
-            }
-        }
-    }
-
-    /// The name under which a file with several was restored first; `None` if this is it.
-    fn first_name(&self, key: LinkKey, path: &[u8], names: u64) -> Option<FirstName> {
-        let mut links = self.links.lock();
-        let Some(first) = links.get_mut(&key) else {
-            links.insert(key, FirstName { path: path.to_vec(), progress: None, left: names - 1 });
-            return None;
-        };
-        first.left = first.left.saturating_sub(1);
-        let found = first.clone();
-        if found.left == 0 {
-            links.remove(&key);
-        }
-        Some(found)
-    }
-
-    /// Makes a further name, in place of what has it.
-    fn make_link(
-        &self,
-        (directory, name): (BorrowedFd<'_>, &[u8]),
-        (parent, new): (BorrowedFd<'_>, &[u8]),
-        existing: Option<&Stat>,
-    ) -> std::io::Result<()> {
-        let Some(existing) = existing else { return create::create_link(directory, name, parent, new) };
-        let partial = partial_name(&self.snapshot.id, new);
-        remove::remove_entry(parent, &partial)?;
-        create::create_link(directory, name, parent, &partial)?;
-        if existing.kind == FileType::Directory {
-            remove::remove_entry(parent, new)?;
-        }
-        Ok(rustix::fs::renameat(parent, &*partial, parent, new)?)
+        Counters::add(&self.tally.files_skipped, u64::from(kept || looks_right));
+        kept || looks_right
     }
 
     /// A link, fifo, socket or device.
@@ -430,9 +316,7 @@ impl Run<'_> {
             if self.verifying {
                 return Ok(());
             }
-            self.applier
-                .shortfalls
-                .note(Shortfall::Socket, here.path, || "sockets are made by programs".into());
+            self.note_socket(here.path);
             return Ok(());
         }
         let io = |e: std::io::Error| Error::io("cannot make it", e);
@@ -445,7 +329,7 @@ impl Run<'_> {
             }
             if !there {
                 if !self.may_replace(parent, &entry.name, stat.kind) {
-                    return Err(in_the_way(stat.kind));
+                    return Err(self.in_the_way(stat.kind));
                 }
                 remove::remove_entry(parent, &entry.name).map_err(io)?;
             }
@@ -462,6 +346,10 @@ impl Run<'_> {
         self.applier.special(parent, &entry.name, FileType::of(&entry.kind), &wanted).map_err(io)?;
         Counters::add(&self.tally.others, 1);
         Ok(())
+    }
+
+    pub(super) fn note_socket(&self, path: &[u8]) {
+        self.applier.shortfalls.note(Shortfall::Socket, path, || "sockets are made by programs".into());
     }
 
     /// Makes a link, fifo or device; `false` if this user may not.
@@ -533,18 +421,19 @@ fn stat_if_there(place: &Place, parent: BorrowedFd<'_>, name: &[u8]) -> std::io:
     }
 }
 
+/// Stands for a path among those that were kept: eight bytes for each, whatever the paths.
+fn hash_of(path: &[u8]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(path).as_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
 /// Same type, size and time: what people take for unchanged.
-fn looks_equal(entry: &Entry, stat: &Stat) -> bool {
+pub(super) fn looks_equal(entry: &Entry, stat: &Stat) -> bool {
     FileType::of(&entry.kind) == stat.kind
         && match entry.kind {
             EntryKind::File { size, .. } => size == stat.size && entry.meta.mtime == stat.meta.mtime,
             _ => true,
         }
-}
-
-/// Whether a dry run would leave the entry as it is.
-fn is_as_wanted(entry: &Entry, stat: &Stat, parent: BorrowedFd<'_>) -> bool {
-    if entry.is_file() { looks_equal(entry, stat) } else { is_same_special(entry, stat, parent) }
 }
 
 /// Whether a node's entries come after those of the node before.
@@ -555,7 +444,7 @@ fn follows(node: &Node, last: Option<&[u8]>) -> bool {
     }
 }
 
-fn is_same_special(entry: &Entry, stat: &Stat, parent: BorrowedFd<'_>) -> bool {
+pub(super) fn is_same_special(entry: &Entry, stat: &Stat, parent: BorrowedFd<'_>) -> bool {
     FileType::of(&entry.kind) == stat.kind
         && match &entry.kind {
             EntryKind::Symlink { target } => {
@@ -566,39 +455,4 @@ fn is_same_special(entry: &Entry, stat: &Stat, parent: BorrowedFd<'_>) -> bool {
             }
             _ => true,
         }
-}
-
-/// Tells what an entry is made of.
-fn fingerprint(entry: &Entry) -> blake3::Hash {
-    let mut bytes = vec![FileType::of(&entry.kind) as u8];
-    match &entry.kind {
-        EntryKind::File { content, .. } => content.encode(&mut bytes),
-        EntryKind::Symlink { target } => bytes.extend_from_slice(target),
-        _ => {}
-    }
-    blake3::hash(&bytes)
-}
-
-fn root_of(place: &Place) -> &Place {
-    let mut place = place;
-    while let Some(up) = &place.up {
-        place = up;
-    }
-    place
-}
-
-fn relative<'p>(base: &[u8], path: &'p [u8]) -> &'p [u8] {
-    path.get(base.len()..).unwrap_or(path)
-}
-
-/// Opens the directory of a path below the target, component by component, following no link.
-fn open_parent(root: &Place, path: &[u8]) -> Option<(std::os::fd::OwnedFd, Vec<u8>)> {
-    let mut names: Vec<&[u8]> = components(path).collect();
-    // A single file restored by its own path lands in the target under its name.
-    let name = names.pop().unwrap_or_else(|| root.path.rsplit(|b| *b == b'/').next().unwrap_or_default());
-    let mut directory = root.opened()?.try_clone_to_owned().ok()?;
-    for component in names {
-        directory = capture::open_dir(directory.as_fd(), component).ok()?;
-    }
-    Some((directory, name.to_vec()))
 }

@@ -1,6 +1,6 @@
 //! The snapshot a person means: an id prefix, `latest`, `latest~2`, with or without `:PATH`, or the newest before a time.
 
-use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, NaiveTime, TimeZone as _, Utc};
+use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, TimeDelta, TimeZone as _, Timelike as _, Utc};
 
 use super::history::{History, Snapshot};
 use crate::tree::path_text;
@@ -37,7 +37,7 @@ impl Filter {
 /// `SNAP` or `SNAP:PATH` as written by a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selector {
-    /// Id prefix, `latest`, or `latest~N`.
+    /// Id prefix, `latest`, or `latest~N`; empty if a script's variable was not set, which is nobody's wish for the latest.
     pub snapshot: String,
     /// The path within, as bytes; `None` if there was no colon.
     pub path: Option<Vec<u8>>,
@@ -51,13 +51,7 @@ impl Selector {
             Some(at) => (&text[..at], Some(text[at + 1..].to_vec())),
             None => (text, None),
         };
-        // `:PATH` is of the latest; nothing at all is a script's variable that was not set.
-        let snapshot = if snapshot.is_empty() && path.is_some() {
-            "latest".into()
-        } else {
-            String::from_utf8_lossy(snapshot)
-        };
-        Self { snapshot: snapshot.into_owned(), path }
+        Self { snapshot: String::from_utf8_lossy(snapshot).into_owned(), path }
     }
 }
 
@@ -162,27 +156,46 @@ fn describe(snapshots: &[&Snapshot]) -> String {
     snapshots.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// Reads a time as people write it: RFC 3339, `2026-11-20 14:00[:30]`, or a date (its end), in local time without an offset.
+/// Reads a time as people write it: RFC 3339, `2026-11-20 14:00[:30]`, or a date, in local time without an offset.
+///
+/// What is named is all of the second, minute or day: a snapshot that a list shows as made at 14:00:30 is not later than 14:00:30, nor 14:00.
 ///
 /// # Errors
-/// `Usage` for anything else.
+/// `Usage` for anything else, and for a time that clocks skipped.
 pub fn parse_time(text: &str) -> Result<DateTime<Utc>> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Ok(time.with_timezone(&Utc));
-    }
     let text = text.trim();
-    let naive = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]
-        .iter()
-        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-        .or_else(|| {
-            let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-            Some(date.and_time(NaiveTime::from_hms_opt(23, 59, 59)?))
-        });
-    naive
-        .and_then(|naive| Local.from_local_datetime(&naive).latest())
-        .map(|time| time.with_timezone(&Utc))
-        .ok_or_else(|| {
-            Error::usage(format_args!("{text:?} is not a time"))
-                .with_hint("Write it as 2026-11-20 14:00, 2026-11-20, or 2026-11-20T14:00:00+01:00.")
-        })
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        let whole_second = time.nanosecond() == 0;
+        return Ok(last_of(time.with_timezone(&Utc), TimeDelta::seconds(i64::from(whole_second))));
+    }
+    let seconds = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"].map(|format| (format, TimeDelta::seconds(1)));
+    let minutes = ["%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"].map(|format| (format, TimeDelta::minutes(1)));
+    let moment = seconds
+        .into_iter()
+        .chain(minutes)
+        .find_map(|(format, length)| Some((NaiveDateTime::parse_from_str(text, format).ok()?, length)));
+    let last_second = || {
+        let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+        Some((date.and_hms_opt(23, 59, 59)?, TimeDelta::seconds(1)))
+    };
+    let Some((begin, length)) = moment.or_else(last_second) else {
+        return Err(Error::usage(format_args!("{text:?} is not a time"))
+            .with_hint("Write it as 2026-11-20 14:00, 2026-11-20, or 2026-11-20T14:00:00+01:00."));
+    };
+    // Where clocks are put back an hour comes twice: the later one has all that was made in the earlier.
+    match Local.from_local_datetime(&begin).latest() {
+        Some(begin) => Ok(last_of(begin.with_timezone(&Utc), length)),
+        None => Err(Error::usage(format_args!(
+            "{text:?} does not exist in this time zone: clocks are put forward over it"
+        ))
+        .with_hint(
+            "Write a time before or after that gap, or one with an offset: 2026-11-20T14:00:00+01:00.",
+        )),
+    }
+}
+
+/// The last instant of what begins at a time and is so long.
+fn last_of(begin: DateTime<Utc>, length: TimeDelta) -> DateTime<Utc> {
+    let last = (length - TimeDelta::nanoseconds(1)).max(TimeDelta::zero());
+    begin.checked_add_signed(last).unwrap_or(begin)
 }

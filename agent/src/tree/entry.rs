@@ -2,6 +2,9 @@
 
 use super::Content;
 
+/// What a file is called whose data could not be had in full: nothing incomplete bears the name of what it should be.
+pub const DAMAGED_SUFFIX: &[u8] = b".lifeboat-damaged";
+
 /// A point in time as the file system has it: seconds since 1970 (may be negative) and nanoseconds below 10⁹.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Time {

@@ -14,5 +14,5 @@ pub mod node;
 pub mod path_text;
 
 pub use content::{Content, Extent};
-pub use entry::{Entry, EntryKind, Meta, Time, Xattr};
+pub use entry::{DAMAGED_SUFFIX, Entry, EntryKind, Meta, Time, Xattr};
 pub use node::Node;

@@ -17,10 +17,11 @@ mod filesystem;
 mod inodes;
 mod top;
 
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 
@@ -37,6 +38,9 @@ const FUSERMOUNT: [&str; 4] =
     ["/usr/bin/fusermount3", "/bin/fusermount3", "/usr/bin/fusermount", "/bin/fusermount"];
 /// How often it is looked whether to end.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long what is still in use is served after it was unmounted for all others.
+const CLOSING_TIME: Duration = Duration::from_secs(1);
+const CLOSING_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Threads that answer the kernel: reads of several files overlap.
 const THREADS: usize = 4;
 
@@ -87,23 +91,30 @@ pub fn mount(
     outcome
 }
 
-/// Unmounts; what is still in use goes away for all others at once, and for its users when they close it.
+/// Unmounts. What is still in use goes away for all others at once; its users have a moment to close it.
 fn unmount(session: BackgroundSession, at: &Path) -> Result<()> {
-    if session.guard.is_finished() {
-        return session.join().map_err(|e| Error::io(format_args!("{} stopped", at.display()), e));
+    if !session.guard.is_finished() {
+        detach(at)?;
     }
-    match session.umount_and_join() {
-        Ok(()) => Ok(()),
-        Err(_) => detach(at),
+    let begun = Instant::now();
+    while !session.guard.is_finished() {
+        if begun.elapsed() > CLOSING_TIME {
+            // To drop it would unmount once more: by now perhaps what somebody else has mounted there.
+            std::mem::forget(session);
+            return Ok(());
+        }
+        std::thread::sleep(CLOSING_POLL_INTERVAL);
     }
+    session.join().map_err(|e| Error::io(format_args!("{} stopped", at.display()), e))
 }
 
 fn detach(at: &Path) -> Result<()> {
     let detached = nix::mount::umount2(at, nix::mount::MntFlags::MNT_DETACH).is_ok()
         || FUSERMOUNT.iter().any(|program| {
-            let quietly =
-                Command::new(program).args(["-u", "-q", "-z", "--"]).arg(at).stderr(Stdio::null()).status();
-            quietly.is_ok_and(|status| status.success())
+            let mut quietly = Command::new(program);
+            // In a group of its own: the Ctrl-C that ends this process must not end its helper.
+            quietly.args(["-u", "-q", "-z", "--"]).arg(at).stderr(Stdio::null()).process_group(0);
+            quietly.status().is_ok_and(|status| status.success())
         });
     if detached {
         return Ok(());

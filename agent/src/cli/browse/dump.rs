@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use rustix::fs::CWD;
 
 use super::opened::Opened;
 use crate::browse::Place;
@@ -15,6 +17,7 @@ use crate::browse::find::type_of;
 use crate::cli::output::Output;
 use crate::cli::session::{FilterArgs, Session};
 use crate::cli::text::count;
+use crate::fs::create::rename_new;
 use crate::tree::EntryKind;
 use crate::{Error, Result};
 
@@ -33,6 +36,9 @@ pub struct Dump {
     /// Write into this file, which appears only when it is complete
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replace the file that --output names, if it is there already
+    #[arg(long, requires = "output")]
+    force: bool,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -54,10 +60,13 @@ impl Dump {
         if self.on_terminal(session) && self.archive.is_some() {
             return Err(archive_on_terminal());
         }
+        let named = self.output.as_ref().filter(|path| !is_stdout(path));
+        if let Some(path) = named.filter(|path| !self.force && path.is_file()) {
+            return Err(is_there(path));
+        }
         let opened = Opened::open(session)?;
         let (snapshot, path) = opened.select(&self.place, &self.filter)?;
         let place = opened.place(snapshot, &path.unwrap_or_default())?;
-        let named = self.output.as_ref().filter(|path| !is_stdout(path));
         match named {
             Some(path) if is_plain(path) => self.write_file(&opened, &place, path)?,
             Some(path) => {
@@ -93,7 +102,13 @@ impl Dump {
             self.write(opened, place, &mut out)?;
             let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
             file.sync_all().map_err(failed)?;
-            fs::rename(&partial, path).map_err(failed)
+            if self.force {
+                return fs::rename(&partial, path).map_err(failed);
+            }
+            match rename_new(CWD, partial.as_os_str().as_bytes(), path.as_os_str().as_bytes()) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(is_there(path)),
+                renamed => renamed.map_err(failed),
+            }
         })();
         if written.is_err() {
             // Nothing may take half a file for a whole one.
@@ -128,6 +143,12 @@ impl Dump {
         warn(opened.session, &dumped);
         Ok(())
     }
+}
+
+/// What is there may be newer than what is dumped: nobody's file is replaced unasked.
+fn is_there(path: &Path) -> Error {
+    Error::usage(format_args!("{} is there already", path.display()))
+        .with_hint("Name another file, or add --force to replace it.")
 }
 
 fn warn(session: &Session, dumped: &Dumped) {

@@ -39,6 +39,8 @@ impl Mount {
             return Err(Error::usage("there are no snapshots to mount"));
         }
         let options = MountOptions { allow_other: self.allow_other };
+        // A process that ends before it has unmounted leaves a directory behind that nobody can use.
+        session.signals.end_nothing();
         let shown = self.directory.display();
         mount(reader, running.context(), &snapshots, &self.directory, options, &mut || {
             let mounted = count(snapshots.len() as u64, "snapshot", "snapshots");

@@ -12,7 +12,7 @@ use crate::fetch::ChunkReader;
 use crate::snapshot::select::Selector;
 use crate::snapshot::{History, Snapshot};
 use crate::tree::path_text;
-use crate::{Error, Kind, Result};
+use crate::{Error, Result};
 
 /// A repository that is looked into.
 pub(super) struct Opened<'a> {
@@ -26,6 +26,8 @@ pub(super) struct Opened<'a> {
 pub(super) struct Damage<'a> {
     context: &'a Context,
     count: u64,
+    /// The next step that the first of it names.
+    hint: Option<String>,
 }
 
 impl<'a> Opened<'a> {
@@ -42,7 +44,7 @@ impl<'a> Opened<'a> {
     }
 
     pub(super) const fn damage(&self) -> Damage<'_> {
-        Damage { context: self.context(), count: 0 }
+        Damage { context: self.context(), count: 0, hint: None }
     }
 
     /// The snapshot of `SNAP[:PATH]`, and the path if one was named.
@@ -60,6 +62,7 @@ impl Damage<'_> {
     /// Says which directory cannot be read, and lets the command go on.
     pub(super) fn note(&mut self, path: &[u8], error: &Error) {
         self.count += 1;
+        self.hint = self.hint.take().or_else(|| error.hint().map(str::to_owned));
         let path = if path.is_empty() { "/".to_owned() } else { path_text::display(path) };
         self.context.report(Event::Damage(format!("cannot read all of {path}: {error}")));
     }
@@ -70,7 +73,9 @@ impl Damage<'_> {
             return Ok(ExitCode::SUCCESS);
         }
         let places = count(self.count, "directory", "directories");
-        Err(Error::new(Kind::Damaged, format_args!("{places} could not be read: what is shown is not all"))
-            .with_hint("`lifeboat check` lists what is damaged and which snapshots it touches."))
+        let own = self.hint.map(|hint| format!("{hint} ")).unwrap_or_default();
+        Err(Error::damaged(format_args!("{places} could not be read: what is shown is not all")).with_hint(
+            format_args!("{own}`lifeboat check` lists what is damaged and which snapshots it touches."),
+        ))
     }
 }

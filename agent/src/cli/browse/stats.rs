@@ -107,7 +107,7 @@ fn print_groups(session: &Session, measured: &stats::Stats) -> Result<()> {
     let mut table = Table::new(&[
         ("", Align::Left),
         ("Snapshots", Align::Right),
-        ("Files", Align::Right),
+        ("Original", Align::Right),
         ("Deduplicated", Align::Right),
         ("Stored", Align::Right),
         ("Ratio", Align::Right),

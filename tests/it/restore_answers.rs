@@ -1,0 +1,183 @@
+//! What a restore tells the person who runs it: what is missing or in the way comes with the next step, and counts are what happened.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use lifeboat_tests::binary::ended;
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::restoring::{Scene, large};
+use crate::scene::walk;
+
+/// A file that was to stay as it is was called a difference.
+#[test]
+fn what_was_to_stay_is_not_verified() {
+    let scene = Scene::of(|source| {
+        for name in ["mine", "missing"] {
+            fs::write(source.join(name), name).unwrap();
+        }
+        fs::create_dir(source.join("directory")).unwrap();
+        fs::write(source.join("directory/large"), large()).unwrap();
+        symlink("mine", source.join("link")).unwrap();
+    });
+    scene.restore(&[], 0);
+    let change = || {
+        fs::write(scene.target().join("mine"), "changed").unwrap();
+        fs::write(scene.target().join("directory/large"), "changed").unwrap();
+        fs::remove_file(scene.target().join("missing")).unwrap();
+        fs::remove_file(scene.target().join("link")).unwrap();
+        symlink("elsewhere", scene.target().join("link")).unwrap();
+    };
+    for when in ["never", "if-newer"] {
+        change();
+        let said = scene.person.run(&scene.arguments(&["--overwrite", when, "--verify"])).expect(0);
+        assert!(said.out.contains("3 left alone, 1 verified"), "{when}: {}", said.out);
+        assert_eq!(fs::read(scene.target().join("mine")).unwrap(), b"changed", "{when}");
+    }
+    change();
+    scene.restore(&["--overwrite", "always", "--verify"], 0);
+    scene.assert_restored();
+}
+
+/// What a dry run says is what the run then does, also of names that are links.
+#[test]
+fn a_dry_run_counts_as_the_run_does() {
+    let scene = Scene::of(|source| {
+        fs::write(source.join("a"), "content").unwrap();
+        for name in ["b", "c"] {
+            fs::hard_link(source.join("a"), source.join(name)).unwrap();
+        }
+        symlink("a", source.join("link")).unwrap();
+        fs::hard_link(source.join("link"), source.join("link too")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(source.join("socket")).unwrap();
+        fs::create_dir(source.join("directory")).unwrap();
+        fs::write(source.join("directory/large"), large()).unwrap();
+    });
+    let summary = |more: &[&str]| {
+        let said = scene.person.run(&scene.arguments(&[more, &["--json"]].concat()));
+        let mut summary = said.json().into_iter().find(|line| line["message_type"] == "summary").unwrap();
+        // How much of the files that are there was looked at is known to the run only.
+        for field in ["dry_run", "bytes_total"] {
+            summary.as_object_mut().unwrap().remove(field);
+        }
+        (said.code, summary)
+    };
+    let compare = |more: &[&str], state: &str| {
+        let dry = summary(&[more, &["--dry-run"]].concat());
+        assert_eq!(dry, summary(more), "{state}");
+    };
+    compare(&[], "into nothing");
+    compare(&["--overwrite", "if-changed"], "all is there");
+    compare(&["--overwrite", "always"], "all is there");
+    fs::remove_file(scene.target().join("b")).unwrap();
+    fs::remove_file(scene.target().join("link")).unwrap();
+    fs::remove_file(scene.target().join("directory/large")).unwrap();
+    fs::create_dir(scene.target().join("directory/large")).unwrap();
+    compare(&["--overwrite", "always"], "some of it is missing, and something is in the way");
+}
+
+#[test]
+fn a_target_takes_one_restore_at_a_time() {
+    let scene = Scene::of(|source| {
+        for name in ["a", "b", "c"] {
+            fs::write(source.join(name), large()).unwrap();
+        }
+    });
+    let target = scene.world.path("target");
+    fs::create_dir(&target).unwrap();
+    let other = fs::File::open(&target).unwrap();
+    flock(&other, FlockOperation::LockExclusive).unwrap();
+    let said = scene.person.run(&scene.arguments(&[])).expect(11);
+    assert!(said.err.contains("another restore into") && said.err.contains("hint: Wait"), "{}", said.err);
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+    // To look is not to touch.
+    scene.restore(&["--dry-run"], 0);
+    drop(other);
+    let all = ["--overwrite", "always"];
+    let started: Vec<_> = (0..4).map(|_| scene.person.start(&scene.arguments(&all))).collect();
+    let codes: Vec<_> = started.into_iter().map(|child| ended(child).code).collect();
+    assert!(codes.contains(&Some(0)), "{codes:?}");
+    assert!(codes.iter().all(|code| matches!(code, Some(0 | 11))), "{codes:?}");
+    scene.assert_restored();
+    assert_eq!(scene.partial_names(), [""; 0]);
+}
+
+#[test]
+fn an_interrupted_restore_says_how_it_goes_on() {
+    let scene = Scene::of(|source| {
+        for number in 0..4 {
+            fs::write(source.join(format!("large{number}")), large()).unwrap();
+        }
+    });
+    let mut child = scene.person.start(&scene.arguments(&[]));
+    while scene.partial_names().is_empty() && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let said = ended(child).expect(130);
+    assert!(said.err.contains("Run the same command again: it continues"), "{}", said.err);
+    scene.restore(&[], 0);
+    scene.assert_restored();
+}
+
+#[test]
+fn what_is_in_the_way_comes_with_a_way_out() {
+    let scene = Scene::of(|source| {
+        fs::create_dir(source.join("directory")).unwrap();
+        fs::write(source.join("directory/inside"), "inside").unwrap();
+        fs::write(source.join("file"), "file").unwrap();
+        fs::hard_link(source.join("file"), source.join("further")).unwrap();
+    });
+    let hint = |more: &[&str]| {
+        let said = scene.person.run(&scene.arguments(more)).expect(1);
+        // A further name of what could not be restored is restored by itself, which is nothing to complain of.
+        assert!(!said.err.contains("hard link"), "{}", said.err);
+        let last = said.err.lines().last().unwrap().to_owned();
+        assert!(last.starts_with("hint: "), "{}", said.err);
+        last
+    };
+    scene.restore(&[], 0);
+    fs::remove_file(scene.target().join("file")).unwrap();
+    fs::create_dir(scene.target().join("file")).unwrap();
+    let said = hint(&["--overwrite", "always"]);
+    assert!(said.contains("--delete"), "{said}");
+    assert_eq!(fs::read(scene.target().join("further")).unwrap(), b"file");
+    fs::remove_dir_all(scene.target().join("directory")).unwrap();
+    fs::write(scene.target().join("directory"), "mine").unwrap();
+    let said = hint(&["--overwrite", "never"]);
+    assert!(said.contains("--overwrite always") && !said.contains("--delete"), "{said}");
+}
+
+#[test]
+fn a_pattern_that_picks_nothing_is_a_mistake() {
+    let scene = Scene::of(|source| fs::write(source.join("file"), "file").unwrap());
+    for more in [&[][..], &["--dry-run"], &["--verify"]] {
+        let arguments = scene.arguments(&[&["--include", "nope", "--include", "nor/this"], more].concat());
+        let said = scene.person.run(&arguments).expect(2);
+        assert!(said.err.contains("matches --include nope, nor/this"), "{}", said.err);
+        assert_eq!(said.out, "");
+    }
+    scene.restore(&["--include", "file"], 0);
+    scene.assert_restored();
+}
+
+/// Of a lost part of the index nothing is lost: the packs say what is in them.
+#[test]
+fn a_lost_part_of_the_index_comes_with_the_repair() {
+    let scene = Scene::of(|source| fs::write(source.join("file"), "file").unwrap());
+    let [shard] = &walk(&scene.world.path("repository/index"))[..] else { panic!("one shard") };
+    fs::remove_file(shard).unwrap();
+    fs::remove_dir_all(scene.world.path("home/.cache")).unwrap();
+    let said = scene.person.run(&scene.arguments(&[])).expect(14);
+    let last = said.err.lines().last().unwrap();
+    assert!(last.starts_with("hint: ") && last.contains("`lifeboat repair index`"), "{}", said.err);
+    assert!(said.err.contains("damage: /: "), "the root has no name: {}", said.err);
+    let said = scene.person.run(&["ls", "-R", "latest:/"]).expect(14).says("`lifeboat repair index`");
+    assert!(said.err.contains("cannot read all of /"), "{}", said.err);
+    scene.person.run(&["repair", "index"]).expect(0);
+    fs::remove_dir(Path::new(&scene.world.path("target"))).unwrap();
+    scene.restore(&[], 0);
+    scene.assert_restored();
+}
