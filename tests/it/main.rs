@@ -19,6 +19,7 @@ mod index_cache;
 mod mount;
 mod output;
 mod patterns;
+mod progress;
 mod properties;
 mod reader;
 mod restore_answers;
