@@ -20,6 +20,7 @@ mod memory;
 mod mount;
 mod output;
 mod patterns;
+mod progress;
 mod properties;
 mod reader;
 mod restore_answers;

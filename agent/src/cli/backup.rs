@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 pub use super::backup_options::Backup;
 use super::default_repository;
 use super::output::Output;
-use super::progress::Work;
 use super::session::Session;
 use super::standard_input::StandardInput;
 use super::text::{self, count};
 use crate::backup::{self, Outcome, Plan, Stream};
 use crate::fs::size::human;
 use crate::repository::Repository;
+use crate::scan::ahead::Ahead;
 use crate::tree::path_text;
 use crate::{Error, Kind, Result};
 
@@ -38,7 +38,21 @@ impl Backup {
             ));
         }
         let repository = self.repository(session)?;
-        let running = session.begin(Work::Backup);
+        let ahead = (!self.stdin).then(|| Ahead {
+            paths: plan
+                .paths()
+                .iter()
+                .chain(plan.followed.iter().map(|(_, target)| target))
+                .cloned()
+                .collect(),
+            rules: rules.clone(),
+            one_file_system: options.one_file_system,
+            own_repository: repository.store().capabilities().local_root,
+        });
+        let running = session.begin_backup(ahead);
+        if let Some(stream) = &stream {
+            running.context().set_current(|current| current.extend_from_slice(&stream.path));
+        }
         let outcome = backup::run(&repository, plan, stream, &rules, &options, running.context());
         running.end();
         let outcome = outcome?;

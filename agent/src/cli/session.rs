@@ -19,6 +19,7 @@ use crate::config::{Environment, Overrides, SecretSource, Settings};
 use crate::fetch::ChunkReader;
 use crate::repository::connect::{Location, Mode};
 use crate::repository::{Directories, Repository, Store, create, state};
+use crate::scan::ahead::Ahead;
 use crate::seal::SecretKey;
 use crate::seal::slot::Secret;
 use crate::snapshot::select::{Filter, parse_time};
@@ -164,7 +165,12 @@ impl Session {
 
     /// Begins to show an operation; its context is what the engine is given.
     pub fn begin(&self, work: Work) -> Running {
-        Running::begin(&self.output, work, self.signals.stop().clone())
+        Running::begin(&self.output, work, self.signals.stop().clone(), None)
+    }
+
+    /// Begins to show a backup.
+    pub fn begin_backup(&self, ahead: Option<Ahead>) -> Running {
+        Running::begin(&self.output, Work::Backup, self.signals.stop().clone(), ahead)
     }
 
     /// The repository that was named, or the default one.

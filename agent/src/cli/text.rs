@@ -1,6 +1,7 @@
 //! Words for people: times, ages, counts, tables.
 
 use chrono::{DateTime, Local, SecondsFormat, TimeZone, Utc};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 pub use crate::words::{count, grouped};
 
@@ -114,18 +115,30 @@ impl Table {
     }
 }
 
-/// The middle of a long text left out: `/home/…/report.pdf`, at most `width` characters.
-pub fn shorten(text: &str, width: usize) -> String {
-    let length = text.chars().count();
-    if length <= width {
+/// The columns that a text takes on a terminal.
+pub fn columns_of(text: &str) -> usize {
+    text.width()
+}
+
+/// The middle of a long text left out: `/home/…/report.pdf`, at most `columns` wide.
+pub fn shorten(text: &str, columns: usize) -> String {
+    if columns_of(text) <= columns {
         return text.to_owned();
     }
+    let Some(room) = columns.checked_sub(1) else { return String::new() };
     // The end of a path says more than its beginning.
-    let head = width.saturating_sub(1) / 3;
-    let tail = width.saturating_sub(head + 1);
-    let start: String = text.chars().take(head).collect();
-    let end: String = text.chars().skip(length - tail).collect();
-    format!("{start}…{end}")
+    let begin: String = as_many(text.chars(), room / 3).collect();
+    let end: Vec<char> = as_many(text.chars().rev(), room - columns_of(&begin)).collect();
+    begin + "…" + &end.iter().rev().collect::<String>()
+}
+
+/// Characters as long as there is room for them.
+fn as_many(text: impl Iterator<Item = char>, columns: usize) -> impl Iterator<Item = char> {
+    let mut left = columns;
+    text.map_while(move |c| {
+        left = left.checked_sub(c.width().unwrap_or(0))?;
+        Some(c)
+    })
 }
 
 #[cfg(test)]
@@ -145,5 +158,7 @@ mod tests {
     fn long_paths_lose_their_middle() {
         assert_eq!(shorten("/a/b", 10), "/a/b");
         assert_eq!(shorten("/home/me/documents/report.pdf", 16), "/home…report.pdf");
+        assert_eq!(shorten("/写真/写真/写真", 10), "/写…/写真");
+        assert_eq!((shorten("abc", 1), shorten("abc", 0)), ("…".to_owned(), String::new()));
     }
 }

@@ -151,7 +151,7 @@ fn lock(directory: &OwnedFd, path: &Path) -> Result<()> {
     match rustix::io::retry_on_intr(|| flock(directory, FlockOperation::NonBlockingLockExclusive)) {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::new(
             Kind::Locked,
-            format_args!("another restore into {} is under way", path.display()),
+            format_args!("the target {} is locked: another restore into it is under way", path.display()),
         )
         .with_hint("Wait until it has ended, or name another target.")),
         // Some file systems of other machines have no locks: then nobody is kept out, as with any other program.

@@ -2,8 +2,10 @@
 //!
 //! | module | job |
 //! |---|---|
+//! | [`ahead`] | how much there is, for whoever shows how far a backup is |
 //! | [`exclude`] | what people leave out, by pattern, size or marker |
 //! | `pattern` | one pattern with the syntax of .gitignore |
 
+pub mod ahead;
 pub mod exclude;
 mod pattern;
