@@ -140,7 +140,7 @@ impl Run<'_> {
             };
             offset += length;
             if window.is_full() {
-                self.flush(window)?;
+                self.advance(window)?;
             }
             Ok(())
         })?;

@@ -12,10 +12,12 @@
 //! | [`file`](mod@file) | one file on its way |
 //! | [`landing`] | how a file's data gets under its name |
 //! | [`window`] | chunks in the order of the packs they lie in |
+//! | [`crew`] | the threads that work off windows |
 //!
 //! Nothing is followed out of the target, no chunk is written that does not have its id, and a second run of the same restore writes
 //! only what is missing.
 
+mod crew;
 mod delete;
 mod file;
 mod landing;
@@ -194,6 +196,8 @@ struct Run<'a> {
     tally: Tally,
     /// Next steps that failures named.
     advice: Mutex<BTreeSet<String>>,
+    /// Works off windows.
+    crew: crew::Crew,
     /// What is never deleted.
     spared: delete::Spared,
     /// Compare only: a difference is a failure.
@@ -240,6 +244,7 @@ pub fn run(
         applier: Applier::new(owners),
         tally: Tally::default(),
         advice: Mutex::default(),
+        crew: crew::Crew::default(),
         spared: delete::Spared::of(repository),
         verifying: false,
         kept: Mutex::default(),

@@ -42,16 +42,16 @@ impl Run<'_> {
         }
         let root = Arc::new(Place::root(directory, &base, meta));
         let mut window = Window::new();
-        if entry.is_directory() {
-            self.directory(&root, entry, &mut base, &mut window)?;
-        } else {
-            let path = base.clone();
-            let here = Where { place: &root, owners: &owners, path: &path };
-            self.entry(here, entry, &mut window)?;
-        }
-        self.flush(&mut window)?;
-        self.settle(&mut window);
-        Ok(())
+        self.with_crew(|| {
+            if entry.is_directory() {
+                self.directory(&root, entry, &mut base, &mut window)?;
+            } else {
+                let path = base.clone();
+                let here = Where { place: &root, owners: &owners, path: &path };
+                self.entry(here, entry, &mut window)?;
+            }
+            self.flush(&mut window)
+        })
     }
 
     fn directory(
@@ -106,8 +106,7 @@ impl Run<'_> {
         }
         window.leave(Left { place: place.clone(), kept });
         if window.is_full() {
-            self.flush(window)?;
-            self.settle(window);
+            self.advance(window)?;
         }
         Ok(())
     }
@@ -374,8 +373,8 @@ impl Run<'_> {
     }
 
     /// Ends the work on directories that are done, the deepest first: what is to be deleted goes, and their metadata is set.
-    pub(super) fn settle(&self, window: &mut Window) {
-        for Left { place, kept } in window.take_left() {
+    pub(super) fn settle(&self, left: Vec<Left>) {
+        for Left { place, kept } in left {
             if let Some(kept) = kept {
                 self.delete_others(&place, &kept);
             }

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Run;
 use super::file::FileWork;
@@ -19,9 +18,9 @@ const WINDOW_BYTES: u64 = 64 << 20;
 /// … or chunks …
 const WINDOW_ITEMS: usize = 32 << 10;
 /// … or files: each may be open meanwhile …
-const WINDOW_FILES: usize = 2048;
+const WINDOW_FILES: usize = 1024;
 /// … or directories: each is open.
-const WINDOW_PLACES: usize = 512;
+const WINDOW_PLACES: usize = 256;
 /// Segments of one pack that lie this close are read together, in bytes.
 const GAP_BYTES_MAX: u64 = 512 << 10;
 /// … up to this many bytes at once.
@@ -55,7 +54,7 @@ impl Item {
         })
     }
 
-    fn order(&self) -> u128 {
+    pub(super) fn order(&self) -> u128 {
         self.location.as_ref().map_or(0, Location::order_key)
     }
 }
@@ -94,9 +93,10 @@ impl Window {
         self.left.push(left);
     }
 
-    /// Directories that were left, in the order in which they were: the deepest first.
-    pub(super) fn take_left(&mut self) -> Vec<Left> {
-        std::mem::take(&mut self.left)
+    /// All that is in it: the directories in the order in which they were left, the deepest first.
+    pub(super) fn take(&mut self) -> (Vec<Item>, Vec<Left>) {
+        let taken = std::mem::replace(self, Self::new());
+        (taken.items, taken.left)
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -108,51 +108,27 @@ impl Window {
 }
 
 /// Buffers of one worker.
-struct Buffers {
+pub(super) struct Buffers {
     decompressor: Decompressor,
     sealed: Vec<u8>,
     plain: Vec<u8>,
     existing: Vec<u8>,
 }
 
+impl Buffers {
+    /// Empty ones.
+    ///
+    /// # Errors
+    /// If zstd has no memory.
+    pub(super) fn new() -> Result<Self> {
+        let decompressor = Decompressor::new()?;
+        Ok(Self { decompressor, sealed: Vec::new(), plain: Vec::new(), existing: Vec::new() })
+    }
+}
+
 impl Run<'_> {
-    /// Writes all chunks of the window.
-    pub(super) fn flush(&self, window: &mut Window) -> Result<()> {
-        let mut items = std::mem::take(&mut window.items);
-        (window.bytes, window.files) = (0, 0);
-        if items.is_empty() {
-            return Ok(());
-        }
-        items.sort_by_key(Item::order);
-        let batches = batches(&items);
-        let next = AtomicUsize::new(0);
-        let threads = crate::threads::count(self.options.threads);
-        let results: Vec<Result<()>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads.min(batches.len()))
-                .map(|_| scope.spawn(|| self.work(&items, &batches, &next)))
-                .collect();
-            let broke = |_| Err(Error::failed("a worker thread broke down: this is a bug in lifeboat"));
-            workers.into_iter().map(|worker| worker.join().unwrap_or_else(broke)).collect()
-        });
-        results.into_iter().collect()
-    }
-
-    fn work(&self, items: &[Item], batches: &[Range<usize>], next: &AtomicUsize) -> Result<()> {
-        let mut buffers = Buffers {
-            decompressor: Decompressor::new()?,
-            sealed: Vec::new(),
-            plain: Vec::new(),
-            existing: Vec::new(),
-        };
-        while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-            self.context.check_stop()?;
-            self.write_batch(&items[batch.clone()], &mut buffers)?;
-        }
-        Ok(())
-    }
-
     /// Reads the segments of a batch at once and writes their chunks.
-    fn write_batch(&self, items: &[Item], buffers: &mut Buffers) -> Result<()> {
+    pub(super) fn write_batch(&self, items: &[Item], buffers: &mut Buffers) -> Result<()> {
         let mut needed = Vec::with_capacity(items.len());
         for item in items {
             if self.is_there_already(item, buffers) {
@@ -280,7 +256,7 @@ fn same_segment(a: &Item, b: &Item) -> bool {
 }
 
 /// Cuts ordered items into runs that are read with one call.
-fn batches(items: &[Item]) -> Vec<Range<usize>> {
+pub(super) fn batches(items: &[Item]) -> Vec<Range<usize>> {
     let mut batches = Vec::new();
     let mut start = 0;
     for at in 1..=items.len() {
