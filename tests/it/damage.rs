@@ -113,9 +113,9 @@ impl Scene {
                         "{what}: {shown} is missing and the restore calls it a success"
                     );
                     let whole = source.join(std::str::from_utf8(path).unwrap());
-                    // It, or a directory above it, is named; the root's name is empty.
+                    // It, or a directory above it, is named.
                     let named = whole.ancestors().any(|above| {
-                        let above = above.to_str().unwrap().trim_end_matches('/');
+                        let above = above.to_str().unwrap();
                         complaints.lines().any(|line| line.starts_with(&format!("{above}: ")))
                     });
                     assert!(named, "{what}: nothing was said of {shown}: {complaints} {verdict:?}");

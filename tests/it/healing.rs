@@ -3,12 +3,18 @@
 //! Each test is named after what broke in the first hostile review.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use lifeboat_agent::events::{Context, Counters, Event, Listener};
+use lifeboat_agent::restore::{self, RestoreOptions, Selection};
+use lifeboat_agent::seal::Cipher;
+use lifeboat_providers::memory::MemoryProvider;
 use lifeboat_tests::binary::Person;
 use lifeboat_tests::random::Random;
 use lifeboat_tests::seen::see;
-use lifeboat_tests::world::World;
+use lifeboat_tests::world::{World, backup_all, create};
 
 /// Large enough that its content is a list, and fills a pack of its own.
 const LARGE_BYTES: usize = 20 << 20;
@@ -148,22 +154,41 @@ fn a_store_whose_packs_are_not_mounted_is_left_as_it_is() {
     scene.assert_restores("latest", "back");
 }
 
+/// Changes files of the target once all of them are restored.
+struct Meddler(PathBuf);
+
+impl Listener for Meddler {
+    fn event(&self, event: &Event) {
+        if matches!(event, Event::Phase("verifying")) {
+            fs::write(self.0.join("empty"), "not empty").unwrap();
+            fs::File::options()
+                .write(true)
+                .open(self.0.join("hole"))
+                .unwrap()
+                .write_all_at(b"data", 5 << 20)
+                .unwrap();
+        }
+    }
+}
+
 #[test]
 fn verify_sees_data_in_holes_and_longer_files() {
     let world = World::new();
-    fs::write(world.source().join("empty"), "").unwrap();
-    let person = Person::new(&world.path("home"))
-        .with("LIFEBOAT_REPOSITORY", world.path("repository"))
-        .with("LIFEBOAT_PASSPHRASE", "secret");
-    person.run(&["init"]).expect(0);
-    person.run(&["backup", world.source().to_str().unwrap()]).expect(0);
     let source = world.source();
-    let inside = format!("latest:{}", source.to_str().unwrap());
+    fs::write(source.join("empty"), "").unwrap();
+    fs::File::create(source.join("hole")).unwrap().set_len(9 << 20).unwrap();
+    fs::write(source.join("untouched"), "untouched").unwrap();
+    let repository = create(Arc::new(MemoryProvider::new()), &world.machine("own"), Cipher::default());
+    let snapshot = backup_all(&repository, &source);
     let target = world.path("target");
-    fs::create_dir(&target).unwrap();
-    fs::write(target.join("empty"), "not empty").unwrap();
-    let target = target.to_str().unwrap();
-    person.run(&["restore", &inside, "--target", target, "--overwrite", "never", "--verify"]).expect(1);
+    let options = RestoreOptions { verify: true, ..RestoreOptions::into_directory(target.clone()) };
+    let meddler = Meddler(target.join(source.strip_prefix("/").unwrap()));
+    let context = Context::new(Arc::new(meddler), Arc::default());
+    let outcome =
+        restore::run(&repository, &snapshot, None, &Selection::default(), &options, &context).unwrap();
+    outcome.verdict().unwrap_err();
+    let [failed, verified] = [&outcome.tally.failed, &outcome.tally.verified].map(Counters::get);
+    assert_eq!((failed, verified), (2, 1));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::Result;
 use crate::chunk::Cutter;
 use crate::error::describe_io;
 use crate::events::Event;
+use crate::fs::ranges::read_at;
 use crate::fs::{FileType, Stat, capture};
 use crate::ingest::ChunkSink;
 use crate::snapshot::manifest::FileErrorKind;
@@ -317,44 +318,6 @@ pub(super) fn is_same_moment(before: &Stat, after: &Stat) -> bool {
     before.size == after.size
         && before.meta.mtime == after.meta.mtime
         && before.meta.ctime == after.meta.ctime
-}
-
-/// Fills `buffer` with up to `wanted` bytes from `offset`; fewer only at the file's end.
-pub(super) fn read_at(
-    file: BorrowedFd<'_>,
-    offset: u64,
-    wanted: usize,
-    buffer: &mut Vec<u8>,
-) -> std::io::Result<()> {
-    buffer.clear();
-    append_at(file, offset, wanted, buffer)
-}
-
-/// As [`read_at`], after what `buffer` holds.
-pub(super) fn append_at(
-    file: BorrowedFd<'_>,
-    mut offset: u64,
-    wanted: usize,
-    buffer: &mut Vec<u8>,
-) -> std::io::Result<()> {
-    let end = buffer.len() + wanted;
-    buffer.reserve(wanted);
-    while buffer.len() < end {
-        let room = (end - buffer.len()).min(buffer.capacity() - buffer.len());
-        let spare = &mut buffer.spare_capacity_mut()[..room];
-        let got = match rustix::io::pread(file, spare, offset) {
-            Ok((got, _)) => got.len(),
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(e) => return Err(e.into()),
-        };
-        if got == 0 {
-            break;
-        }
-        // SAFETY: pread has written `got` bytes into the spare capacity right behind the buffer's length.
-        unsafe { buffer.set_len(buffer.len() + got) };
-        offset += got as u64;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -12,12 +12,13 @@ use parking_lot::Mutex;
 
 use super::Run;
 use super::directory::{Directory, Finished, Target, now};
-use super::file::{FileJob, ReadFile, append_at, is_same_moment};
+use super::file::{FileJob, ReadFile, is_same_moment};
 use crate::Result;
 use crate::chunk::Cutter;
 use crate::chunk::detect::PROBE_BYTES;
 use crate::error::describe_io;
 use crate::fetch::walk::components;
+use crate::fs::ranges::append_at;
 use crate::fs::{FileType, Stat, capture};
 use crate::ingest::ChunkSink;
 use crate::snapshot::manifest::FileErrorKind;

@@ -11,21 +11,42 @@ use super::capture::{next_data, stat_fd};
 /// Bytes moved at once where the kernel cannot do it by itself.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Reads what there is of `length` bytes from `offset` on into `buffer`, which is shorter than that only at the file's end.
+/// Fills `buffer` with up to `wanted` bytes from `offset`; fewer only at the file's end.
 ///
 /// # Errors
 /// The kernel's.
-pub fn read_at(file: BorrowedFd<'_>, offset: u64, length: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
+pub fn read_at(file: BorrowedFd<'_>, offset: u64, wanted: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
     buffer.clear();
-    buffer.resize(length, 0);
-    let mut done = 0;
-    while done < length {
-        match retry_on_intr(|| rustix::io::pread(file, &mut buffer[done..], offset + done as u64))? {
-            0 => break,
-            got => done += got,
+    append_at(file, offset, wanted, buffer)
+}
+
+/// As [`read_at`], after what `buffer` holds. The buffer's memory is not filled with zeros first.
+///
+/// # Errors
+/// The kernel's.
+pub fn append_at(
+    file: BorrowedFd<'_>,
+    mut offset: u64,
+    wanted: usize,
+    buffer: &mut Vec<u8>,
+) -> io::Result<()> {
+    let end = buffer.len() + wanted;
+    buffer.reserve(wanted);
+    while buffer.len() < end {
+        let room = (end - buffer.len()).min(buffer.capacity() - buffer.len());
+        let spare = &mut buffer.spare_capacity_mut()[..room];
+        let got = match rustix::io::pread(file, spare, offset) {
+            Ok((got, _)) => got.len(),
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        if got == 0 {
+            break;
         }
+        // SAFETY: pread has written `got` bytes into the spare capacity right behind the buffer's length.
+        unsafe { buffer.set_len(buffer.len() + got) };
+        offset += got as u64;
     }
-    buffer.truncate(done);
     Ok(())
 }
 

@@ -13,11 +13,9 @@ use crate::snapshot::history::Snapshot;
 use crate::snapshot::manifest::{ERRORS_LISTED_MAX, FileError, FileErrorKind, Summary};
 use crate::tree::content::ContentBuilder;
 use crate::tree::node::{Names, NodeBuilder};
-use crate::tree::{Content, Entry, EntryKind, Extent, Node, path_text};
+use crate::tree::{Content, DAMAGED_SUFFIX, Entry, EntryKind, Extent, Node, path_text};
 use crate::{Kind, Result};
 
-/// Behind the name of a file of which something is lost.
-const DAMAGED_SUFFIX: &[u8] = b".lifeboat-damaged";
 const NAME_BYTES_MAX: usize = 255;
 /// The tag of a repaired snapshot.
 const TAG: &str = "repaired";
