@@ -89,3 +89,28 @@ fn own_files(home: &Path) -> Vec<PathBuf> {
         .filter(|path| path.is_file() && !path.ends_with("CACHEDIR.TAG"))
         .collect()
 }
+
+/// A copy of the repository knew nothing of where the first one lies.
+#[test]
+fn a_restore_from_a_copy_deletes_neither_the_repository_nor_what_belongs_to_it() {
+    let scene = Scene::new();
+    let (home, person) = home(&scene);
+    let text = home.to_str().unwrap();
+    person.run(&["backup", text]).expect(0);
+    let own = [".local/share/lifeboat/repository", ".local/state/lifeboat", ".cache/lifeboat"]
+        .map(|name| home.join(name));
+    let before: Vec<PathBuf> = own.iter().flat_map(|path| walk(path)).collect();
+    let copy = scene.world.path("copy");
+    let copied = std::process::Command::new("cp").arg("-a").arg(&own[0]).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    fs::write(home.join("new"), "new").unwrap();
+    let stranger = Person::new(&scene.world.path("stranger")).with("LIFEBOAT_REPOSITORY", &copy);
+    let key = home.join(".local/share/lifeboat/key");
+    let latest = format!("latest:{text}");
+    let arguments = ["restore", &latest, "--target", text, "--overwrite", "if-changed", "--delete"];
+    stranger.run(&[&["--key-file", key.to_str().unwrap()], &arguments[..]].concat()).expect(0);
+    assert!(!home.join("new").exists());
+    for path in before {
+        assert!(path.exists(), "{} was deleted", path.display());
+    }
+}

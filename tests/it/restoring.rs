@@ -273,3 +273,16 @@ fn if_changed_puts_modes_back() {
     scene.run(&["restore", "latest", "--target", "/", "--overwrite", "if-changed"]).expect(0);
     assert_eq!(touched(), settled);
 }
+
+/// A file outside the target that shares an inode with one in it got the mode of the snapshot's.
+#[test]
+fn if_changed_changes_nothing_outside_the_target() {
+    let scene = crate::scene::Scene::backed_up();
+    let (file, outside) = (scene.world.source().join("top"), scene.world.path("outside"));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let before = mode(&file);
+    fs::hard_link(&file, &outside).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    scene.run(&["restore", "latest", "--target", "/", "--overwrite", "if-changed"]).expect(0);
+    assert_eq!((mode(&file), mode(&outside)), (before, 0o600));
+}

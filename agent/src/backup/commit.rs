@@ -44,6 +44,7 @@ pub(super) fn commit(repository: &Repository, run: &Run<'_>, draft: Draft<'_>) -
         heads: Vec::new(),
         rescan: run.options.rescan,
         filtered: run.exclude.leaves_out(),
+        left_out: run.left_out.lock().iter().map(|path| path_text::to_text(path)).collect(),
         repaired_from: None,
         lost_total: 0,
         summary: draft.summary,

@@ -71,6 +71,7 @@ fn stored(folder: &Path, name: &[u8], change: impl FnOnce(&Path)) -> (Entry, Vec
         owners: Mutex::new(Owners::new()),
         trust: Trust::since(None, false),
         own: OwnDirectories::default(),
+        left_out: Mutex::default(),
     };
     let finished = Finished::default();
     let handle = capture::open_dir_path(folder.as_os_str().as_bytes()).unwrap();

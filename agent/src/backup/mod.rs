@@ -139,6 +139,8 @@ struct Run<'a> {
     trust: parent::Trust,
     /// What is never backed up.
     own: OwnDirectories,
+    /// Of that, what was met.
+    left_out: Mutex<Vec<Vec<u8>>>,
 }
 
 /// Backs up `plan` (and `stream`) into `repository` and writes a snapshot.
@@ -187,6 +189,7 @@ pub fn run(
         trust: parent::Trust::since(parent, options.rescan),
         // Now that all of them are made.
         own: OwnDirectories::of(repository),
+        left_out: Mutex::default(),
     };
     for missing in &plan.missing {
         run.record.error(missing.path.clone(), missing.kind, missing.message.clone());

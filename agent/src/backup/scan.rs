@@ -209,8 +209,9 @@ impl Run<'_> {
         window: &mut Window,
     ) -> Result<()> {
         if let Some(what) = self.own.describe(stat.meta.device, stat.meta.inode) {
-            let path = path_text::display(&directory.child_path(&name));
-            self.context.report(Event::Notice(format!("{path} is {what}: left out")));
+            let path = directory.child_path(&name);
+            self.context.report(Event::Notice(format!("{} is {what}: left out", path_text::display(&path))));
+            self.left_out.lock().push(path);
             window.changed |= old.is_some();
             return Ok(());
         }

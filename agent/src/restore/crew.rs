@@ -152,11 +152,14 @@ impl Run<'_> {
                     worker.spawn_scoped(scope, || self.work())
                 })
                 .collect();
-            let walked = match &workers {
-                Ok(_) => walk(),
-                Err(e) => Err(Error::failed(format_args!("cannot start a thread: {e}"))),
+            let walked = {
+                // Also if the walk breaks down: the workers would wait for ever.
+                let _close = CloseAtEnd(&self.crew);
+                match &workers {
+                    Ok(_) => walk(),
+                    Err(e) => Err(Error::failed(format_args!("cannot start a thread: {e}"))),
+                }
             };
-            self.crew.close();
             // Whatever ended one was told to the walk.
             let ended = workers.into_iter().flatten().map(|worker| worker.join().map_err(|_| broke_down()));
             let ended: Result<Vec<()>> = ended.collect();
@@ -198,6 +201,14 @@ impl Run<'_> {
             };
             assignment.outcome = Some(outcome);
         }
+    }
+}
+
+struct CloseAtEnd<'c>(&'c Crew);
+
+impl Drop for CloseAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -35,12 +35,14 @@ pub(super) struct Progress {
     /// Chunks to be written, and one for as long as more may be found.
     pending: AtomicUsize,
     failed: AtomicBool,
+    /// It has its name, or will not get it: only then may others be linked to it.
+    finished: AtomicBool,
 }
 
 impl Progress {
     /// Whether nothing more will be done to it.
     pub(super) fn is_finished(&self) -> bool {
-        self.pending.load(Ordering::Acquire) == 0
+        self.finished.load(Ordering::Acquire)
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -107,7 +109,11 @@ impl Run<'_> {
                 existing,
                 (place.inherited(), !self.verifying, self.at_once()),
             ),
-            progress: Arc::new(Progress { pending: AtomicUsize::new(1), failed: AtomicBool::new(false) }),
+            progress: Arc::new(Progress {
+                pending: AtomicUsize::new(1),
+                failed: AtomicBool::new(false),
+                finished: AtomicBool::new(false),
+            }),
             damaged: AtomicBool::new(false),
             hopeless: AtomicBool::new(false),
         }))
@@ -208,11 +214,13 @@ impl Run<'_> {
 
     /// One chunk less to wait for; the last finishes the file.
     pub(super) fn release(&self, work: &Arc<FileWork>) {
-        if work.progress.pending.fetch_sub(1, Ordering::AcqRel) == 1
-            && let Err(e) = self.finish_file(work)
-        {
+        if work.progress.pending.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        if let Err(e) = self.finish_file(work) {
             self.fail_file(work, &e);
         }
+        work.progress.finished.store(true, Ordering::Release);
     }
 
     fn finish_file(&self, work: &FileWork) -> Result<()> {

@@ -102,6 +102,9 @@ impl Run<'_> {
             Ok(())
         })?;
         if let Some(kept) = &mut kept {
+            // The program's own directories were there, and are nobody's to delete.
+            let own = self.snapshot.manifest.left_out_in(path);
+            kept.extend(own.map(Box::from));
             kept.sort_unstable();
         }
         window.leave(Left { place: place.clone(), kept });
@@ -294,7 +297,10 @@ impl Run<'_> {
             // A killed restore may have left it of the right time and not of the right size.
             Overwrite::IfNewer => stat.meta.mtime == entry.meta.mtime && looks_equal(entry, stat),
             // A link or device is compared when it is restored.
-            Overwrite::IfChanged => entry.is_file() && looks_equal(entry, stat),
+            // One with names outside the snapshot is not to be changed, but replaced, if anything of it is wrong.
+            Overwrite::IfChanged => {
+                entry.is_file() && looks_equal(entry, stat) && stat.meta.links <= entry.meta.links
+            }
         };
         if kept && self.options.verify {
             self.kept.lock().push(hash_of(path));

@@ -55,6 +55,9 @@ pub struct Manifest {
     /// Whether rules left out files that were there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub filtered: bool,
+    /// The program's own directories (repository, cache, memory) that were met and left out: paths as path text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// The damaged snapshot that this one was saved from by a repair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repaired_from: Option<String>,
@@ -197,6 +200,16 @@ impl Manifest {
     pub fn error_of(&self, path: &[u8]) -> Option<&FileError> {
         let path = path_text::to_text(path);
         self.errors.iter().find(|error| error.path == path)
+    }
+
+    /// Names in `directory` (an absolute path; empty for the root) of what was left out because it is the program's own.
+    pub fn left_out_in(&self, directory: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+        self.left_out.iter().filter_map(move |text| {
+            let path = path_text::from_text(text)?;
+            let slash = path.iter().rposition(|byte| *byte == b'/')?;
+            let (parent, name) = path.split_at(slash);
+            (parent == directory).then(|| name.get(1..).unwrap_or_default().to_vec())
+        })
     }
 
     /// The paths as bytes; those that are malformed are left out.

@@ -88,8 +88,8 @@ fn write_block(file: BorrowedFd<'_>, mut rest: &[u8], mut offset: u64) -> rustix
                 offset += written as u64;
                 rest = rest.get(written..).unwrap_or_default();
                 if !written.is_multiple_of(ALIGNMENT) && !rest.is_empty() {
-                    // A disk that is nearly full may stop within a sector.
-                    return Err(Errno::NOSPC);
+                    // What follows is not aligned any more. The way through the cache says what is wrong, if anything is.
+                    return Err(Errno::INVAL);
                 }
             }
             Err(Errno::INTR) => {}
