@@ -78,7 +78,12 @@ pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Con
             continue;
         }
         let entry = match old.known.remove(&(kind, id)) {
-            Some(entry) if entry.stored_bytes == info.size && !options.read_data => Some(entry),
+            // One that was found damaged is looked at again: perhaps only its disk was not well.
+            Some(entry)
+                if entry.stored_bytes == info.size && !options.read_data && !entry.directory.is_blank() =>
+            {
+                Some(entry)
+            }
             Some(named) => {
                 let entry = examine(repository, &named, &mut copies, &mut repair)?;
                 repair.corrected += u64::from(entry != named);
@@ -173,17 +178,17 @@ fn examine(
     repair: &mut IndexRepair,
 ) -> Result<PackEntry> {
     let key = layout::pack(named.kind, &named.id)?;
-    let bytes = match repository.store().get(&key) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == Kind::Damaged => Bytes::new(),
-        Err(e) => return Err(e),
-    };
-    let own = own_entry(repository, named, &bytes);
+    let bytes = read(repository, &key)?;
+    let own = bytes.as_ref().and_then(|bytes| own_entry(repository, named, bytes));
     let is_intact = own.is_some();
     let mut entry = own.unwrap_or_else(|| named.clone());
-    let mut segments = SoundSegments::new(repository, &entry, &bytes)?;
+    let mut segments = SoundSegments::new(repository, &entry, &key, bytes.as_ref())?;
     if is_intact && entry.directory.segments.iter().all(|segment| segments.plain(segment).is_some()) {
         return Ok(entry);
+    }
+    if named.directory.is_blank() {
+        // What could be had of it was copied when it was found damaged.
+        return Ok(named.clone());
     }
     for segment in entry.directory.segments.iter_mut().filter(|segment| !segment.is_blank()) {
         match segments.plain(segment) {
@@ -195,10 +200,20 @@ fn examine(
         }
         segment.blank();
     }
-    if !named.directory.is_blank() {
-        repair.damaged.push(key.to_string());
-    }
+    repair.damaged.push(key.to_string());
     Ok(entry)
+}
+
+/// All bytes of a pack; `None` if some cannot be read, not by a second try either.
+fn read(repository: &Repository, key: &Key) -> Result<Option<Bytes>> {
+    for _ in 0..2 {
+        match repository.store().get(key) {
+            Ok(bytes) => return Ok(Some(bytes)),
+            Err(e) if e.kind() == Kind::Damaged => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(None)
 }
 
 /// Stores a segment's chunks once more.
@@ -217,7 +232,10 @@ fn copy(segment: &Segment, plain: &[u8], kind: PackKind, copies: &mut ChunkSink<
 
 /// Decodes a pack's segments.
 struct SoundSegments<'p> {
-    bytes: &'p Bytes,
+    repository: &'p Repository,
+    key: &'p Key,
+    /// All of the pack; without it, because some sector is bad, each segment is read by itself.
+    bytes: Option<&'p Bytes>,
     cipher: ObjectCipher,
     id_key: &'p IdKey,
     /// Where each segment lies, by its number.
@@ -228,13 +246,20 @@ struct SoundSegments<'p> {
 }
 
 impl<'p> SoundSegments<'p> {
-    fn new(repository: &'p Repository, entry: &PackEntry, bytes: &'p Bytes) -> Result<Self> {
+    fn new(
+        repository: &'p Repository,
+        entry: &PackEntry,
+        key: &'p Key,
+        bytes: Option<&'p Bytes>,
+    ) -> Result<Self> {
         let numbers = entry.directory.segments.iter().map(|segment| segment.number);
         let id_key = match entry.kind {
             PackKind::Data => &repository.keys().data_id,
             PackKind::Metadata => &repository.keys().metadata_id,
         };
         Ok(Self {
+            repository,
+            key,
             bytes,
             cipher: repository.pack_cipher(entry.kind, entry.salt),
             id_key,
@@ -249,10 +274,18 @@ impl<'p> SoundSegments<'p> {
     fn plain(&mut self, segment: &Segment) -> Option<&[u8]> {
         let offset = *self.offsets.get(&segment.number)?;
         let location = SegmentLocation::new(segment, offset);
-        let start = usize::try_from(offset).ok()?;
-        let sealed = self.bytes.get(start..start.checked_add(segment.box_bytes as usize)?)?;
+        let end = offset.checked_add(u64::from(segment.box_bytes))?;
         self.sealed.clear();
-        self.sealed.extend_from_slice(sealed);
+        match self.bytes {
+            Some(bytes) => {
+                let range = usize::try_from(offset).ok()?..usize::try_from(end).ok()?;
+                self.sealed.extend_from_slice(bytes.get(range)?);
+            }
+            None => {
+                let read = self.repository.store().get_range(self.key, offset..end).ok()?;
+                self.sealed.extend_from_slice(&read);
+            }
+        }
         Repository::open_segment(
             &self.cipher,
             &location,

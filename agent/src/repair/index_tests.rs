@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use lifeboat_providers::layer::FaultProvider;
 use lifeboat_providers::layer::fault::{Fault, Rule, When};
+use lifeboat_providers::layer::{FaultProvider, Operation};
 use lifeboat_providers::memory::MemoryProvider;
 use lifeboat_providers::{ErrorKind, SharedProvider};
 
@@ -238,4 +238,23 @@ fn what_is_out_of_the_index_already_is_not_written_again() {
     assert!(twice.was_sound && twice.damaged.is_empty() && twice.saved == 0, "{twice:?}");
     assert_eq!(stored(&repository), before);
     assert_eq!(readable(&repository, &scene.rounds.concat()).len(), scene.rounds.concat().len() - 1);
+}
+
+/// One error of the disk condemned a pack that was whole; a bad sector took all its other segments along.
+#[test]
+fn a_pack_that_cannot_be_read_whole_is_read_again_and_then_segment_by_segment() {
+    let scene = Scene::new();
+    let all = scene.rounds.concat();
+    for (failures, damaged) in [(1, 0), (2, 1)] {
+        let mut faulty = FaultProvider::new(scene.store());
+        for call in 1..=failures {
+            let rule = Rule::new(Operation::Get, When::Call(call), Fault::FailBefore(ErrorKind::Corrupt));
+            faulty = faulty.with_rule(rule.in_folder(Area::of_packs(PackKind::Data).prefix()));
+        }
+        let repository = scene.open(Arc::new(faulty), &format!("{failures} failures")).unwrap();
+        let options = IndexRepairOptions { read_data: true };
+        let repaired = index(&repository, options, &Context::silent()).unwrap();
+        assert_eq!((repaired.damaged.len(), repaired.lost_segments), (damaged, 0), "{repaired:?}");
+        assert_eq!(readable(&repository, &all).len(), all.len(), "{repaired:?}");
+    }
 }
