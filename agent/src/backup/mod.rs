@@ -42,7 +42,7 @@ use crate::repository::state::LockedMemory;
 use crate::repository::{Area, Repository, layout};
 use crate::scan::exclude::ExcludeRules;
 use crate::snapshot::manifest::Summary;
-use crate::snapshot::{History, Snapshot, chain};
+use crate::snapshot::{History, Snapshot};
 use crate::tree::Entry;
 use crate::words::count;
 use crate::{Error, Result};
@@ -376,13 +376,8 @@ fn warn_about_missing(repository: &Repository, history: &History, context: &Cont
     for error in &history.damaged {
         context.report(Event::Damage(error.to_string()));
     }
-    let memory = crate::repository::state::peek(repository.directories());
-    let gone = chain::examine(history, memory.as_ref()).gone(history).count() as u64;
-    if gone > 0 {
-        context.report(Event::Warning(format!(
-            "{} removed from this repository without a record: `lifeboat check` lists them",
-            count(gone, "snapshot was", "snapshots were")
-        )));
+    if let Some(removed) = repository.removed_snapshots(history) {
+        context.report(Event::Warning(removed));
     }
 }
 

@@ -7,12 +7,10 @@ use parking_lot::Mutex;
 
 use super::Check;
 use crate::chunk::ChunkId;
-use crate::chunk::id::CHUNK_ID_BYTES;
 use crate::compress::Decompressor;
 use crate::events::Counters;
 use crate::index::shard::PackEntry;
 use crate::index::{PackSummary, SegmentLocation};
-use crate::pack::directory::PackKind;
 use crate::repository::{Repository, layout};
 use crate::seal::header::HEADER_BYTES;
 use crate::{Error, Kind, Result};
@@ -125,11 +123,7 @@ impl Check<'_> {
         decompressor: &mut Decompressor,
         result: &mut PackResult,
     ) {
-        let keys = self.repository.keys();
-        let id_key = match entry.kind {
-            PackKind::Data => &keys.data_id,
-            PackKind::Metadata => &keys.metadata_id,
-        };
+        let id_key = self.repository.id_key(entry.kind);
         let cipher = self.repository.pack_cipher(entry.kind, entry.salt);
         let (mut sealed, mut plain) = (Vec::new(), Vec::new());
         for (segment, offset) in entry.directory.segments.iter().zip(entry.directory.segment_offsets()) {
@@ -165,10 +159,9 @@ impl Check<'_> {
                 offset = offset.saturating_add(chunk.length);
             }
         }
-        let blank = ChunkId::from_bytes([0; CHUNK_ID_BYTES]);
         self.index.for_each_chunk(&entry.id, |id, location| {
             let place = (id, location.segment, location.offset, location.length);
-            if id != blank && (location.pack_salt != entry.salt || !own.contains(&place)) {
+            if id != ChunkId::BLANK && (location.pack_salt != entry.salt || !own.contains(&place)) {
                 let problem = "the index says something else of it than the pack itself".to_owned();
                 result.segments.push((location.segment.number, problem));
             }

@@ -20,7 +20,6 @@ use std::sync::Arc;
 use lifeboat_providers::Sha256;
 
 use crate::chunk::ChunkId;
-use crate::chunk::id::CHUNK_ID_BYTES;
 use crate::events::{Context, Event};
 use crate::fetch::ChunkReader;
 use crate::index::{Index, Location};
@@ -320,9 +319,8 @@ impl Check<'_> {
 
     /// Whether nothing of a pack is in use: it was found damaged, and the index was repaired since.
     pub(super) fn is_blank(&self, pack: &Sha256) -> Result<bool> {
-        let blank = ChunkId::from_bytes([0; CHUNK_ID_BYTES]);
         let mut is_blank = true;
-        self.index.for_each_chunk(pack, |id, _| is_blank &= id == blank)?;
+        self.index.for_each_chunk(pack, |id, _| is_blank &= id == ChunkId::BLANK)?;
         Ok(is_blank)
     }
 

@@ -13,6 +13,9 @@ pub const CHUNK_ID_BYTES: usize = 16;
 pub struct ChunkId([u8; CHUNK_ID_BYTES]);
 
 impl ChunkId {
+    /// No chunk's id: stands where a damaged segment's chunks were.
+    pub const BLANK: Self = Self([0; CHUNK_ID_BYTES]);
+
     /// Wraps the stored bytes of an id.
     pub const fn from_bytes(bytes: [u8; CHUNK_ID_BYTES]) -> Self {
         Self(bytes)

@@ -23,8 +23,7 @@ use crate::scan::ahead::Ahead;
 use crate::seal::SecretKey;
 use crate::seal::slot::Secret;
 use crate::snapshot::select::{Filter, parse_time};
-use crate::snapshot::{History, Snapshot, chain};
-use crate::words::count;
+use crate::snapshot::{History, Snapshot};
 use crate::{Error, Kind, Result};
 
 const PASSPHRASE_TRIES: usize = 3;
@@ -310,13 +309,8 @@ impl Session {
                 "snapshot {short} cannot be read and is passed over: if it is the newest, `latest` is the one before it"
             ));
         }
-        let memory = state::peek(repository.directories());
-        let gone = chain::examine(&history, memory.as_ref()).gone(&history).count() as u64;
-        if gone > 0 {
-            self.output.warning(format_args!(
-                "{} removed from this repository without a record: `lifeboat check` lists them",
-                count(gone, "snapshot was", "snapshots were")
-            ));
+        if let Some(removed) = repository.removed_snapshots(&history) {
+            self.output.warning(removed);
         }
         if let Err(e) = repository.remember(&history) {
             self.output.say_verbose(format_args!("{e}: this machine remembers nothing of the repository"));

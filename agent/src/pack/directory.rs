@@ -5,7 +5,6 @@
 
 use crate::chunk::ChunkId;
 use crate::chunk::cutter::CHUNK_BYTES_MAX;
-use crate::chunk::id::CHUNK_ID_BYTES;
 use crate::tree::codec::{Decoder, Malformed, put_varint};
 
 /// Where the first segment's box begins: after the sealed header.
@@ -233,14 +232,14 @@ impl Segment {
         self.chunks.clear();
         while left > 0 {
             let length = left.min(CHUNK_BYTES_MAX as u32);
-            self.chunks.push(DirectoryChunk { id: ChunkId::from_bytes([0; CHUNK_ID_BYTES]), length });
+            self.chunks.push(DirectoryChunk { id: ChunkId::BLANK, length });
             left -= length;
         }
     }
 
     /// Whether it names no chunk.
     pub fn is_blank(&self) -> bool {
-        self.chunks.iter().all(|chunk| *chunk.id.as_bytes() == [0; CHUNK_ID_BYTES])
+        self.chunks.iter().all(|chunk| chunk.id == ChunkId::BLANK)
     }
 
     fn read(decoder: &mut Decoder<'_>) -> Result<Self, Malformed> {

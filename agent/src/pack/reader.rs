@@ -6,6 +6,7 @@ use lifeboat_providers::Sha256;
 
 use super::building::{FOOTER_BYTES, FOOTER_MAGIC};
 use super::directory::{Codec, DIRECTORY_NUMBER, Directory, PackKind, SEGMENT_PLAIN_BYTES_MAX};
+use crate::chunk::id::IdKey;
 use crate::compress::Decompressor;
 use crate::index::shard::PackEntry;
 use crate::index::{Location, SegmentLocation};
@@ -29,6 +30,14 @@ impl From<PackKind> for ObjectKind {
 }
 
 impl Repository {
+    /// What names the chunks of packs of this kind.
+    pub fn id_key(&self, kind: PackKind) -> &IdKey {
+        match kind {
+            PackKind::Data => &self.keys().data_id,
+            PackKind::Metadata => &self.keys().metadata_id,
+        }
+    }
+
     /// The cipher of the pack with this salt.
     pub fn pack_cipher(&self, kind: PackKind, salt: [u8; 32]) -> ObjectCipher {
         let header = Header { kind: kind.into(), cipher: self.config().cipher, repository: self.id(), salt };

@@ -253,10 +253,7 @@ impl<'p> SoundSegments<'p> {
         bytes: Option<&'p Bytes>,
     ) -> Result<Self> {
         let numbers = entry.directory.segments.iter().map(|segment| segment.number);
-        let id_key = match entry.kind {
-            PackKind::Data => &repository.keys().data_id,
-            PackKind::Metadata => &repository.keys().metadata_id,
-        };
+        let id_key = repository.id_key(entry.kind);
         Ok(Self {
             repository,
             key,

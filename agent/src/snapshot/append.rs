@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::chain;
 use super::history::{History, Snapshot, witness};
 use super::manifest::{Manifest, Witness};
 use crate::repository::state::{self, LockedMemory, Memory};
 use crate::repository::{Area, Repository};
 use crate::seal::header::ObjectKind;
+use crate::words::count;
 use crate::{Error, Result};
 
 impl Repository {
@@ -33,6 +35,18 @@ impl Repository {
         memory.memory.saw(&manifest.writer, manifest.sequence, &id);
         memory.save()?;
         Ok(Snapshot { id, manifest })
+    }
+
+    /// Words on snapshots that were removed behind everybody's back, as far as this machine can know; `None` if none were.
+    pub fn removed_snapshots(&self, history: &History) -> Option<String> {
+        let memory = state::peek(self.directories());
+        let gone = chain::examine(history, memory.as_ref()).gone(history).count() as u64;
+        (gone > 0).then(|| {
+            format!(
+                "{} removed from this repository without a record: `lifeboat check` lists them",
+                count(gone, "snapshot was", "snapshots were")
+            )
+        })
     }
 
     /// Remembers on this machine how far each writer's chain reaches, so that it is noticed when the store is rolled back later.
