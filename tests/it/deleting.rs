@@ -80,8 +80,11 @@ fn what_was_excluded_is_deleted_only_by_force() {
     let arguments = ["restore", &latest, "--target", text, "--overwrite", "if-changed", "--delete"];
     let refused = home.run(&arguments, 2);
     assert!(refused.err.contains("--exclude") && source.join("cache.tmp").exists(), "{}", refused.err);
-    home.run(&[&arguments[..], &["--force"]].concat(), 0);
+    let forced = home.run(&[&arguments[..], &["--force", "--json", "-v"]].concat(), 0);
     assert!(!source.join("cache.tmp").exists() && source.join("file").exists());
+    // What went is named by where it was.
+    let named = format!("{:?}", format!("{text}/cache.tmp"));
+    assert!(forced.out.contains(&named) && forced.out.contains("deleted"), "{}", forced.out);
 }
 
 #[test]

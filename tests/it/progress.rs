@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 use lifeboat_agent::events::{Context, Counters};
+use lifeboat_agent::repository::OwnDirectories;
 use lifeboat_agent::restore::{self, Overwrite, RestoreOptions, Selection};
 use lifeboat_agent::scan::ahead::{Ahead, Found};
 use lifeboat_agent::scan::exclude::{ExcludeRules, ExcludeSettings};
@@ -214,7 +215,7 @@ fn compare(scene: &Scene, paths: &[PathBuf], settings: &ExcludeSettings, argumen
         paths: paths.iter().map(|path| path.as_os_str().as_encoded_bytes().to_vec()).collect(),
         rules: ExcludeRules::new(settings).unwrap(),
         one_file_system: arguments.contains(&"-x"),
-        own_repository: Some(scene.world.path("repository")),
+        own: OwnDirectories::default().with(&scene.world.path("repository"), "the repository"),
     };
     let found = ahead.count(&|| false).unwrap();
     assert_eq!(ahead.count(&|| true), None);

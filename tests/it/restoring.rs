@@ -286,3 +286,30 @@ fn if_changed_changes_nothing_outside_the_target() {
     scene.run(&["restore", "latest", "--target", "/", "--overwrite", "if-changed"]).expect(0);
     assert_eq!((mode(&file), mode(&outside)), (before, 0o600));
 }
+
+/// Two names of one file: the second must wait until the first is the new file, however long its disk takes.
+#[test]
+fn a_further_name_waits_for_the_first() {
+    let strace = Path::new("/usr/bin/strace");
+    let works = std::process::Command::new(strace).args(["-qqf", "true"]).output();
+    if !works.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no strace, or it may not trace");
+        return;
+    }
+    let scene = Scene::of(|source| {
+        fs::write(source.join("a"), "new content").unwrap();
+        // More files than are restored together, so that the first is worked on while the last is looked at.
+        (0..1100).for_each(|number| fs::write(source.join(format!("file-{number}")), "filler").unwrap());
+        fs::hard_link(source.join("a"), source.join("z")).unwrap();
+    });
+    let target = scene.target();
+    fs::create_dir_all(&target).unwrap();
+    fs::write(target.join("a"), "old").unwrap();
+    fs::hard_link(target.join("a"), target.join("z")).unwrap();
+    let (own, restore) = (lifeboat(), scene.arguments(&["--overwrite", "always"]));
+    let slowly =
+        ["-qqf", "--output=/dev/null", "--inject=fdatasync,fsync:delay_enter=300000"].map(str::to_owned);
+    let arguments = [&slowly[..], &[own.display().to_string()], &restore].concat();
+    scene.person.clone().program(strace).run(&arguments).expect(0);
+    scene.assert_restored();
+}

@@ -47,6 +47,12 @@ fn a_backup_of_the_repository_itself_is_refused() {
     std::os::unix::fs::symlink(&repository, scene.path("link")).unwrap();
     scene.run(&["backup", &scene.path("link")]).expect(2).says("this repository itself");
     assert_eq!(scene.snapshots(), 1);
+    // So are its cache and memory, which would be left out and leave an empty snapshot.
+    for own in ["home/.cache/lifeboat", "home/.local/state/lifeboat"] {
+        let mut below = std::fs::read_dir(scene.path(own)).unwrap().map(|entry| entry.unwrap().path());
+        let own = below.find(|path| path.is_dir()).unwrap();
+        scene.run(&["backup", own.to_str().unwrap()]).expect(2).says("there is nothing to back up");
+    }
     // Beside something else it is left out with a word.
     scene.run(&["backup", &repository, scene.source()]).expect(0).says("left out");
 }

@@ -11,7 +11,6 @@ use lifeboat_providers::memory::MemoryProvider;
 use parking_lot::Mutex;
 
 use super::super::directory::{Directory, Finished, taken};
-use super::super::own::OwnDirectories;
 use super::super::parent::Trust;
 use super::super::record::Record;
 use super::super::schedule::Scheduler;
@@ -22,6 +21,7 @@ use crate::fetch::ChunkReader;
 use crate::fs::Owners;
 use crate::index::Index;
 use crate::ingest::{Ingest, IngestOptions};
+use crate::repository::OwnDirectories;
 use crate::repository::create::CreateOptions;
 use crate::repository::{Directories, Repository};
 use crate::scan::exclude::ExcludeRules;

@@ -18,7 +18,6 @@ mod commit;
 mod directory;
 mod file;
 mod large;
-mod own;
 mod parent;
 mod plan;
 mod record;
@@ -39,7 +38,7 @@ use crate::fs::Owners;
 use crate::ingest::{ChunkSink, Ingest, IngestOptions};
 use crate::pack::directory::PackKind;
 use crate::repository::state::LockedMemory;
-use crate::repository::{Area, Repository, layout};
+use crate::repository::{Area, OwnDirectories, Repository, layout};
 use crate::scan::exclude::ExcludeRules;
 use crate::snapshot::manifest::Summary;
 use crate::snapshot::{History, Snapshot};
@@ -47,7 +46,6 @@ use crate::tree::Entry;
 use crate::words::count;
 use crate::{Error, Result};
 
-use own::OwnDirectories;
 pub use plan::Plan;
 use record::Record;
 use schedule::Scheduler;
@@ -147,7 +145,7 @@ struct Run<'a> {
 ///
 /// # Errors
 /// `Interrupted` if asked to stop: all that was stored is kept and the next run continues; errors of the store; a named parent that is
-/// not there; `Usage` if all that was named is the repository itself. Unreadable files are no error: they are counted in the outcome.
+/// not there; `Usage` if all that was named is the repository itself or its cache. Unreadable files are no error: they are counted in the outcome.
 pub fn run(
     repository: &Repository,
     plan: Plan,
@@ -158,7 +156,7 @@ pub fn run(
 ) -> Result<Outcome> {
     let started = Instant::now();
     let start = chrono::Local::now().fixed_offset();
-    refuse_itself(&plan, OwnDirectories::of(repository).repository())?;
+    refuse_own(&plan, &OwnDirectories::of(repository))?;
     if !options.dry_run {
         // What would end the run at its very end is better known now.
         drop(LockedMemory::open(repository.directories())?);
@@ -381,12 +379,12 @@ fn warn_about_missing(repository: &Repository, history: &History, context: &Cont
     }
 }
 
-/// The repository itself is never backed up into itself: if nothing else was named, there is nothing to do.
-fn refuse_itself(plan: &Plan, own_repository: Option<(u64, u64)>) -> Result<()> {
-    match own_repository.and_then(|directory| plan.all_inside(directory)) {
+/// A repository is never backed up into itself: if nothing else was named, there is nothing to do.
+fn refuse_own(plan: &Plan, own: &OwnDirectories) -> Result<()> {
+    match plan.all_inside(own) {
         None => Ok(()),
-        Some(path) => Err(Error::usage(format_args!(
-            "{} is this repository itself, or lies in it: there is nothing to back up",
+        Some((path, what)) => Err(Error::usage(format_args!(
+            "{} is {what}, or lies in it: there is nothing to back up",
             crate::tree::path_text::display(path)
         ))
         .with_hint(

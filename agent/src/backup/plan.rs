@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::error::describe_io;
 use crate::fetch::walk::components;
+use crate::repository::OwnDirectories;
 use crate::snapshot::manifest::FileErrorKind;
 use crate::tree::path_text;
 use crate::{Error, Result};
@@ -94,12 +95,13 @@ impl Plan {
         self.missing.push(Missing { path, kind, message: describe_io(error) });
     }
 
-    /// The first path named, if all that were found are the directory with this device and inode or lie in it.
-    pub(super) fn all_inside(&self, directory: (u64, u64)) -> Option<&[u8]> {
+    /// The first path named and what it lies in, if all that were found are among these directories or lie in them.
+    pub(super) fn all_inside(&self, own: &OwnDirectories) -> Option<(&[u8], &'static str)> {
         let is_missing = |path: &[u8]| self.missing.binary_search_by(|m| (*m.path).cmp(path)).is_ok();
-        let mut found = self.paths.iter().filter(|path| !is_missing(path)).peekable();
-        let first = found.peek()?.as_slice();
-        found.all(|path| lies_in(path, directory)).then_some(first)
+        let found = self.paths.iter().filter(|path| !is_missing(path));
+        let mut all = found.map(|path| own.holding(as_path(path)).map(|what| (path.as_slice(), what)));
+        let first = all.next()??;
+        all.all(|inside| inside.is_some()).then_some(first)
     }
 
     /// A plan for one stream that will appear at an absolute path.
@@ -163,13 +165,6 @@ fn parent(path: &Path) -> &Path {
 }
 
 /// Whether a path, with links resolved, is a directory or lies in it, whatever names lead there.
-fn lies_in(path: &[u8], directory: (u64, u64)) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let real = std::fs::canonicalize(as_path(path)).unwrap_or_else(|_| as_path(path).to_path_buf());
-    real.ancestors()
-        .any(|place| std::fs::symlink_metadata(place).is_ok_and(|meta| (meta.dev(), meta.ino()) == directory))
-}
-
 fn as_path(bytes: &[u8]) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(bytes))
 }

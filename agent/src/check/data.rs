@@ -41,7 +41,7 @@ impl Check<'_> {
             let key = layout::pack(result.pack.kind, &result.pack.id)?;
             let is_damaged = result.problem.is_some() || !result.segments.is_empty();
             if is_damaged && self.is_blank(&result.pack.id)? {
-                self.report.warnings.push(format!("{key} is damaged; nothing uses it any more"));
+                self.report.unused_damage(key);
                 continue;
             }
             for (number, problem) in result.segments {
@@ -134,10 +134,7 @@ impl Check<'_> {
                 result.segments.push((segment.number, e.to_string()));
                 continue;
             }
-            let mut rest = plain.as_slice();
-            for chunk in &segment.chunks {
-                let Some((bytes, tail)) = rest.split_at_checked(chunk.length as usize) else { break };
-                rest = tail;
+            for (chunk, bytes) in segment.chunks_of(&plain) {
                 result.chunks += 1;
                 if id_key.id(bytes) != chunk.id {
                     let problem = format!("chunk {} is not what its id says", chunk.id);

@@ -121,6 +121,11 @@ impl Report {
             self.damages.push(damage);
         }
     }
+
+    /// A damaged pack of which a repair has copied what could be had.
+    fn unused_damage(&mut self, pack: impl std::fmt::Display) {
+        self.warnings.push(format!("{pack} is damaged; nothing uses it any more"));
+    }
 }
 
 /// What is known to be bad: packs that are missing or damaged, and segments that do not decode.

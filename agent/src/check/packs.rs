@@ -38,7 +38,7 @@ impl Check<'_> {
                 found if self.is_blank(&pack.id)? => {
                     // What was to be had of it lies elsewhere.
                     if found.is_some() {
-                        self.report.warnings.push(format!("{key} is damaged; nothing uses it any more"));
+                        self.report.unused_damage(key);
                     }
                 }
                 Some(size) => {

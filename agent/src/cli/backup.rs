@@ -12,7 +12,7 @@ use super::standard_input::StandardInput;
 use super::text::{self, count};
 use crate::backup::{self, Outcome, Plan, Stream};
 use crate::fs::size::human;
-use crate::repository::Repository;
+use crate::repository::{OwnDirectories, Repository};
 use crate::scan::ahead::Ahead;
 use crate::tree::path_text;
 use crate::{Error, Kind, Result};
@@ -47,7 +47,7 @@ impl Backup {
                 .collect(),
             rules: rules.clone(),
             one_file_system: options.one_file_system,
-            own_repository: repository.store().capabilities().local_root,
+            own: OwnDirectories::of(&repository),
         });
         let running = session.begin_backup(ahead);
         if let Some(stream) = &stream {

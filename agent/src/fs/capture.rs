@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::unix::ffi::OsStringExt as _;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, SeekFrom, Statx, StatxFlags, StatxTimestamp};
@@ -138,6 +139,12 @@ fn open_leased(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
         return Err(Errno::AGAIN.into());
     }
     open_quietly(CWD, super::xattr::proc_path(handle.as_fd()).as_bytes(), OFlags::empty())
+}
+
+/// Where an open directory is, as the kernel has it; `None` without `/proc`, or if it was removed.
+pub fn path_of(directory: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    let path = std::fs::read_link(super::xattr::proc_path(directory)).ok()?.into_os_string().into_vec();
+    (path.starts_with(b"/") && !path.ends_with(b" (deleted)")).then_some(path)
 }
 
 /// Opens a handle (`O_PATH`) on the entry itself, whatever it is, without opening what it stands for.

@@ -237,6 +237,15 @@ impl Segment {
         }
     }
 
+    /// Its chunks with their bytes, of the segment's plain bytes. Of plain bytes that are too short, the last chunks get too few.
+    pub fn chunks_of<'a>(&'a self, plain: &'a [u8]) -> impl Iterator<Item = (&'a DirectoryChunk, &'a [u8])> {
+        self.chunks.iter().scan(plain, |rest, chunk| {
+            let (bytes, tail) = rest.split_at(rest.len().min(chunk.length as usize));
+            *rest = tail;
+            Some((chunk, bytes))
+        })
+    }
+
     /// Whether it names no chunk.
     pub fn is_blank(&self) -> bool {
         self.chunks.iter().all(|chunk| chunk.id == ChunkId::BLANK)

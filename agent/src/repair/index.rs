@@ -80,13 +80,16 @@ pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Con
         let entry = match old.known.remove(&(kind, id)) {
             // One that was found damaged is looked at again: perhaps only its disk was not well.
             Some(entry)
-                if entry.stored_bytes == info.size && !options.read_data && !entry.directory.is_blank() =>
+                if entry.stored_bytes == info.size
+                    && !options.read_data
+                    && !entry.directory.is_blank()
+                    && !old.disputed.contains(&(kind, id)) =>
             {
                 Some(entry)
             }
             Some(named) => {
                 let entry = examine(repository, &named, &mut copies, &mut repair)?;
-                repair.corrected += u64::from(entry != named);
+                repair.corrected += u64::from(entry != named || old.disputed.contains(&(kind, id)));
                 Some(entry)
             }
             None => find(repository, kind, &id, info.size, &mut repair, context)?,
@@ -135,6 +138,8 @@ struct Old {
     known: HashMap<(PackKind, Sha256), PackEntry>,
     /// Those that a shard names which no other replaces.
     in_force: HashSet<(PackKind, Sha256)>,
+    /// Those of which two shards in force say different things: a repair was cut off between them.
+    disputed: HashSet<(PackKind, Sha256)>,
     /// All that are there, readable or not.
     shards: Vec<(Sha256, Key)>,
 }
@@ -157,16 +162,30 @@ fn read_shards(repository: &Repository, repair: &mut IndexRepair) -> Result<Old>
     for (id, shard) in shards {
         for pack in shard.packs {
             let name = (pack.kind, pack.id);
-            if !replaced.contains(&id) {
-                old.in_force.insert(name);
+            if replaced.contains(&id) {
+                if !old.in_force.contains(&name) {
+                    old.known.insert(name, pack);
+                }
+            } else if old.in_force.insert(name) {
                 // What is in force counts: an older shard that was left over may still name segments that were found damaged.
                 old.known.insert(name, pack);
-            } else if !old.in_force.contains(&name) {
-                old.known.insert(name, pack);
+            } else if let Some(other) = old.known.get_mut(&name)
+                && *other != pack
+            {
+                // What one of them has left out may be all that was copied of the pack, or nothing of it: it is looked at anew.
+                old.disputed.insert(name);
+                if named_segments(&pack) > named_segments(other) {
+                    *other = pack;
+                }
             }
         }
     }
     Ok(old)
+}
+
+/// How many segments an entry has chunks of.
+fn named_segments(pack: &PackEntry) -> usize {
+    pack.directory.segments.iter().filter(|segment| !segment.is_blank()).count()
 }
 
 /// Reads a pack that a shard names; where it is whole, what it says of itself counts. Of one that is damaged or cut off, of which the
@@ -218,10 +237,7 @@ fn read(repository: &Repository, key: &Key) -> Result<Option<Bytes>> {
 
 /// Stores a segment's chunks once more.
 fn copy(segment: &Segment, plain: &[u8], kind: PackKind, copies: &mut ChunkSink<'_>) -> Result<()> {
-    let mut rest = plain;
-    for chunk in &segment.chunks {
-        let Some((bytes, tail)) = rest.split_at_checked(chunk.length as usize) else { break };
-        rest = tail;
+    for (_, bytes) in segment.chunks_of(plain) {
         match kind {
             PackKind::Data => copies.data(bytes)?,
             PackKind::Metadata => copies.metadata(bytes)?,
@@ -306,14 +322,7 @@ fn own_entry(repository: &Repository, named: &PackEntry, bytes: &Bytes) -> Optio
 
 /// Whether a segment's chunks are what their ids say. One that was blanked has none.
 fn has_its_chunks(segment: &Segment, plain: &[u8], id_key: &IdKey) -> bool {
-    let mut rest = plain;
-    segment.chunks.iter().all(|chunk| match rest.split_at_checked(chunk.length as usize) {
-        Some((bytes, tail)) => {
-            rest = tail;
-            id_key.id(bytes) == chunk.id
-        }
-        None => false,
-    })
+    segment.chunks_of(plain).all(|(chunk, bytes)| id_key.id(bytes) == chunk.id)
 }
 
 /// Reads the directory of a pack that no shard names.

@@ -7,6 +7,7 @@
 //! | [`config`] | the `config` object |
 //! | [`connect`] | from a path or URL to a store |
 //! | [`create`] | making and unlocking a repository |
+//! | [`own`] | what it takes up on this machine |
 //! | [`slots`] | adding, listing, removing key slots |
 //! | [`state`] | what a machine remembers of a repository: cache and heads |
 //! | [`catalog`] | bringing the local index up to the stored shards |
@@ -16,6 +17,7 @@ pub mod config;
 pub mod connect;
 pub mod create;
 pub mod layout;
+mod own;
 pub mod slots;
 pub mod state;
 pub mod store;
@@ -30,6 +32,7 @@ use crate::seal::object::{SealedObject, open_whole, seal_whole};
 
 pub use config::Config;
 pub use layout::Area;
+pub use own::OwnDirectories;
 pub use state::Directories;
 pub use store::Store;
 

@@ -1,7 +1,8 @@
 //! `--delete`: removes what is in restored directories and not in the snapshot. Only where the snapshot knows everything that there was.
 //!
-//! Never removed: this repository, its cache and state, what is in them and whatever they lie in; anything on another file system than the target's; what lies
-//! in directories that were not themselves backed up (those on the way to what was); anything at all once something could not be restored.
+//! Never removed: this repository, its cache and state, what is in them and whatever they lie in; anything on another file system than the
+//! target's; what lies in directories that were not themselves backed up (those on the way to what was); anything at all once something
+//! could not be restored.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -15,7 +16,7 @@ use super::place::Place;
 use crate::events::{Counters, Event};
 use crate::fetch::walk::components;
 use crate::fs::{DirEntry, FileType, capture, remove};
-use crate::repository::Repository;
+use crate::repository::{OwnDirectories, Repository};
 use crate::tree::path_text;
 
 /// Directories in which nothing must be removed, and those above them, which must stay: device and inode.
@@ -29,16 +30,7 @@ impl Spared {
     /// What this program needs to restore.
     pub(super) fn of(repository: &Repository) -> Self {
         let mut spared = Self::default();
-        let directories = repository.directories();
-        for path in repository
-            .store()
-            .capabilities()
-            .local_root
-            .iter()
-            .chain([&directories.cache, &directories.state])
-        {
-            spared.add(path);
-        }
+        OwnDirectories::of(repository).paths().for_each(|path| spared.add(path));
         spared
     }
 
@@ -146,13 +138,14 @@ impl Run<'_> {
         if !self.selection.includes(&child, is_dir) || self.selection.excludes(&child, is_dir) {
             return;
         }
+        // What goes is named by where it is, not by where the snapshot has its directory.
+        let here = capture::path_of(directory)
+            .map_or_else(|| child.clone(), |path| [&*path, b"/", &*name.name].concat());
         if self.spared.has(directory, &name.name) {
-            return self.warn(format_args!(
-                "{} is not deleted: lifeboat needs what is in it",
-                path_text::display(&child)
-            ));
+            let here = path_text::display(&here);
+            return self.warn(format_args!("{here} is not deleted: lifeboat needs what is in it"));
         }
-        self.context.report(Event::Path { action: "deleted", path: child.clone(), bytes: 0 });
+        self.context.report(Event::Path { action: "deleted", path: here, bytes: 0 });
         if !self.options.dry_run
             && let Err(e) = remove::remove_entry(directory, &name.name)
         {

@@ -13,6 +13,7 @@ use rustix::fd::BorrowedFd;
 
 use super::exclude::ExcludeRules;
 use crate::fs::{DirEntry, FileType, Stat, capture};
+use crate::repository::OwnDirectories;
 
 const BLOCK_BYTES: u64 = 512;
 
@@ -25,8 +26,8 @@ pub struct Ahead {
     pub rules: ExcludeRules,
     /// Other file systems are left out.
     pub one_file_system: bool,
-    /// A directory that is left out: the repository's own.
-    pub own_repository: Option<std::path::PathBuf>,
+    /// Directories that are left out: what the repository takes up.
+    pub own: OwnDirectories,
 }
 
 /// What there is.
@@ -49,8 +50,6 @@ struct Directory {
 /// A count under way.
 struct Walk<'a> {
     ahead: &'a Ahead,
-    /// Device and inode.
-    left_out: Option<(u64, u64)>,
     waiting: Vec<Directory>,
     found: Found,
 }
@@ -58,13 +57,7 @@ struct Walk<'a> {
 impl Ahead {
     /// Counts; `None` as soon as `stopped` says that nobody wants to know any more.
     pub fn count(&self, stopped: &dyn Fn() -> bool) -> Option<Found> {
-        let own = self.own_repository.as_deref().and_then(|path| rustix::fs::stat(path).ok());
-        let mut walk = Walk {
-            ahead: self,
-            left_out: own.map(|stat| (stat.st_dev, stat.st_ino)),
-            waiting: Vec::new(),
-            found: Found::default(),
-        };
+        let mut walk = Walk { ahead: self, waiting: Vec::new(), found: Found::default() };
         let mut outer: Option<(&Path, u64)> = None;
         let mut paths: Vec<&Path> =
             self.paths.iter().map(|path| Path::new(OsStr::from_bytes(path))).collect();
@@ -152,12 +145,12 @@ impl Walk<'_> {
 
     /// Whether more must be known of a directory than its name.
     fn needs_a_look(&self, directory: &Directory, name: &DirEntry) -> bool {
-        directory.device.is_some() || self.left_out.is_some_and(|(_, inode)| inode == name.inode)
+        directory.device.is_some() || self.ahead.own.has_inode(name.inode)
     }
 
     fn is_left_out(&self, directory: &Directory, stat: &Stat) -> bool {
         directory.device.is_some_and(|device| device != stat.meta.device)
-            || self.left_out == Some((stat.meta.device, stat.meta.inode))
+            || self.ahead.own.describe(stat.meta.device, stat.meta.inode).is_some()
     }
 
     fn file(&mut self, size: u64, blocks: u64) {
