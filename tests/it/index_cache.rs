@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lifeboat_agent::backup::BackupOptions;
+use lifeboat_agent::check::{self, CheckOptions};
 use lifeboat_agent::chunk::ChunkId;
+use lifeboat_agent::events::Context;
 use lifeboat_agent::fetch::ChunkReader;
 use lifeboat_agent::index::{Index, Location};
 use lifeboat_agent::pack::directory::PackKind;
@@ -211,4 +213,14 @@ impl Scene {
         fs::remove_dir_all(self.world.machine("own").cache).unwrap();
         drop(self.open().load_catalog().unwrap());
     }
+}
+
+/// A check trusts no local table, so it makes its own; they would fill the cache if they stayed.
+#[test]
+fn a_check_leaves_nothing_in_the_cache() {
+    let scene = Scene::in_memory();
+    let machine = scene.world.machine("checker");
+    let repository = open(scene.store.clone(), &machine).unwrap();
+    check::run(&repository, &CheckOptions::default(), &Context::silent()).unwrap().verdict().unwrap();
+    assert_eq!(fs::read_dir(repository.index_cache()).unwrap().count(), 0);
 }

@@ -358,7 +358,7 @@ fn lost_packs(repository: &Repository, packs: Vec<crate::index::PackSummary>) ->
 
 /// The index as if some packs were not named: for this run only, the stored one stays as it is.
 fn index_without(repository: &Repository, lost: &PackIds) -> Result<crate::index::Index> {
-    let index = crate::index::Index::in_memory();
+    let index = crate::index::Index::scratch(&repository.index_cache());
     for info in repository.store().list(&Area::Index.prefix())? {
         // What is foreign or damaged was reported before.
         let Ok(id) = layout::sha256_of(&info.key) else { continue };

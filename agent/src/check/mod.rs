@@ -177,6 +177,7 @@ pub fn run(repository: &Repository, options: &CheckOptions, context: &Context) -
     if !sound {
         context.report(Event::Phase("finding what the damage touches"));
         check.find_touched(&history, &reader)?;
+        check.index.require_sound()?;
     }
     check.report.snapshots = history.snapshots.len() as u64;
     Ok(check.report)
@@ -270,18 +271,19 @@ fn check_sessions(repository: &Repository, report: &mut Report) -> Result<()> {
 
 /// Reads every index shard anew: the local cache would hide what is wrong with the stored ones.
 fn check_index(repository: &Repository, report: &mut Report) -> Result<Index> {
-    let index = Index::in_memory();
+    const HINT: &str = "`lifeboat repair index` makes it anew.";
+    let index = Index::scratch(&repository.index_cache());
+    let mut ids = Vec::new();
     for info in repository.store().list(&Area::Index.prefix())? {
-        let shard = layout::sha256_of(&info.key).and_then(|id| Ok((id, repository.read_shard(&id)?)));
-        match shard {
-            Ok(shard) => index.add(&[shard])?,
-            Err(e) if crate::repository::store::is_missing(&e) => {}
-            Err(e) if e.kind() == Kind::Damaged => {
-                report.damage(&info.key, e.with_hint("`lifeboat repair index` makes it anew."));
-            }
-            Err(e) => return Err(e),
+        match layout::sha256_of(&info.key) {
+            Ok(id) => ids.push(id),
+            Err(e) => report.damage(&info.key, e.with_hint(HINT)),
         }
     }
+    repository.add_shards(&index, &ids, |id, e| {
+        report.damage(format_args!("{}/{id}", Area::Index.name()), e.with_hint(HINT));
+    })?;
+    index.require_sound()?;
     Ok(index)
 }
 
@@ -299,7 +301,7 @@ impl Check<'_> {
         if self.bad.packs.is_empty() && self.bad.segments.is_empty() {
             return Ok(self.index.clone());
         }
-        let index = Index::in_memory();
+        let index = Index::scratch(&self.repository.index_cache());
         for info in self.repository.store().list(&Area::Index.prefix())? {
             let Ok(id) = layout::sha256_of(&info.key) else { continue };
             let mut shard = match self.repository.read_shard(&id) {

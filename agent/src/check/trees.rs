@@ -41,6 +41,8 @@ impl Check<'_> {
                 self.directory(&directory, &mut last, &mut walk)?;
             }
         }
+        // What the check's own copy of the index has lost is not lost in the repository.
+        self.index.require_sound()?;
         self.report.trees = walk.seen.len() as u64;
         Ok(walk.sound)
     }

@@ -37,6 +37,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lifeboat_providers::Sha256;
 use parking_lot::{Mutex, RwLock};
@@ -58,6 +59,8 @@ pub struct Index {
     updating: Mutex<()>,
     /// Held while damaged tables are fetched anew.
     mending: Mutex<()>,
+    /// A table was passed over because it was damaged.
+    left_out: AtomicBool,
 }
 
 /// One place of a chunk.
@@ -154,12 +157,21 @@ impl Index {
         Self::with(Storage::memory())
     }
 
+    /// An empty index in files without names in a directory of this machine, so that they go with the process: for as many chunks as a
+    /// repository has. In memory where the directory cannot be used.
+    ///
+    /// Nobody mends it when the disk garbles it, so whoever takes "not there" from it for loss asks [`Index::require_sound`] before he says so.
+    pub fn scratch(dir: &Path) -> Self {
+        Self::with(Storage::scratch(dir))
+    }
+
     fn with(storage: Storage) -> Self {
         Self {
             storage,
             tables: RwLock::new(Arc::default()),
             updating: Mutex::new(()),
             mending: Mutex::new(()),
+            left_out: AtomicBool::new(false),
         }
     }
 
@@ -263,6 +275,20 @@ impl Index {
         // All are looked at, so that one round of fetching mends them all.
         let damaged = tables.iter().filter(|table| table.blocks().verify_all().is_err()).count();
         if damaged == 0 && !self.is_damaged() { Ok(()) } else { Err(damaged_cache()) }
+    }
+
+    /// That no damage of the local files was met: else what was not found may be there all the same.
+    ///
+    /// # Errors
+    /// `Failed`, as it says nothing of the repository.
+    pub fn require_sound(&self) -> Result<()> {
+        if !self.is_damaged() && !self.left_out.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(Error::failed(
+            "the disk of the cache does not give back what was written to it: nothing can be told by it",
+        )
+        .with_hint("Run the command again, with another cache (LIFEBOAT_CACHE_DIR) if it says the same."))
     }
 
     /// Gives the memory of the mapped tables back to the system; later lookups map it again as needed.

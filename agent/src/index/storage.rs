@@ -1,9 +1,12 @@
-//! Where table files are kept: a directory of the cache, or nowhere but in memory.
+//! Where table files are kept: a directory of the cache; there, but without names, so that they go with the process; or in memory.
 //!
 //! A table is written under a temporary name that begins with a dot, then renamed. It is not synced: what a
 //! power cut leaves of it is found out by its checksums. Several processes may share the directory: a name is
 //! made of the contents' hash, files are never changed, and unlinking one leaves another process's mapping of
 //! it intact. Temporary files are locked while they are written, so that left-over ones can be told apart.
+//!
+//! Memory is for what is small, or has no other place: it is not given back to the system as file cache is, and nothing counts it as this
+//! process's own.
 //!
 //! A cache must not end what it only makes faster: when the directory cannot be written (any more), later tables are kept in memory, and
 //! the reason is kept to be told.
@@ -33,6 +36,8 @@ const TEMPORARY_PREFIX: &str = ".new-";
 pub(super) struct Storage {
     /// Without it they are kept in memory.
     dir: Option<PathBuf>,
+    /// Files there get names, and serve later processes.
+    is_cache: bool,
     resident: Arc<Resident>,
     trouble: Mutex<Trouble>,
 }
@@ -48,6 +53,7 @@ struct Trouble {
 pub(super) struct NewFile {
     pub(super) file: File,
     path: Option<PathBuf>,
+    is_on_disk: bool,
 }
 
 impl Storage {
@@ -55,17 +61,27 @@ impl Storage {
     pub(super) fn directory(dir: &Path) -> Result<Self> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(|error| Error::io(format_args!("cannot create index cache {}", dir.display()), error))?;
-        Ok(Self { dir: Some(dir.to_path_buf()), resident: resident(), trouble: Mutex::default() })
+        Ok(Self {
+            dir: Some(dir.to_path_buf()),
+            is_cache: true,
+            resident: resident(),
+            trouble: Mutex::default(),
+        })
+    }
+
+    /// The directory, for files without names; in memory where it cannot be made.
+    pub(super) fn scratch(dir: &Path) -> Self {
+        Self::directory(dir).map_or_else(|_| Self::memory(), |storage| Self { is_cache: false, ..storage })
     }
 
     /// Whether tables are files that can be made anew from the stored shards.
     pub(super) const fn is_cache(&self) -> bool {
-        self.dir.is_some()
+        self.is_cache
     }
 
     /// No files: tables go with the process.
     pub(super) fn memory() -> Self {
-        Self { dir: None, resident: resident(), trouble: Mutex::default() }
+        Self { dir: None, is_cache: false, resident: resident(), trouble: Mutex::default() }
     }
 
     /// New tables are kept in memory from now on.
@@ -104,7 +120,7 @@ impl Storage {
     /// A new file.
     pub(super) fn create(&self) -> Result<NewFile> {
         match self.dir.as_ref().filter(|_| !self.trouble.lock().given_up) {
-            Some(dir) => match create_in(dir) {
+            Some(dir) => match create_in(dir).and_then(|file| self.without_name_unless_cached(file)) {
                 Ok(file) => Ok(file),
                 Err(error) => {
                     self.give_up(error);
@@ -114,9 +130,17 @@ impl Storage {
             None => {
                 let file = rustix::fs::memfd_create("lifeboat-index", rustix::fs::MemfdFlags::CLOEXEC);
                 let file = file.map_err(|error| Error::io("cannot create index table in memory", error))?;
-                Ok(NewFile { file: file.into(), path: None })
+                Ok(NewFile { file: file.into(), path: None, is_on_disk: false })
             }
         }
+    }
+
+    fn without_name_unless_cached(&self, mut new: NewFile) -> Result<NewFile> {
+        if let Some(path) = new.path.take_if(|_| !self.is_cache) {
+            fs::remove_file(&path)
+                .map_err(|error| Error::io(format_args!("cannot remove {}", path.display()), error))?;
+        }
+        Ok(new)
     }
 
     /// Gives a file that was written its name, and maps it.
@@ -165,8 +189,8 @@ fn resident() -> Arc<Resident> {
 
 impl NewFile {
     /// Whether it lies in the directory and not in memory.
-    pub(super) const fn is_cached(&self) -> bool {
-        self.path.is_some()
+    pub(super) const fn is_on_disk(&self) -> bool {
+        self.is_on_disk
     }
 }
 
@@ -190,7 +214,7 @@ fn create_in(dir: &Path) -> Result<NewFile> {
                 drop(file.lock());
                 // Another process can have taken it for left over before it was locked.
                 if file.metadata().is_ok_and(|metadata| metadata.nlink() > 0) {
-                    return Ok(NewFile { file, path: Some(path) });
+                    return Ok(NewFile { file, path: Some(path), is_on_disk: true });
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}

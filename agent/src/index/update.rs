@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use lifeboat_providers::Sha256;
 
@@ -85,7 +86,10 @@ impl Index {
 
     /// The tables that are not known to be damaged.
     pub(super) fn sound_tables(&self) -> Vec<Arc<Table>> {
-        self.tables().iter().filter(|table| !table.blocks().is_damaged()).cloned().collect()
+        let (damaged, sound): (Vec<_>, Vec<_>) =
+            self.tables().iter().cloned().partition(|table| table.blocks().is_damaged());
+        self.left_out.fetch_or(!damaged.is_empty(), Ordering::Relaxed);
+        sound
     }
 
     pub(super) fn fates_of(&self, tables: &[Arc<Table>]) -> Fates {
@@ -138,10 +142,10 @@ impl Index {
             return Ok(None);
         }
         let file = self.storage.create().map_err(|e| (Failure::Other(e), false))?;
-        let is_cached = file.is_cached();
-        let header = plan.write(&mut sources, &file.file).map_err(|e| (e.into(), is_cached))?;
+        let is_on_disk = file.is_on_disk();
+        let header = plan.write(&mut sources, &file.file).map_err(|e| (e.into(), is_on_disk))?;
         let table = self.storage.publish(file, &header);
-        table.map(Some).map_err(|e| (Failure::Other(e), is_cached))
+        table.map(Some).map_err(|e| (Failure::Other(e), is_on_disk))
     }
 
     /// Makes these the tables in use, and deletes the files of the others.

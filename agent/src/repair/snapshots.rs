@@ -114,6 +114,7 @@ fn rewrite(
         sink.flush()?;
         ingest.finish()?;
     }
+    check.index.require_sound()?;
     Ok(manifests)
 }
 

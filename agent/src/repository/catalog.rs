@@ -1,6 +1,7 @@
 //! Brings the local index up to the index shards of the store.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use lifeboat_providers::Sha256;
 
@@ -10,8 +11,9 @@ use crate::index::shard::Shard;
 use crate::seal::header::ObjectKind;
 use crate::{Error, Result};
 
-/// How many shards are fetched before they are turned into a local table: bounds memory.
-const SHARDS_AT_ONCE: usize = 8;
+/// Shards are fetched until they name as many chunks, then turned into a local table: bounds memory, whatever the size of the shards. Fewer
+/// would merge the tables more often.
+const CHUNKS_AT_ONCE: usize = 1 << 20;
 
 /// The local index, and what could not be read of the stored one.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Repository {
     /// # Errors
     /// If the store cannot be listed. Damaged shards are no error here, and neither is a cache that cannot be used.
     pub fn load_catalog(&self) -> Result<Catalog> {
-        let index = Index::open_or_in_memory(&self.directories.cache.join("index"));
+        let index = Index::open_or_in_memory(&self.index_cache());
         let mut damaged = Vec::new();
         let present = self.present_shards(&mut damaged)?;
         index.retain(&present);
@@ -118,25 +120,44 @@ impl Repository {
             }
             missing.sort_unstable();
             fetched.extend(missing.iter().copied());
-            self.take_in(index, &missing, damaged)?;
+            self.add_shards(index, &missing, |_, error| damaged.push(error))?;
         }
     }
 
-    fn take_in(&self, index: &Index, missing: &[Sha256], damaged: &mut Vec<Error>) -> Result<()> {
-        for ids in missing.chunks(SHARDS_AT_ONCE) {
-            let mut shards = Vec::with_capacity(ids.len());
-            for id in ids {
-                match self.read_shard(id) {
-                    Ok(shard) => shards.push((*id, shard)),
-                    // Another machine may have replaced it since it was listed; its replacement was listed too.
-                    Err(e) if super::store::is_missing(&e) => {}
-                    Err(e) if e.kind() == crate::Kind::Damaged => damaged.push(e),
-                    Err(e) => return Err(e),
+    /// Adds stored shards to an index; those that cannot be read go to `damaged`, those that are not there any more to nobody: another
+    /// machine may have replaced one since it was listed, and its replacement was listed too.
+    ///
+    /// # Errors
+    /// Errors of the store that are no damage; as [`Index::add`].
+    pub fn add_shards(
+        &self,
+        index: &Index,
+        ids: &[Sha256],
+        mut damaged: impl FnMut(&Sha256, Error),
+    ) -> Result<()> {
+        let (mut shards, mut chunks) = (Vec::new(), 0);
+        for id in ids {
+            match self.read_shard(id) {
+                Ok(shard) => {
+                    chunks += shard.chunk_count();
+                    shards.push((*id, shard));
                 }
+                Err(e) if super::store::is_missing(&e) => {}
+                Err(e) if e.kind() == crate::Kind::Damaged => damaged(id, e),
+                Err(e) => return Err(e),
             }
-            index.add(&shards)?;
+            if chunks >= CHUNKS_AT_ONCE {
+                index.add(&shards)?;
+                shards.clear();
+                chunks = 0;
+            }
         }
-        Ok(())
+        index.add(&shards)
+    }
+
+    /// Where the local tables are.
+    pub fn index_cache(&self) -> PathBuf {
+        self.directories.cache.join("index")
     }
 
     /// Reads one index shard.

@@ -3,6 +3,7 @@
 mod concurrency;
 mod damage;
 mod model;
+mod scratch;
 mod shards;
 
 use std::collections::BTreeSet;
