@@ -1,6 +1,6 @@
 //! Every byte of packs: the hash they are named by, each segment's authentication and decoding, each chunk's id.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -11,6 +11,7 @@ use crate::compress::Decompressor;
 use crate::events::Counters;
 use crate::index::shard::PackEntry;
 use crate::index::{PackSummary, SegmentLocation};
+use crate::pack::directory::{DirectoryChunk, Segment};
 use crate::repository::{Repository, layout};
 use crate::seal::header::HEADER_BYTES;
 use crate::{Error, Kind, Result};
@@ -147,18 +148,21 @@ impl Check<'_> {
 
     /// What the index says of a pack must be what the pack says of itself: restores read by the index.
     fn compare_with_index(&self, entry: &PackEntry, result: &mut PackResult) -> Result<()> {
-        let mut own = HashSet::new();
-        for (segment, at) in entry.directory.segments.iter().zip(entry.directory.segment_offsets()) {
-            let place = SegmentLocation::new(segment, at);
-            let mut offset = 0_u32;
-            for chunk in &segment.chunks {
-                own.insert((chunk.id, place, offset, chunk.length));
-                offset = offset.saturating_add(chunk.length);
-            }
-        }
+        let segments = entry.directory.segments.iter().zip(entry.directory.segment_offsets());
+        let own: HashMap<_, _> =
+            segments.map(|(segment, at)| (SegmentLocation::new(segment, at), segment)).collect();
+        // The index tells chunks segment by segment, so the places of one are kept and not those of a pack, which may hold millions.
+        let (mut place, mut chunks) = (None, Vec::new());
         self.index.for_each_chunk(&entry.id, |id, location| {
-            let place = (id, location.segment, location.offset, location.length);
-            if id != ChunkId::BLANK && (location.pack_salt != entry.salt || !own.contains(&place)) {
+            if place.replace(location.segment) != Some(location.segment) {
+                chunks.clear();
+                chunks.extend(own.get(&location.segment).into_iter().flat_map(|segment| placed(segment)));
+            }
+            let at = chunks.binary_search_by_key(&location.offset, |(offset, _)| *offset);
+            let said = at.ok().and_then(|at| chunks.get(at)).map(|(_, chunk)| (chunk.id, chunk.length));
+            if id != ChunkId::BLANK
+                && (location.pack_salt != entry.salt || said != Some((id, location.length)))
+            {
                 let problem = "the index says something else of it than the pack itself".to_owned();
                 result.segments.push((location.segment.number, problem));
             }
@@ -205,6 +209,15 @@ impl Check<'_> {
         result.segments.extend(numbers.into_iter().map(|number| (number, problem.to_owned())));
         Ok(())
     }
+}
+
+/// A segment's chunks and where each begins in it, in that order.
+fn placed(segment: &Segment) -> impl Iterator<Item = (u32, DirectoryChunk)> {
+    segment.chunks.iter().scan(0_u32, |next, chunk| {
+        let offset = *next;
+        *next = next.saturating_add(chunk.length);
+        Some((offset, *chunk))
+    })
 }
 
 /// The bytes of a segment's box; none if the pack is too short, which fails authentication.
