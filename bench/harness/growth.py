@@ -137,7 +137,7 @@ def step(lifeboat: Lifeboat, command: list[str]) -> dict:
 def middle(runs: list[dict]) -> dict:
     """The run with the median wall time, and the largest memory of all."""
     chosen = sorted(runs, key=lambda run: run["wall_seconds"])[len(runs) // 2]
-    peaks = {name: max(run[name] for run in runs) for name in ("rss_bytes", "anonymous_bytes")}
+    peaks = {name: max(run[name] for run in runs) for name in ("rss_bytes", "own_bytes")}
     return {**chosen, **peaks}
 
 

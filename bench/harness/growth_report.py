@@ -76,7 +76,7 @@ def cell(row: dict | None) -> str:
 
 def memory(row: dict, resident: str) -> str:
     """Own memory and all memory in MB."""
-    return f"{row['anonymous_bytes'] / MB:.0f} / {row[resident] / MB:.0f}"
+    return f"{row['own_bytes'] / MB:.0f} / {row[resident] / MB:.0f}"
 
 
 def plot(results: dict[str, dict]) -> str:
@@ -87,7 +87,7 @@ def plot(results: dict[str, dict]) -> str:
         if rows:
             panels.append(panel(f"seconds over {kind}", lines_of(rows, names, "wall_seconds", 1)))
             panels.append(panel(f"peak resident memory in MB over {kind}", lines_of(rows, names, "rss_bytes", MB)))
-            panels.append(panel(f"peak own memory in MB over {kind}", lines_of(rows, names, "anonymous_bytes", MB)))
+            panels.append(panel(f"peak own memory in MB over {kind}", lines_of(rows, names, "own_bytes", MB)))
     columns = 3
     height = math.ceil(len(panels) / columns) * (HEIGHT + 20)
     placed = (

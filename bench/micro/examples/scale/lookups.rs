@@ -19,8 +19,8 @@ pub fn measure(repository: &Repository, chunks: u64) -> Result<(), Fault> {
     let present = per_second(|number| index.lookup(&id(mixed(number) % chunks)).is_some())?;
     let used = Memory::now()?;
     println!(
-        "{{\"open_seconds\":{open_seconds:.4},\"open_anonymous_bytes\":{},\"open_resident_bytes\":{},\
-         \"absent_per_second\":{absent:.0},\"present_per_second\":{present:.0},\"anonymous_bytes\":{},\"resident_bytes\":{}}}",
+        "{{\"open_seconds\":{open_seconds:.4},\"open_own_bytes\":{},\"open_resident_bytes\":{},\
+         \"absent_per_second\":{absent:.0},\"present_per_second\":{present:.0},\"own_bytes\":{},\"resident_bytes\":{}}}",
         opened.anonymous_bytes, opened.resident_bytes, used.anonymous_bytes, used.resident_bytes
     );
     Ok(())
