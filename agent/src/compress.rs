@@ -125,20 +125,21 @@ impl Decompressor {
         Ok(Self { context })
     }
 
-    /// Replaces the content of `plain` by the decoded bytes, which must be exactly `plain_bytes` many.
+    /// Replaces the content of `plain` by the decoded bytes, which must be exactly `plain_bytes` many. What `coded` holds afterwards
+    /// is undefined: raw bytes are not copied, the two buffers change places.
     ///
     /// # Errors
     /// `Damaged` if the bytes cannot be decoded or are more or fewer.
     pub fn decompress(
         &mut self,
         codec: Codec,
-        coded: &[u8],
+        coded: &mut Vec<u8>,
         plain_bytes: usize,
         plain: &mut Vec<u8>,
     ) -> Result<()> {
         plain.clear();
         match codec {
-            Codec::Raw => plain.extend_from_slice(coded),
+            Codec::Raw => std::mem::swap(plain, coded),
             Codec::Zstd => {
                 check_frame(coded, plain_bytes).map_err(|reason| {
                     Error::damaged(format_args!("cannot decode compressed bytes: {reason}"))
@@ -146,7 +147,7 @@ impl Decompressor {
                 plain.reserve(plain_bytes);
                 // A buffer with more capacity than asked for could take more bytes: the length below refuses them.
                 self.context
-                    .decompress_to_buffer(coded, plain)
+                    .decompress_to_buffer(coded.as_slice(), plain)
                     .map_err(|e| Error::damaged(format_args!("cannot decode compressed bytes: {e}")))?;
             }
         }
@@ -193,7 +194,7 @@ mod tests {
 
     fn decoded(coded: &[u8], plain_bytes: usize) -> Result<Vec<u8>> {
         let mut plain = Vec::new();
-        Decompressor::new()?.decompress(Codec::Zstd, coded, plain_bytes, &mut plain).map(|()| plain)
+        Decompressor::new()?.decompress(Codec::Zstd, &mut coded.to_vec(), plain_bytes, &mut plain).map(|()| plain)
     }
 
     #[test]

@@ -92,6 +92,7 @@ def measure_corpus(
     A tool that fails is left out of further runs.
     """
     failures = measured["failures"]
+    leftovers: list[Path] = []
     require_space(corpus, home)
     for number in range(options.runs):
         # Each run starts with another tool, so that none is always first or always after the same one.
@@ -108,18 +109,34 @@ def measure_corpus(
                 failures[kind.name] = str(failure)
             finally:
                 if not options.keep:
-                    shutil.rmtree(tool.home, ignore_errors=True)
+                    leftovers.append(tool.home)
+            make_room(corpus, home, leftovers)
             yield
     if not options.keep:
         shutil.rmtree(home, ignore_errors=True)
     corpus.set_state("first")
 
 
+def make_room(corpus: Corpus, home: Path, leftovers: list[Path]) -> None:
+    """Remove what earlier turns left, oldest first, until the next turn has space.
+
+    Not before: ext4 passes over inodes that were freed in the last minutes, so whoever makes many files after a
+    large removal pays for it; and a virtual machine may give freed memory back to its host.
+    """
+    while leftovers and not has_space(corpus, home):
+        shutil.rmtree(leftovers.pop(0), ignore_errors=True)
+
+
+def has_space(corpus: Corpus, home: Path) -> bool:
+    """Whether the disk has room for a turn, where the corpus' size is known."""
+    return shutil.disk_usage(home).free >= FREE_DISK_FACTOR * corpus.facts.get("bytes", 0)
+
+
 def require_space(corpus: Corpus, home: Path) -> None:
     """Stop before the disk runs full, where the corpus' size is known."""
     home.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(home).free
-    if free < FREE_DISK_FACTOR * corpus.facts.get("bytes", 0):
+    if not has_space(corpus, home):
+        free = shutil.disk_usage(home).free
         raise SystemExit(f"{free / 1e9:.0f} GB free in {home} are too few for the corpus {corpus.name}")
 
 

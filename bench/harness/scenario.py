@@ -9,7 +9,6 @@ either, as in daily use.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def play(tool: Tool, corpus: Corpus, skip: set[str], verify: bool) -> dict[str, 
     rows: dict[str, dict] = {}
     (tool.home / "tmp").mkdir(parents=True)
     corpus.set_state("first")
-    measure.touch_free_memory()
+    measure.fill_page_cache(tool.home.parent / "filler")
     corpus.warm()
     for number, command in enumerate(tool.init()):
         run_untimed(tool, command, f"init-{number}")
@@ -60,7 +59,6 @@ def restore(tool: Tool, corpus: Corpus, rows: dict[str, dict], verify: bool) -> 
     if step(tool, rows, RESTORE, tool.restore(corpus.data, target)) and verify and not tool.is_floor:
         root = compare.restored_root(corpus.data, target)
         rows[RESTORE]["differences"] = compare.differences(corpus.data, root)
-    shutil.rmtree(target)
 
 
 def step(tool: Tool, rows: dict[str, dict], row: str, command: list[str] | None) -> bool:

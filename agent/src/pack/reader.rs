@@ -83,7 +83,7 @@ impl Repository {
         let mut sealed = tail[box_range.clone()].to_vec();
         header.object_cipher(&self.keys().seal).open(DIRECTORY_NUMBER.into(), info, &mut sealed)?;
         let mut plain = Vec::new();
-        Decompressor::new()?.decompress(info.codec, &sealed, info.plain_bytes as usize, &mut plain)?;
+        Decompressor::new()?.decompress(info.codec, &mut sealed, info.plain_bytes as usize, &mut plain)?;
         let directory = Directory::decode(&plain)
             .map_err(|e| Error::damaged(format_args!("the pack's directory is malformed: {e}")))?;
         let expected = HEADER_BYTES as u64 + directory.box_bytes() + (box_range.len() + FOOTER_BYTES) as u64;

@@ -93,6 +93,6 @@ pub fn open_whole(kind: ObjectKind, seal: &SealKey, stored: &[u8]) -> Result<(He
     let info = BoxInfo { role: Role::Whole, codec, plain_bytes };
     header.object_cipher(seal).open(0, info, &mut sealed)?;
     let mut plain = Vec::new();
-    Decompressor::new()?.decompress(codec, &sealed, plain_bytes as usize, &mut plain)?;
+    Decompressor::new()?.decompress(codec, &mut sealed, plain_bytes as usize, &mut plain)?;
     Ok((header, plain))
 }

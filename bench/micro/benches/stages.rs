@@ -73,7 +73,7 @@ fn seal(c: &mut Criterion) {
     let mut decompressor = Decompressor::new().unwrap();
     let mut decoded = Vec::new();
     group.bench_function("decompress", |b| {
-        b.iter(|| decompressor.decompress(codec, &coded, plain.len(), &mut decoded).unwrap());
+        b.iter(|| decompressor.decompress(codec, &mut coded, plain.len(), &mut decoded).unwrap());
     });
     for cipher in [Cipher::XChaCha20Poly1305, Cipher::Aes256Gcm] {
         let header =
