@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument("--merge", type=Path, action="append", default=[], help="results of earlier runs, to show as well")
     parser.add_argument("--plot", type=Path, help="write the plot, an SVG, to this file")
     parser.add_argument("--keep", action="store_true", help="keep trees and repositories")
+    parser.add_argument("--again", type=Path, help="the folder of a run that was kept: its trees are used again")
     options = parser.parse_args()
     work = Path(os.environ.get("LIFEBOAT_BENCH_DIR") or DEFAULT_DIRECTORY).resolve()
     generator = options.generator or str(REPOSITORY_ROOT / "target" / "release" / "examples" / "scale")
@@ -44,7 +45,7 @@ def main() -> int:
         for kind, rows in json.loads(path.read_text()).items():
             results[kind].update(rows)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    home = work / "runs" / f"growth-{stamp}-{os.getpid()}"
+    home = options.again or work / "runs" / f"growth-{stamp}-{os.getpid()}"
     written = work / "results" / f"growth-{stamp}.json"
     written.parent.mkdir(parents=True, exist_ok=True)
     for count in options.chunks:
@@ -71,8 +72,9 @@ def numbers(words: str) -> list[int]:
 def files(count: int, home: Path, generator: str, restore_max: int) -> dict[str, dict]:
     """The rows of a tree of so many files."""
     lifeboat, tree = prepare(home), home / "tree"
-    say(f"{count} files: making the tree")
-    subprocess.run([generator, "tree", str(tree), str(count)], check=True)
+    if not tree.exists():
+        say(f"{count} files: making the tree")
+        subprocess.run([generator, "tree", str(tree), str(count)], check=True)
     rows: dict[str, dict] = {}
     repeats = REPEATS if count <= REPEATED_FILES_MAX else 1
     walk = Floor(home)
@@ -95,7 +97,8 @@ def files(count: int, home: Path, generator: str, restore_max: int) -> dict[str,
 def chunks(count: int, home: Path, generator: str) -> dict[str, dict]:
     """The rows of an index of so many chunks."""
     lifeboat, tree = prepare(home), home / "tree"
-    subprocess.run([generator, "tree", str(tree), "10"], check=True)
+    if not tree.exists():
+        subprocess.run([generator, "tree", str(tree), "10"], check=True)
     say(f"{count} chunks: making the index shards")
     made = subprocess.run(
         [generator, "shards", str(lifeboat.repository), str(home / "key"), str(count)],
@@ -118,7 +121,10 @@ def chunks(count: int, home: Path, generator: str) -> dict[str, dict]:
 def prepare(home: Path) -> Lifeboat:
     """A new repository with a key file: deriving a key from a passphrase takes memory and time of its own."""
     lifeboat = Lifeboat(home)
-    (home / "tmp").mkdir(parents=True)
+    for left in ("repository", "cache", "data", "restored"):
+        shutil.rmtree(home / left, ignore_errors=True)
+    (home / "key").unlink(missing_ok=True)
+    (home / "tmp").mkdir(parents=True, exist_ok=True)
     for command in lifeboat.init():
         step(lifeboat, command)
     return lifeboat
