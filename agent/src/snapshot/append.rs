@@ -49,7 +49,7 @@ impl Repository {
         let gone = chain::examine(history, memory.as_ref()).gone(history).count() as u64;
         (gone > 0).then(|| {
             format!(
-                "{} removed from this repository without a record: `lifeboat check` lists them",
+                "{} removed from this repository without a record, or this is another copy of it: `lifeboat check` lists them",
                 count(gone, "snapshot was", "snapshots were")
             )
         })
