@@ -415,7 +415,9 @@ fn repairing_the_index_brings_back_what_a_lost_index_hid() {
     objects.retain(|key, _| !key.starts_with("index/"));
     let repository = scene.open(&objects).unwrap();
     assert!(proof::check(&repository).verdict().is_err());
-    scene.restore_all(&repository, "no index");
+    // All is there, and read without the index.
+    let said = scene.restore_all(&repository, "no index");
+    assert!(said.lines().all(|line| line.contains("named by no index")), "{said}");
     lifeboat_agent::repair::index(&repository, Default::default(), &Context::silent()).unwrap();
     let report = proof::check(&repository);
     assert!(report.verdict().is_ok(), "{}", words(&report));

@@ -91,7 +91,7 @@ fn a_clock_behind_the_newest_snapshot_is_found() {
     let mut manifest = repository.load_history().unwrap().snapshots[0].manifest.clone();
     manifest.time += std::time::Duration::from_secs(3 * 86_400);
     manifest.host = "from-the-future".to_owned();
-    repository.append_snapshot(manifest).unwrap();
+    repository.append_snapshot(manifest, &lifeboat_agent::events::Context::silent()).unwrap();
     let found = wrong(&scene.run(&["doctor", "--json"]).expect(1));
     assert!(found.starts_with("clock: ") && found.contains("from-the-future"), "{found}");
 }

@@ -55,7 +55,7 @@ fn snapshot_of(
     sink.flush().unwrap();
     ingest.finish().unwrap();
     let root = Manifest::encode_root(&root, &Names::new(), &Names::new());
-    repository.append_snapshot(Manifest { root, ..template.manifest.clone() }).unwrap()
+    repository.append_snapshot(Manifest { root, ..template.manifest.clone() }, &Context::silent()).unwrap()
 }
 
 #[test]

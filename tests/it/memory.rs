@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lifeboat_tests::binary::Person;
 
-use crate::scene::{Scene, find, walk};
+use crate::scene::{Scene, Tmpfs, find, walk};
 
 /// The newest snapshot's object is removed behind everybody's back.
 fn roll_back(scene: &Scene) {
@@ -113,4 +113,24 @@ fn a_restore_from_a_copy_deletes_neither_the_repository_nor_what_belongs_to_it()
     for path in before {
         assert!(path.exists(), "{} was deleted", path.display());
     }
+}
+
+/// The snapshot was there, and the run called it a failure: a script would have made another.
+#[test]
+fn a_full_disk_for_the_memory_fails_no_backup() {
+    let scene = Scene::backed_up();
+    let Some(_mount) = Tmpfs::mount(&scene.world.path("small"), "64k") else { return };
+    let state = scene.world.path("small");
+    let person = Person::new(&scene.world.path("another"))
+        .with("LIFEBOAT_REPOSITORY", scene.world.path("repository"))
+        .with("LIFEBOAT_PASSPHRASE", "secret")
+        .with("LIFEBOAT_STATE_DIR", &state);
+    person.run(&["backup", scene.source()]).expect(0);
+    assert!(fs::write(state.join("filler"), vec![0; 128 << 10]).is_err());
+    let full = person.run(&["backup", scene.source()]).expect(0);
+    full.says("no space left").says("The snapshot was made").prints("Snapshot ");
+    fs::remove_file(state.join("filler")).unwrap();
+    person.run(&["backup", scene.source()]).expect(0);
+    person.run(&["check"]).expect(0);
+    assert_eq!(scene.snapshots(), 4);
 }

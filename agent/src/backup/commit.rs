@@ -25,7 +25,7 @@ pub(super) fn commit(repository: &Repository, run: &Run<'_>, draft: Draft<'_>) -
         owners.note(draft.root.meta.uid, draft.root.meta.gid);
         Manifest::encode_root(&draft.root, owners.users(), owners.groups())
     };
-    repository.append_snapshot(Manifest {
+    let manifest = Manifest {
         version: 1,
         time: draft.start,
         end: chrono::Local::now().fixed_offset(),
@@ -50,5 +50,6 @@ pub(super) fn commit(repository: &Repository, run: &Run<'_>, draft: Draft<'_>) -
         summary: draft.summary,
         errors: run.record.errors(),
         errors_total: run.record.errors_total(),
-    })
+    };
+    repository.append_snapshot(manifest, run.context)
 }

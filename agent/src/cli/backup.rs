@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::EXIT_INCOMPLETE;
 pub use super::backup_options::Backup;
 use super::default_repository;
 use super::output::Output;
@@ -16,9 +17,6 @@ use crate::repository::{OwnDirectories, Repository};
 use crate::scan::ahead::Ahead;
 use crate::tree::path_text;
 use crate::{Error, Kind, Result};
-
-/// The snapshot was made, but something could not be read as it is.
-const EXIT_INCOMPLETE: u8 = 3;
 
 impl Backup {
     /// Backs up.

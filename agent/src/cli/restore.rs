@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::EXIT_INCOMPLETE;
 use super::progress::Work;
 use super::session::{FilterArgs, Session, argument_bytes};
 use super::text::{self, count};
@@ -120,7 +121,7 @@ impl Restore {
         unread::notice(&session.output, snapshot, selector.path.as_deref());
         outcome.verdict()?;
         unread::lost(&history, snapshot, selector.path.as_deref())?;
-        Ok(ExitCode::SUCCESS)
+        Ok(if outcome.is_short { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
     }
 
     fn options(&self) -> RestoreOptions {

@@ -325,7 +325,9 @@ impl Session {
     pub fn reader(&self, repository: &Repository) -> Result<ChunkReader> {
         let catalog = repository.load_catalog()?;
         catalog.warn(|text| self.output.warning(text));
-        Ok(ChunkReader::new(repository, Arc::new(catalog.index)))
+        let output = self.output.clone();
+        Ok(ChunkReader::new(repository, Arc::new(catalog.index))
+            .with_rescue(move |text| output.warning(text)))
     }
 
     /// Whether standard input can be asked for an answer.

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`cache`] | decoded segments that were used lately |
 //! | [`reader`] | chunks, contents and directories by id |
+//! | `rescue` | packs that no index names |
 //! | [`walk`] | paths and whole trees of a snapshot |
 
 pub mod cache;
 pub mod reader;
+mod rescue;
 pub mod walk;
 
 pub use reader::ChunkReader;

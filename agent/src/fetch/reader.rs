@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::cache::SegmentCache;
+use super::rescue::Rescue;
 use crate::chunk::ChunkId;
 use crate::index::{Index, Location};
 use crate::pack::directory::PackKind;
@@ -19,6 +20,7 @@ pub struct ChunkReader {
     repository: Repository,
     index: Arc<Index>,
     cache: SegmentCache,
+    rescue: Option<Rescue>,
 }
 
 /// A chunk's bytes within its decoded segment.
@@ -49,7 +51,15 @@ pub struct Lost {
 impl ChunkReader {
     /// A reader over an index.
     pub fn new(repository: &Repository, index: Arc<Index>) -> Self {
-        Self { repository: repository.clone(), index, cache: SegmentCache::new(CACHE_BYTES) }
+        Self { repository: repository.clone(), index, cache: SegmentCache::new(CACHE_BYTES), rescue: None }
+    }
+
+    /// Looks for chunks that the index does not know in packs that it does not know either, and gives `warn` a word on that: for whoever
+    /// wants data back, not for whoever judges the index.
+    #[must_use]
+    pub fn with_rescue(mut self, warn: impl Fn(String) + Send + Sync + 'static) -> Self {
+        self.rescue = Some(Rescue::new(Box::new(warn)));
+        self
     }
 
     /// The repository it reads.
@@ -102,6 +112,12 @@ impl ChunkReader {
         others.retain(|place| !places.contains(place));
         if let Some(chunk) = self.first_good(kind, id, length, &others, &mut damage)? {
             return Ok(chunk);
+        }
+        if let Some(rescue) = &self.rescue {
+            let rescued = rescue.lookup(&self.repository, &self.index, id)?;
+            if let Some(chunk) = self.first_good(kind, id, length, &rescued, &mut damage)? {
+                return Ok(chunk);
+            }
         }
         Err(damage.unwrap_or_else(|| {
             Error::damaged(format_args!("the index does not know chunk {id}"))

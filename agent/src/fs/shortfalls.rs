@@ -94,6 +94,11 @@ impl Shortfalls {
         self.0.lock().is_empty()
     }
 
+    /// Whether anything of the snapshot is missing, other than what no restore puts back.
+    pub fn are_losses(&self) -> bool {
+        self.0.lock().keys().any(|what| !matches!(what, Shortfall::Socket | Shortfall::OwnerName))
+    }
+
     /// Count and first case of each category met.
     #[cfg(test)]
     pub(super) fn tallies(&self) -> BTreeMap<Shortfall, Tally> {

@@ -74,7 +74,7 @@ pub fn snapshots(
         let new = match earlier_copy(&history, &old, &manifest) {
             Some(copy) if !damaged.contains(&copy.id) => Some(copy.clone()),
             _ if options.dry_run => None,
-            _ => Some(repository.append_snapshot(manifest)?),
+            _ => Some(repository.append_snapshot(manifest, context)?),
         };
         repair.repaired.push((old, new));
     }

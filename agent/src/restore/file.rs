@@ -122,13 +122,14 @@ impl Run<'_> {
     /// Puts a file's chunks into the window.
     pub(super) fn file(&self, work: &Arc<FileWork>, content: &Content, window: &mut Window) -> Result<()> {
         self.context.set_current(|current| current.extend_from_slice(&work.path));
-        let mut offset = 0;
+        let (mut offset, mut chunks) = (0, 0);
         self.reader.for_each_piece(content, &mut |piece| {
             let length = match piece {
                 Ok(Extent { length, id: Some(id) }) => {
                     let item = Item::new(work, offset, id, length, self.reader.index());
                     work.progress.pending.fetch_add(1, Ordering::AcqRel);
                     window.push(item);
+                    chunks += 1;
                     length
                 }
                 Ok(Extent { length, id: None }) => {
@@ -150,7 +151,7 @@ impl Run<'_> {
             }
             Ok(())
         })?;
-        window.add_file();
+        window.add_file(chunks);
         self.release(work);
         Ok(())
     }

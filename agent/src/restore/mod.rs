@@ -98,6 +98,12 @@ impl RestoreOptions {
             threads: 0,
         }
     }
+
+    /// Tells this command from others on the same snapshot and target.
+    fn fingerprint(&self, path: Option<&[u8]>, selection: &Selection) -> String {
+        let said = format!("{path:?} {selection:?} {:?} {} {}", self.overwrite, self.delete, self.force);
+        blake3::hash(said.as_bytes()).to_hex().to_string()
+    }
 }
 
 /// Counts of a restore.
@@ -134,6 +140,8 @@ pub struct Outcome {
     pub tally: Tally,
     /// What could not be put back of owners, attributes and so on; empty if all was.
     pub shortfalls: String,
+    /// Some of that was the snapshot's, and root should have been able to put it back.
+    pub is_short: bool,
     /// Next steps that failures named, each once.
     pub advice: BTreeSet<String>,
 }
@@ -228,10 +236,13 @@ pub fn run(
     context.report(Event::Phase("loading the index"));
     let catalog = repository.load_catalog()?;
     catalog.warn(|text| context.report(Event::Warning(text)));
-    let reader = ChunkReader::new(repository, Arc::new(catalog.index));
+    let listener = context.clone();
+    let reader = ChunkReader::new(repository, Arc::new(catalog.index))
+        .with_rescue(move |text| listener.report(Event::Warning(text)));
     let root = snapshot.manifest.root()?;
     let entry = reader.entry_at(&root, path.unwrap_or_default())?;
-    let target = target::open(repository, snapshot, &entry, &reader, options, context)?;
+    let command = options.fingerprint(path, selection);
+    let target = target::open(repository, snapshot, &entry, &reader, (options, command), context)?;
     context.counters.expect(entry.bytes());
     let owners = if options.owners_by_name { OwnerMap::by_name() } else { OwnerMap::Numeric };
     let mut run = Run {
@@ -265,6 +276,7 @@ pub fn run(
     }
     target.finish()?;
     if selection.is_partial() && run.has_done_nothing() {
+        target.discard(&options.target);
         return Err(Error::usage(format_args!(
             "nothing in snapshot {} matches --include {}",
             snapshot.short_id(),
@@ -274,6 +286,7 @@ pub fn run(
     }
     Ok(Outcome {
         shortfalls: run.applier.shortfalls.to_string(),
+        is_short: run.applier.shortfalls.are_losses() && rustix::process::geteuid().is_root(),
         tally: run.tally,
         advice: run.advice.into_inner(),
     })

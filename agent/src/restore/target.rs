@@ -38,6 +38,8 @@ struct Mark {
     inode: u64,
     /// The restore made the target.
     made: bool,
+    /// What was asked for: another command does not continue this one, and what it may not touch it may not touch because of this one.
+    command: String,
 }
 
 /// Opens the target, making it if there is none.
@@ -50,7 +52,7 @@ pub(super) fn open(
     snapshot: &Snapshot,
     entry: &Entry,
     reader: &ChunkReader,
-    options: &RestoreOptions,
+    (options, command): (&RestoreOptions, String),
     context: &Context,
 ) -> Result<Target> {
     let path = &options.target;
@@ -86,10 +88,11 @@ pub(super) fn open(
         .meta
         .inode;
     let snapshot_id = snapshot.id.to_string();
-    let begun = read_mark(&mark_path).filter(|mark| mark.snapshot == snapshot_id && mark.inode == inode);
+    let begun = read_mark(&mark_path)
+        .filter(|mark| mark.snapshot == snapshot_id && mark.inode == inode && mark.command == command);
     let continues = begun.is_some();
     let made = made || begun.is_some_and(|mark| mark.made);
-    let own_mark = Mark { snapshot: snapshot_id, inode, made };
+    let own_mark = Mark { snapshot: snapshot_id, inode, made, command };
     let names = capture::read_names(std::os::fd::AsFd::as_fd(&directory))
         .map_err(|e| Error::io(format_args!("cannot list the target {shown}"), e))?;
     let occupied = !names.is_empty();
@@ -97,6 +100,11 @@ pub(super) fn open(
         return Err(Error::usage(format_args!("the target {shown} is not empty")).with_hint(
             "Name an empty or new directory, or say with --overwrite what becomes of files that are there.",
         ));
+    }
+    if occupied && options.overwrite.is_none() && continues && !options.dry_run {
+        context.report(Event::Notice(format!(
+            "continuing a restore that was interrupted: what differs from the snapshot in {shown} is replaced"
+        )));
     }
     let unread = snapshot.manifest.errors_total;
     if options.delete && occupied && !options.force && unread > 0 {
@@ -180,6 +188,14 @@ impl Target {
     pub(super) fn sync(&self) -> Result<()> {
         let Some(directory) = &self.directory else { return Ok(()) };
         rustix::fs::syncfs(directory).map_err(|e| Error::io("cannot write the target to its disk", e))
+    }
+
+    /// Removes the target, if this restore made it and nothing is in it.
+    pub(super) fn discard(&self, path: &Path) {
+        if self.made && self.directory.is_some() {
+            // What is in it keeps it; else it is of no use to anybody.
+            let _ = std::fs::remove_dir(path);
+        }
     }
 
     /// Removes the mark: this restore is over, and what is in the target from now on is the user's.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::chain;
 use super::history::{History, Snapshot, witness};
 use super::manifest::{Manifest, Witness};
+use crate::events::{Context, Event};
 use crate::repository::state::{self, LockedMemory, Memory};
 use crate::repository::{Area, Repository};
 use crate::seal::header::ObjectKind;
@@ -17,8 +18,9 @@ impl Repository {
     /// The memory is locked meanwhile, so that two processes of one machine take different places.
     ///
     /// # Errors
-    /// Errors of the store; if this machine's memory cannot be written. The snapshot may be stored even then.
-    pub fn append_snapshot(&self, mut manifest: Manifest) -> Result<Snapshot> {
+    /// Errors of the store; if this machine's memory cannot be opened. That it cannot be written once the snapshot is stored is a warning:
+    /// the next run finds the snapshot in the store.
+    pub fn append_snapshot(&self, mut manifest: Manifest, context: &Context) -> Result<Snapshot> {
         let mut memory = LockedMemory::open(self.directories())?;
         // Listed under the lock: another process may have taken the next place since this run began.
         let history = self.load_history()?;
@@ -33,7 +35,11 @@ impl Repository {
         manifest.heads = other_heads(&history.snapshots, &manifest.writer);
         let id = self.put_whole(Area::Snapshots, ObjectKind::Snapshot, &manifest.encode()?)?;
         memory.memory.saw(&manifest.writer, manifest.sequence, &id);
-        memory.save()?;
+        if let Err(e) = memory.save() {
+            context.report(Event::Warning(format!(
+                "{e}. The snapshot was made, but if it is removed behind your back, this machine does not notice."
+            )));
+        }
         Ok(Snapshot { id, manifest })
     }
 
@@ -43,7 +49,7 @@ impl Repository {
         let gone = chain::examine(history, memory.as_ref()).gone(history).count() as u64;
         (gone > 0).then(|| {
             format!(
-                "{} removed from this repository without a record: `lifeboat check` lists them",
+                "{} removed from this repository without a record, or this is another copy of it: `lifeboat check` lists them",
                 count(gone, "snapshot was", "snapshots were")
             )
         })
