@@ -60,7 +60,7 @@ fn unnamed_packs(repository: &Repository, index: &Index) -> Result<(Index, u64)>
     index.for_each_pack(|pack| {
         named.insert(pack.id);
     })?;
-    let rescued = Index::in_memory();
+    let rescued = Index::scratch(&repository.index_cache());
     let (mut entries, mut packs) = (Vec::new(), 0);
     for kind in [PackKind::Metadata, PackKind::Data] {
         for info in repository.store().list(&Area::of_packs(kind).prefix())? {
