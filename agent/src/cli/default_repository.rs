@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::output::Output;
-use super::session::Session;
+use super::session::{Session, tag_cache};
 use crate::config::{DefaultRepository, Settings, secrets};
 use crate::repository::connect::{Location, Mode};
 use crate::repository::create::CreateOptions;
@@ -53,7 +53,9 @@ pub fn create(session: &Session, cipher: Cipher) -> Result<Repository> {
     let options =
         CreateOptions { cipher, purpose, label: String::new(), cost: Cost::DEFAULT, pack_bytes: None };
     let provider = Location::Local(place.path.clone()).connect(Mode::Create)?;
-    let repository = Repository::create(provider, &secret, &options, session.directories())?;
+    let directories = session.settings.directories.clone();
+    let repository = Repository::create(provider, &secret, &options, directories)?;
+    tag_cache(repository.directories());
     tell(&session.output, place, session.settings.secret.is_none());
     Ok(repository)
 }

@@ -41,8 +41,9 @@ pub(super) fn look(findings: &mut Findings<'_>, has_key: bool) -> Result<()> {
     if !has_key {
         return Ok(());
     }
-    match session.open() {
-        Ok(repository) => {
+    // Without the warning of a memory that cannot be read: it is one of the findings.
+    match session.open_with_secret() {
+        Ok((repository, _)) => {
             findings.good("repository", format_args!("{} opens", repository.store().location()))?;
             contents(findings, &repository)
         }
