@@ -156,6 +156,22 @@ impl Backup {
         })
     }
 
+    /// Paths that were named and that a pattern leaves out: they are backed up all the same, which is worth a word.
+    pub(super) fn named_and_excluded<'p>(
+        plan: &'p Plan,
+        rules: &ExcludeRules,
+        settings: &Settings,
+    ) -> Vec<&'p [u8]> {
+        // The patterns of caches are not the user's.
+        let caches = own_caches(&settings.directories.cache);
+        let is_excluded = |path: &Vec<u8>| {
+            let place = Path::new(std::ffi::OsStr::from_bytes(path));
+            rules.skips(path, place.is_dir() && !place.is_symlink())
+                && !caches.iter().any(|cache| cache == place)
+        };
+        plan.paths().iter().filter(|path| is_excluded(path)).map(Vec::as_slice).collect()
+    }
+
     /// The engine's options.
     pub(super) fn options(&self, settings: &Settings) -> BackupOptions {
         BackupOptions {
