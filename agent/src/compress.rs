@@ -194,7 +194,9 @@ mod tests {
 
     fn decoded(coded: &[u8], plain_bytes: usize) -> Result<Vec<u8>> {
         let mut plain = Vec::new();
-        Decompressor::new()?.decompress(Codec::Zstd, &mut coded.to_vec(), plain_bytes, &mut plain).map(|()| plain)
+        Decompressor::new()?
+            .decompress(Codec::Zstd, &mut coded.to_vec(), plain_bytes, &mut plain)
+            .map(|()| plain)
     }
 
     #[test]

@@ -99,7 +99,8 @@ impl SegmentCoder {
     }
 
     fn decodes_to(&mut self, plain: &[u8]) -> bool {
-        let decoded = self.decompressor.decompress(Codec::Zstd, &mut self.coded, plain.len(), &mut self.decoded);
+        let decoded =
+            self.decompressor.decompress(Codec::Zstd, &mut self.coded, plain.len(), &mut self.decoded);
         decoded.is_ok() && self.decoded == plain
     }
 }
