@@ -139,8 +139,8 @@ pub fn trouble(directories: &Directories) -> Option<Error> {
         path.display()
     );
     Some(Error::failed(text).with_hint(format_args!(
-        "Compare `lifeboat snapshots` with what should be there, or run `lifeboat check` on another machine. The next backup or check begins \
-         a new memory, and keeps this file as {UNUSABLE_FILE}."
+        "Compare `lifeboat snapshots` with what should be there, or run `lifeboat check` on another machine. A command that reads \
+         the snapshots begins a new memory, and keeps this file as {UNUSABLE_FILE}."
     )))
 }
 
