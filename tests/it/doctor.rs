@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use lifeboat_agent::repository::Repository;
@@ -157,4 +158,43 @@ fn a_full_cache_ends_nothing() {
     person.run(&["restore", &which, "--target", &target, "--verify"]).expect(0).says("kept in memory");
     see(target.as_ref()).assert_equals(&see(&scene.world.source()), "restored");
     scene.run(&["check", "--read-data"]).expect(0);
+}
+
+/// Whoever can write to the store can destroy the backups.
+#[test]
+fn a_store_that_others_can_write_to_is_found() {
+    let scene = Scene::backed_up();
+    let root = scene.world.path("repository");
+    let area = root.join("packs");
+    let below = fs::read_dir(&area).unwrap().next().unwrap().unwrap().path();
+    let set =
+        |folder: &Path, mode: u32| fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+    let fix = format!("chmod -R go-w {}", root.display());
+    for folder in [&root, &area, &below] {
+        set(folder, 0o777);
+        let found = wrong(&scene.run(&["doctor", "--json"]).expect(1));
+        assert!(found.starts_with("store: 1 folder of it can be written to by every user"), "{found}");
+        assert!(found.contains(folder.to_str().unwrap()) && found.contains(&fix), "{found}");
+        set(folder, 0o770);
+        // A group may share it on purpose.
+        let said = scene.run(&["doctor"]).expect(0).prints("advice  store: ").prints(&fix);
+        assert!(said.out.contains("other users of its group"), "{}", said.out);
+        set(folder, 0o700);
+    }
+    let said = scene.run(&["doctor"]).expect(0);
+    assert!(!said.out.contains("chmod"), "{}", said.out);
+}
+
+/// To forget snapshots frees nothing yet.
+#[test]
+fn a_store_that_is_nearly_full_comes_with_a_fix_that_works() {
+    let scene = Scene::new();
+    let mount = scene.world.path("mount");
+    let Some(_mounted) = Tmpfs::mount(&mount, "64m") else { return };
+    let person = scene.person.clone().with("LIFEBOAT_REPOSITORY", mount.join("repository"));
+    person.run(&["init"]).expect(0);
+    person.run(&["backup", scene.source()]).expect(0);
+    let found = wrong(&person.run(&["doctor", "--json"]).expect(1));
+    assert!(found.starts_with("space: only ") && found.contains("to a larger one"), "{found}");
+    assert!(!found.contains("forget"), "{found}");
 }

@@ -1,14 +1,15 @@
 //! Archives that `dump` writes, taken apart by the programs that people have: GNU tar, Python's tarfile and zipfile.
 
 use std::fs::{self, File};
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use lifeboat_tests::grow;
 use lifeboat_tests::random::Random;
 use lifeboat_tests::seen::see;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::scene::Scene;
 
@@ -190,4 +191,31 @@ fn a_file_that_is_there_is_not_replaced_unasked() {
     scene.run(&["dump", &place, "--output", "/dev/null"]).expect(0);
     scene.run(&["dump", "latest:/nope", "--output", &scene.path("nope")]).expect(2);
     assert!(!scene.world.path("nope").exists());
+}
+
+/// A hole was written to its end, be it of terabytes, before anybody looked whether the dump was to stop.
+#[test]
+fn a_signal_ends_a_dump_in_the_middle_of_a_hole() {
+    /// What may still come after the signal, of the pipe and of buffers. Deflated zeros are a thousandth of what they stand for.
+    const REST_BYTES_MAX: u64 = 2 * MIB;
+    let scene = Scene::new();
+    File::create(scene.world.source().join("hole")).unwrap().set_len(3 << 40).unwrap();
+    scene.run(&["init"]).expect(0);
+    scene.backup().expect(0);
+    let place = format!("latest:{}/hole", scene.source());
+    for (more, signal, read_bytes) in
+        [(&[][..], Signal::INT, 4 * MIB), (&["--archive", "zip"], Signal::TERM, 100_000)]
+    {
+        let mut command = scene.person.command(&[&["dump", &place], more].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = child.stdout.take().unwrap();
+        let mut zeros = vec![0; read_bytes as usize];
+        out.read_exact(&mut zeros).unwrap();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let rest = std::io::copy(&mut out.take(REST_BYTES_MAX), &mut std::io::sink()).unwrap();
+        if rest == REST_BYTES_MAX {
+            child.kill().unwrap();
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{more:?}: {rest} bytes after the signal");
+    }
 }

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, because linking is what costs time.
 
+mod bounds;
 mod choosing;
 mod cli;
 mod configuration;

@@ -7,6 +7,63 @@ use lifeboat_tests::binary::Person;
 
 use crate::scene::{Scene, Tmpfs, find, walk};
 
+/// The memory of the scene's person.
+fn memory_of(scene: &Scene) -> PathBuf {
+    find(&scene.world.path("home/.local/state/lifeboat"), "memory.json")
+}
+
+/// It was taken for none, and a rollback with it for nothing.
+#[test]
+fn a_memory_that_cannot_be_read_is_said_once_and_ends_nothing() {
+    for command in [&["snapshots"][..], &["check"], &["backup", "source"]] {
+        let scene = Scene::backed_up();
+        let source = scene.source();
+        let command: Vec<&str> =
+            command.iter().map(|word| if *word == "source" { source } else { word }).collect();
+        let memory = memory_of(&scene);
+        fs::write(&memory, "{\"writer\": 7").unwrap();
+        let found = scene.run(&["doctor", "--json"]).expect(1).prints("memory.json");
+        assert!(!found.err.contains("warning") && found.out.contains("\"state\""), "{found:?}");
+        let said = scene.run(&[&["-q"], &command[..]].concat()).expect(0);
+        let path = memory.to_str().unwrap();
+        for words in [path, "does not notice", "Compare `lifeboat snapshots`", "memory.json.damaged"] {
+            assert!(said.err.contains(words), "{command:?}: no {words:?} in {}", said.err);
+        }
+        assert_eq!(said.err.matches("warning:").count(), 1, "{command:?}: {}", said.err);
+        // A new one was begun, and what was there can be looked at.
+        assert_eq!(scene.run(&command).expect(0).err.matches("warning:").count(), 0, "{command:?}");
+        let kept = memory.with_file_name("memory.json.damaged");
+        assert_eq!(fs::read_to_string(kept).unwrap(), "{\"writer\": 7", "{command:?}");
+        scene.run(&["doctor"]).expect(0);
+    }
+}
+
+/// The directory named for caches was tagged as a whole, and left out of backups as a whole.
+#[test]
+fn a_person_s_files_beside_the_cache_are_no_cache() {
+    let scene = Scene::new();
+    let directory = scene.world.source().join("own");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("letter"), "mine").unwrap();
+    let person = scene.person.clone().with("LIFEBOAT_CACHE_DIR", &directory);
+    person.run(&["init"]).expect(0);
+    person.run(&["backup", "--exclude-caches", scene.source()]).expect(0);
+    person.run(&["backup", "--exclude-caches", scene.source()]).expect(0);
+    assert!(!directory.join("CACHEDIR.TAG").exists());
+    let listed = person.run(&["ls", "-R", "latest"]).expect(0).prints("own/letter");
+    assert!(!listed.out.contains(".table"), "{}", listed.out);
+    let tags: Vec<PathBuf> =
+        walk(&directory).into_iter().filter(|path| path.ends_with("CACHEDIR.TAG")).collect();
+    let [tag] = &tags[..] else { panic!("{tags:?}") };
+    assert_eq!(tag.parent().and_then(Path::parent), Some(&*directory));
+    // Another repository's cache is none of this one's files either.
+    let other = person.clone().with("LIFEBOAT_REPOSITORY", scene.world.path("other"));
+    other.run(&["init"]).expect(0);
+    other.run(&["backup", scene.source()]).expect(0);
+    let listed = other.run(&["ls", "-R", "latest"]).expect(0).prints("own/letter");
+    assert!(!listed.out.contains("CACHEDIR.TAG"), "{}", listed.out);
+}
+
 /// The newest snapshot's object is removed behind everybody's back.
 fn roll_back(scene: &Scene) {
     let all = scene.run(&["snapshots", "--json"]).expect(0).json();

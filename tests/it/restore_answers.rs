@@ -1,7 +1,7 @@
 //! What a restore tells the person who runs it: what is missing or in the way comes with the next step, and counts are what happened.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt as _, symlink};
 
 use lifeboat_tests::binary::ended;
 use rustix::fs::{FlockOperation, flock};
@@ -257,4 +257,56 @@ fn attributes_that_root_cannot_put_back_are_in_the_exit_code() {
         return println!("skipped: the file system of the target takes them all");
     }
     ended.expect(3);
+}
+
+/// Nothing had been written, and the command that was advised left the file as wrong as it was.
+#[test]
+fn other_bytes_of_the_same_size_and_time_are_mended_by_what_is_advised() {
+    let scene = Scene::of(|source| {
+        fs::write(source.join("file"), "right").unwrap();
+        fs::File::create(source.join("hole")).unwrap().set_len(1 << 20).unwrap();
+    });
+    scene.restore(&[], 0);
+    let spoil = |name: &str, bytes: &[u8]| {
+        let path = scene.target().join(name);
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        file.set_modified(time).unwrap();
+    };
+    for (name, words) in [("file", "has other bytes than the snapshot"), ("hole", "should be a hole")] {
+        spoil(name, b"wrong");
+        let said = scene.person.run(&scene.arguments(&["--overwrite", "if-changed", "--verify"])).expect(1);
+        assert!(said.err.contains(words) && !said.err.contains("was written"), "{name}: {}", said.err);
+        let hint = said.err.lines().find(|line| line.starts_with("hint: ")).unwrap();
+        assert!(hint.contains("again, with --overwrite always,"), "{name}: {hint}");
+        scene.restore(&["--overwrite", "always", "--verify"], 0);
+        scene.assert_restored();
+    }
+}
+
+/// It sounded as if the repair took something away, which here only adds.
+#[test]
+fn a_check_of_a_lost_part_of_the_index_says_that_the_repair_takes_nothing_away() {
+    let scene = Scene::of(|source| fs::write(source.join("file"), "file").unwrap());
+    let [shard] = &walk(&scene.world.path("repository/index"))[..] else { panic!("one shard") };
+    let sound = fs::read(shard).unwrap();
+    for damage in [Some(&sound[..sound.len() - 1]), None] {
+        fs::remove_file(shard).unwrap();
+        if let Some(bytes) = damage {
+            fs::write(shard, bytes).unwrap();
+        }
+        let said = scene.person.run(&["check"]).expect(14).says("`lifeboat repair index` enters");
+        assert!(
+            said.err.contains("takes nothing away") && !said.err.contains("out of the index"),
+            "{}",
+            said.err
+        );
+    }
+    scene.person.run(&["repair", "index"]).expect(0);
+    scene.person.run(&["check", "--read-data"]).expect(0);
+    // Where a pack is gone, something is lost.
+    let pack = walk(&scene.world.path("repository/packs")).into_iter().find(|path| path.is_file()).unwrap();
+    fs::remove_file(pack).unwrap();
+    scene.person.run(&["check"]).expect(14).says("takes what is lost out of the index");
 }

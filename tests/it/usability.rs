@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
+use lifeboat_tests::binary::Person;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::scene::{Scene, walk};
@@ -278,4 +279,83 @@ fn a_time_means_all_of_the_minute_that_it_names() {
     assert!(said.err.contains("hint: ") && !said.err.contains("is not a time"), "{}", said.err);
     person.run(&["ls", "--at", "2026-03-29 03:00"]).expect(2).says("from before 2026-03-29 03:00:59");
     person.run(&["ls", "--at", "2026-10-25 02:30"]).expect(2).says("from before");
+}
+
+/// The next command then had the wrong key, and nobody had said so.
+#[test]
+fn the_key_that_is_in_use_is_removed_only_by_force() {
+    let scene = Scene::backed_up();
+    scene.run(&["key", "add", "--new-key-file", &scene.path("key")]).expect(0);
+    let slots = scene.run(&["key", "list", "--json"]).expect(0).json();
+    let own = slots.iter().find(|slot| slot["kind"] == "passphrase").unwrap()["id"].as_str().unwrap();
+    scene.run(&["key", "remove", own]).expect(2).says("wrong key").says("--force");
+    scene.run(&["snapshots"]).expect(0);
+    scene.run(&["key", "remove", own, "--force"]).expect(0).says("LIFEBOAT_PASSPHRASE does not open");
+    scene.run(&["snapshots"]).expect(12);
+    // The last is not removed by any force.
+    let file = scene.path("key");
+    let last = slots.iter().find(|slot| slot["kind"] == "key file").unwrap()["id"].as_str().unwrap();
+    scene.run(&["key", "remove", last, "--force", "--key-file", &file]).expect(2).says("last key slot");
+}
+
+/// Who does not know of the key file loses the backups with the disk.
+#[test]
+fn a_first_backup_names_the_key_however_quiet_it_is() {
+    let scene = Scene::new();
+    let (repository, key) = (".local/share/lifeboat/repository", ".local/share/lifeboat/key");
+    let quiet = Person::new(&scene.world.path("quiet"));
+    let said = quiet.run(&["-q", "backup", scene.source()]).expect(0);
+    for words in
+        [&scene.path(&format!("quiet/{repository}")), &scene.path(&format!("quiet/{key}")), "key show"]
+    {
+        assert!(said.err.contains(words), "no {words} in {}", said.err);
+    }
+    assert_eq!(quiet.run(&["-q", "backup", scene.source()]).expect(0).err, "");
+    let program = Person::new(&scene.world.path("program"));
+    let lines = program.run(&["-q", "--json", "backup", scene.source()]).expect(0).json();
+    let made = lines.iter().find(|line| line["message_type"] == "repository_created").unwrap();
+    assert_eq!(made["repository"], scene.path(&format!("program/{repository}")), "{made}");
+    assert_eq!(made["key_file"], scene.path(&format!("program/{key}")), "{made}");
+}
+
+#[test]
+fn a_missing_pack_is_said_in_plain_words() {
+    let scene = Scene::backed_up();
+    let packs = walk(&scene.world.path("repository/packs"));
+    fs::remove_file(packs.iter().find(|path| path.is_file()).unwrap()).unwrap();
+    scene.backup().expect(0).says("of the repository's 2 packs, 1 is missing or cut off");
+}
+
+/// A path that is named is backed up: what a pattern says of it was passed over without a word.
+#[test]
+fn a_pattern_that_matches_a_named_path_is_worth_a_word() {
+    let scene = Scene::new();
+    scene.run(&["init"]).expect(0);
+    let named = format!("{}/sub", scene.source());
+    for (pattern, noted) in [(named.as_str(), true), ("sub", true), ("sub/", true), ("top", false)] {
+        let said = scene.run(&["backup", &named, "--exclude", pattern]).expect(0);
+        let words = format!("{named} matches a pattern");
+        assert_eq!(said.err.contains(&words), noted, "{pattern}: {}", said.err);
+        scene.run(&["ls", "-R", "latest"]).expect(0).prints("sub/file");
+    }
+    let said = scene.run(&["backup", scene.source(), "--exclude", "sub"]).expect(0);
+    assert!(!said.err.contains("matches a pattern"), "{}", said.err);
+}
+
+#[test]
+fn a_tag_that_is_given_twice_is_one_tag() {
+    let scene = Scene::new();
+    scene.run(&["init"]).expect(0);
+    scene.run(&["backup", scene.source(), "--tag", "b", "--tag", "a", "--tag", "b"]).expect(0);
+    let snapshot = &scene.run(&["snapshots", "--json"]).expect(0).json()[0];
+    assert_eq!(snapshot["tags"], serde_json::json!(["b", "a"]), "{snapshot}");
+}
+
+#[test]
+fn an_empty_command_for_the_passphrase_is_a_mistake() {
+    let scene = Scene::backed_up();
+    let person = Person::new(&scene.world.path("other"))
+        .with("LIFEBOAT_REPOSITORY", scene.world.path("repository"))
+        .with("LIFEBOAT_PASSPHRASE_COMMAND", "");
+    person.run(&["snapshots"]).expect(2).says("LIFEBOAT_PASSPHRASE_COMMAND is set but empty").says("unset");
 }

@@ -330,9 +330,10 @@ fn load_index(repository: &Repository, context: &Context) -> Result<crate::index
         ));
     }
     context.report(Event::Warning(format!(
-        "{} of the repository's {all} missing or cut off: what is still on this machine of that is stored again. \
+        "of the repository's {}, {} missing or cut off: what is still on this machine of that is stored again. \
          `lifeboat check` shows which snapshots have lost data, `lifeboat repair index` mends the index",
-        count(lost.len() as u64, "pack is", "packs are"),
+        count(all as u64, "pack", "packs"),
+        count(lost.len() as u64, "is", "are"),
     )));
     index_without(repository, &lost)
 }

@@ -101,13 +101,21 @@ impl Report {
             count(self.damages.len().max(1) as u64, "problem", "problems"),
             count(snapshots.len() as u64, "snapshot", "snapshots")
         ))
-        .with_hint(if self.snapshots_only() {
+        .with_hint(if self.index_only() {
+            "Packs lie in no part of the index that can be read, and what is missing most likely lies in them: `lifeboat repair index` \
+             enters what each pack says of itself, and takes nothing away. Then check again."
+        } else if self.snapshots_only() {
             "What is gone of snapshots nothing brings back here but another copy of the repository. `lifeboat repair snapshots --forget` \
              records them as gone: the check then passes."
         } else {
             "`lifeboat repair index` (with --read-data if --read-data found it) takes what is lost out of the index; back up the source \
              again to store it anew; `lifeboat repair snapshots` then saves what can be saved of old snapshots."
         }))
+    }
+
+    /// Whether nothing but the index is known to be incomplete, and there are packs that can make it whole.
+    fn index_only(&self) -> bool {
+        self.orphans > 0 && self.damages.iter().all(|damage| damage.object.starts_with("index"))
     }
 
     /// Whether all that is wrong is that snapshots are missing or unreadable.

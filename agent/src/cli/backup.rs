@@ -35,6 +35,12 @@ impl Backup {
                 path_text::display(target)
             ));
         }
+        for path in Self::named_and_excluded(&plan, &rules, &session.settings) {
+            session.output.notice(format_args!(
+                "{} matches a pattern of what is to be left out, and is backed up all the same: it was named",
+                path_text::display(path)
+            ));
+        }
         let repository = self.repository(session)?;
         let ahead = (!self.stdin).then(|| Ahead {
             paths: plan

@@ -146,7 +146,7 @@ impl Backup {
             .iter()
             .try_for_each(|pattern| configured.add(pattern, "`exclude` of the configuration"))?;
         let mut patterns = both(&defaults.exclude, &self.exclude.exclude);
-        patterns.extend(own_cache(&settings.directories.cache, plan));
+        patterns.extend(patterns_of_caches(&settings.directories.cache, plan));
         ExcludeRules::new(&ExcludeSettings {
             patterns,
             files: [&defaults.exclude_file[..], &self.exclude.exclude_file].concat(),
@@ -156,13 +156,29 @@ impl Backup {
         })
     }
 
+    /// Paths that were named and that a pattern leaves out: they are backed up all the same, which is worth a word.
+    pub(super) fn named_and_excluded<'p>(
+        plan: &'p Plan,
+        rules: &ExcludeRules,
+        settings: &Settings,
+    ) -> Vec<&'p [u8]> {
+        // The patterns of caches are not the user's.
+        let caches = own_caches(&settings.directories.cache);
+        let is_excluded = |path: &Vec<u8>| {
+            let place = Path::new(std::ffi::OsStr::from_bytes(path));
+            rules.skips(path, place.is_dir() && !place.is_symlink())
+                && !caches.iter().any(|cache| cache == place)
+        };
+        plan.paths().iter().filter(|path| is_excluded(path)).map(Vec::as_slice).collect()
+    }
+
     /// The engine's options.
     pub(super) fn options(&self, settings: &Settings) -> BackupOptions {
         BackupOptions {
             host: self.host.clone().unwrap_or_else(|| settings.host.clone()),
             user: settings.user.clone(),
             source: self.source.clone(),
-            tags: self.tags.clone(),
+            tags: each_once(&self.tags),
             class: self.class.clone(),
             parent: self.parent.clone(),
             rescan: self.rescan,
@@ -175,17 +191,39 @@ impl Backup {
     }
 }
 
-/// Lifeboat's own cache changes while it is backed up and is of no use to anybody. Patterns cost time, so there is one only where the
-/// cache lies in what is backed up.
-fn own_cache(cache: &Path, plan: &Plan) -> Option<String> {
-    let cache = std::fs::canonicalize(cache).ok()?;
-    let inside = |path: &Vec<u8>| cache.starts_with(std::ffi::OsStr::from_bytes(path));
+/// In the order in which they were given first.
+fn each_once(tags: &[String]) -> Vec<String> {
+    let mut seen = std::collections::HashSet::new();
+    tags.iter().filter(|tag| seen.insert(*tag)).cloned().collect()
+}
+
+/// Lifeboat's own caches change while they are backed up and are of no use to anybody. Patterns cost time, so there are some only where
+/// caches lie in what is backed up.
+fn patterns_of_caches(directory: &Path, plan: &Plan) -> Vec<String> {
     let targets = plan.followed.iter().map(|(_, target)| target);
-    if !plan.paths().iter().chain(targets).any(inside) {
-        return None;
-    }
+    let named: Vec<&Vec<u8>> = plan.paths().iter().chain(targets).collect();
+    let is_inside = |cache: &PathBuf| {
+        named.iter().any(|path| cache.starts_with(Path::new(std::ffi::OsStr::from_bytes(path))))
+    };
+    own_caches(directory)
+        .iter()
+        .filter(|cache| is_inside(cache))
+        .filter_map(|cache| pattern_of(cache))
+        .collect()
+}
+
+/// The caches of single repositories in the directory for caches, in which a person may have other files, too: those are backed up.
+fn own_caches(directory: &Path) -> Vec<PathBuf> {
+    let is_id = |name: &OsString| name.len() == 32 && name.as_bytes().iter().all(u8::is_ascii_hexdigit);
+    let Ok(real) = std::fs::canonicalize(directory) else { return Vec::new() };
+    let entries = std::fs::read_dir(real).into_iter().flatten().flatten();
+    let caches = entries.filter(|entry| is_id(&entry.file_name())).map(|entry| entry.path());
+    caches.filter(|cache| cache.join("CACHEDIR.TAG").is_file()).collect()
+}
+
+fn pattern_of(path: &Path) -> Option<String> {
     let mut pattern = String::new();
-    for c in cache.to_str()?.chars() {
+    for c in path.to_str()?.chars() {
         if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\' | ' ') {
             pattern.push('\\');
         }

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::output::Output;
-use super::session::Session;
+use super::session::{Session, tag_cache};
 use crate::config::{DefaultRepository, Settings, secrets};
 use crate::repository::connect::{Location, Mode};
 use crate::repository::create::CreateOptions;
@@ -53,7 +53,9 @@ pub fn create(session: &Session, cipher: Cipher) -> Result<Repository> {
     let options =
         CreateOptions { cipher, purpose, label: String::new(), cost: Cost::DEFAULT, pack_bytes: None };
     let provider = Location::Local(place.path.clone()).connect(Mode::Create)?;
-    let repository = Repository::create(provider, &secret, &options, session.directories())?;
+    let directories = session.settings.directories.clone();
+    let repository = Repository::create(provider, &secret, &options, directories)?;
+    tag_cache(repository.directories());
     tell(&session.output, place, session.settings.secret.is_none());
     Ok(repository)
 }
@@ -88,12 +90,13 @@ fn tell(output: &Output, place: &DefaultRepository, has_own_key: bool) {
         );
         return;
     }
-    output.say("No repository was named, so one was made:");
-    output.say(format_args!("  repository  {}", place.path.display()));
+    // With -q too: it is said once, and who does not know of the key loses the backups with it.
+    output.complain("No repository was named, so one was made:");
+    output.complain(format_args!("  repository  {}", place.path.display()));
     if has_own_key {
-        output.say(format_args!("  key file    {}", place.key_file.display()));
-        output.say("Without the key nobody can read the backups, you neither: run `lifeboat key show`, copy the text to paper");
-        output.say("or to a password manager, and keep it away from this machine.");
+        output.complain(format_args!("  key file    {}", place.key_file.display()));
+        output.complain("Without the key nobody can read the backups, you neither: run `lifeboat key show`, copy the text to paper");
+        output.complain("or to a password manager, and keep it away from this machine.");
     }
     output.warning(
         "The repository is on this machine: it protects from mistakes, not from a dead or stolen disk. Use --repository \

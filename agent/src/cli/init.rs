@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::default_repository::{self, write_key_file};
-use super::session::{Session, Target};
+use super::session::{Session, Target, tag_cache};
 use crate::config::SecretSource;
 use crate::repository::connect::Mode;
 use crate::repository::create::CreateOptions;
@@ -78,7 +78,9 @@ fn create(session: &Session, target: &Target, cipher: Cipher) -> Result<Reposito
         write_key_file(path, key)?;
         session.output.say(format_args!("Made the key file {}.", path.display()));
     }
-    Repository::create(provider, &secret, &options, session.directories())
+    let repository = Repository::create(provider, &secret, &options, session.settings.directories.clone())?;
+    tag_cache(repository.directories());
+    Ok(repository)
 }
 
 /// Nobody is asked for a passphrase of a repository that cannot be made.

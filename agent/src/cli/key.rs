@@ -53,6 +53,9 @@ pub struct Remove {
     /// The slot's id, or its beginning, as `lifeboat key list` shows it
     #[arg(value_name = "ID", value_parser = text::not_empty)]
     id: String,
+    /// Remove it even if it is the one that opened the repository just now
+    #[arg(long)]
+    force: bool,
 }
 
 /// Arguments of `recovery`.
@@ -72,7 +75,7 @@ impl Key {
         match self {
             Self::List => list(session),
             Self::Add(arguments) => add(session, &arguments),
-            Self::Remove(arguments) => remove(session, &arguments.id),
+            Self::Remove(arguments) => remove(session, &arguments),
             Self::Change(arguments) => change(session, &arguments),
             Self::Show => show(session),
             Self::Recovery(arguments) => recovery(session, &arguments.label),
@@ -184,10 +187,10 @@ fn refuse_known(session: &Session, repository: &Repository, secret: &Secret) -> 
     }
 }
 
-fn remove(session: &Session, wanted: &str) -> Result<()> {
-    let repository = session.open()?;
+fn remove(session: &Session, arguments: &Remove) -> Result<()> {
+    let (repository, secret) = session.open_with_secret()?;
     let all = readable_slots(session, &repository)?;
-    let wanted = wanted.to_ascii_lowercase();
+    let wanted = arguments.id.to_ascii_lowercase();
     let found: Vec<&Slot> = all.iter().filter(|slot| id_text(slot).starts_with(&wanted)).collect();
     let slot = match found.as_slice() {
         [one] => *one,
@@ -200,13 +203,32 @@ fn remove(session: &Session, wanted: &str) -> Result<()> {
                 .with_hint("`lifeboat key list` shows them."));
         }
     };
+    // The last one is refused whatever is said.
+    let locks_out = all.len() > 1 && slot.unlock(&secret).is_ok();
+    if locks_out && !arguments.force {
+        return Err(Error::usage(format_args!(
+            "key slot {} opened the repository just now: without it the next command would have the wrong key",
+            id_text(slot)
+        ))
+        .with_hint("Run this with another key, or replace it by `lifeboat key change`; --force removes it all the same."));
+    }
     repository.remove_slot(slot.id)?;
-    report(session, "removed", slot)
+    report(session, "removed", slot)?;
+    if locks_out {
+        warn_of_old_key(session);
+    }
+    Ok(())
+}
+
+/// What is configured is of no use from now on.
+fn warn_of_old_key(session: &Session) {
+    if let Some(source) = &session.settings.secret {
+        session.output.notice(format_args!("{source} does not open the repository any more"));
+    }
 }
 
 /// Adds the new slot before the old one is removed: at every instant something opens the repository.
 fn change(session: &Session, arguments: &Add) -> Result<()> {
-    let source = session.settings.secret.clone();
     let (repository, secret) = session.open_with_secret()?;
     let all = readable_slots(session, &repository)?;
     let old = all.iter().find(|slot| slot.unlock(&secret).is_ok()).ok_or_else(|| {
@@ -217,9 +239,7 @@ fn change(session: &Session, arguments: &Add) -> Result<()> {
     repository.remove_slot(old.id)?;
     report(session, "added", &new)?;
     report(session, "removed", old)?;
-    if let Some(source) = source {
-        session.output.notice(format_args!("{source} does not open the repository any more"));
-    }
+    warn_of_old_key(session);
     Ok(())
 }
 

@@ -163,7 +163,7 @@ impl Output {
         }
     }
 
-    /// A further line of a warning, for people only; also with `-q`.
+    /// A line that matters, such as a further one of a warning, for people only; also with `-q`.
     pub fn complain(&self, text: impl fmt::Display) {
         if !self.style.json {
             self.to_stderr(text);

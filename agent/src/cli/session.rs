@@ -186,15 +186,19 @@ impl Session {
         }
     }
 
-    /// Opens the repository that was named, or the default one.
+    /// Opens the repository that was named, or the default one. A memory of it that cannot be read is warned about.
     ///
     /// # Errors
     /// `NoRepository`, `WrongKey`, `Damaged`; errors of the store.
     pub fn open(&self) -> Result<Repository> {
-        self.open_with_secret().map(|(repository, _)| repository)
+        let (repository, _) = self.open_with_secret()?;
+        if let Some(trouble) = state::trouble(repository.directories()) {
+            self.output.warning(format_args!("{trouble}. {}", trouble.hint().unwrap_or_default()));
+        }
+        Ok(repository)
     }
 
-    /// As [`Session::open`], with the secret that opened it.
+    /// As [`Session::open`], with the secret that opened it, and without the warning.
     ///
     /// # Errors
     /// As [`Session::open`].
@@ -204,11 +208,12 @@ impl Session {
             return Err(default_repository::none_named(&self.settings));
         }
         let provider = target.location.connect(Mode::Open)?;
-        let directories = self.directories();
+        let directories = &self.settings.directories;
         let (repository, secret) = match self.secret(&target)? {
-            Some(secret) => (Repository::open(provider, &secret, directories)?, secret),
-            None => self.open_with_prompt(&provider, &directories)?,
+            Some(secret) => (Repository::open(provider, &secret, directories.clone())?, secret),
+            None => self.open_with_prompt(&provider, directories)?,
         };
+        tag_cache(repository.directories());
         self.output.say_verbose(format_args!(
             "repository {} at {}",
             repository.id(),
@@ -282,18 +287,6 @@ impl Session {
         }
     }
 
-    /// This machine's directories, with the cache tagged so that backup programs leave it out. One that cannot be used ends no command:
-    /// whoever needs it says so and does without.
-    pub fn directories(&self) -> Directories {
-        const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of Lifeboat; it may be deleted at any time.\n";
-        let directories = self.settings.directories.clone();
-        let tag = directories.cache.join("CACHEDIR.TAG");
-        if state::make_private_dir(&directories.cache).is_ok() && !tag.exists() {
-            let _ = state::write_atomically(&tag, TAG.as_bytes());
-        }
-        directories
-    }
-
     /// All snapshots, which this machine then remembers; those that cannot be read or are gone are warned about.
     ///
     /// # Errors
@@ -333,6 +326,16 @@ impl Session {
     /// Whether standard input can be asked for an answer.
     pub fn is_interactive(&self) -> bool {
         std::io::stdin().is_terminal() && !self.output.json()
+    }
+}
+
+/// Tags the cache of one repository so that backup programs leave it out. Only that: the directory that was named for caches may hold a
+/// person's files, which they must not leave out. A cache that cannot be used ends no command: whoever needs it says so and does without.
+pub(super) fn tag_cache(of_repository: &Directories) {
+    const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of Lifeboat; it may be deleted at any time.\n";
+    let tag = of_repository.cache.join("CACHEDIR.TAG");
+    if state::make_private_dir(&of_repository.cache).is_ok() && !tag.exists() {
+        let _ = state::write_atomically(&tag, TAG.as_bytes());
     }
 }
 

@@ -1,5 +1,5 @@
 //! The only reader of environment variables, once, at the start. An empty variable counts as not set, except where it
-//! would be a passphrase.
+//! would be a passphrase or the command that prints it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -51,9 +51,9 @@ impl Environment {
         let home = path("HOME").filter(|path| path.is_absolute());
         Ok(Self {
             repository: set("LIFEBOAT_REPOSITORY"),
-            passphrase: passphrase()?,
+            passphrase: not_empty("LIFEBOAT_PASSPHRASE", "to the passphrase")?.map(Zeroizing::new),
             passphrase_file: path("LIFEBOAT_PASSPHRASE_FILE"),
-            passphrase_command: text("LIFEBOAT_PASSPHRASE_COMMAND")?,
+            passphrase_command: not_empty("LIFEBOAT_PASSPHRASE_COMMAND", "to the command")?,
             credentials_directory: path("CREDENTIALS_DIRECTORY"),
             cache_dir: path("LIFEBOAT_CACHE_DIR"),
             state_dir: path("LIFEBOAT_STATE_DIR"),
@@ -77,13 +77,12 @@ fn text(name: &str) -> Result<Option<String>> {
         .transpose()
 }
 
-/// An empty passphrase is a mistake in a script and not a wish to be asked.
-fn passphrase() -> Result<Option<Zeroizing<String>>> {
-    const NAME: &str = "LIFEBOAT_PASSPHRASE";
-    match std::env::var_os(NAME) {
-        Some(value) if value.is_empty() => Err(Error::usage(format_args!("{NAME} is set but empty"))
-            .with_hint(format_args!("Set it to the passphrase, or `unset {NAME}`."))),
-        _ => Ok(text(NAME)?.map(Zeroizing::new)),
+/// An empty passphrase, or command that is to print it, is a mistake in a script and not a wish to be asked.
+fn not_empty(name: &str, to_what: &str) -> Result<Option<String>> {
+    match std::env::var_os(name) {
+        Some(value) if value.is_empty() => Err(Error::usage(format_args!("{name} is set but empty"))
+            .with_hint(format_args!("Set it {to_what}, or `unset {name}`."))),
+        _ => text(name),
     }
 }
 

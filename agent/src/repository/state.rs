@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -77,11 +77,13 @@ pub struct LockedMemory {
 }
 
 const MEMORY_FILE: &str = "memory.json";
+/// A memory that could not be read, kept when a new one is begun.
+const UNUSABLE_FILE: &str = "memory.json.damaged";
 const LOCK_FILE: &str = "lock";
 
 impl LockedMemory {
-    /// Opens the memory, waiting for another process that holds it; made anew when it is missing, unreadable, or was made on
-    /// another machine.
+    /// Opens the memory, waiting for another process that holds it; made anew when it is missing or was made on another
+    /// machine, and when it cannot be read, which is then kept under another name.
     ///
     /// # Errors
     /// If the directory cannot be made or locked.
@@ -100,9 +102,14 @@ impl LockedMemory {
             .map_err(|e| Error::io(format_args!("cannot lock {}", path.display()), e))?;
         let path = directories.state.join(MEMORY_FILE);
         let memory = match read(&path) {
-            Some(memory) if memory.machine == machine() => memory,
-            Some(memory) => Memory { heads: memory.heads, ..fresh()? },
-            None => fresh()?,
+            Ok(Some(memory)) if memory.machine == machine() => memory,
+            Ok(Some(memory)) => Memory { heads: memory.heads, ..fresh()? },
+            Ok(None) => fresh()?,
+            Err(_) => {
+                // Beside the new one it can be looked at. Nobody's command ends because it cannot be.
+                let _ = fs::rename(&path, directories.state.join(UNUSABLE_FILE));
+                fresh()?
+            }
         };
         Ok(Self { memory, path, _lock: lock })
     }
@@ -117,13 +124,33 @@ impl LockedMemory {
     }
 }
 
-/// What is remembered, without a lock and without making anything: for looking.
+/// What is remembered, without a lock and without making anything: for looking. [`trouble`] tells a memory that cannot be read from none.
 pub fn peek(directories: &Directories) -> Option<Memory> {
-    read(&directories.state.join(MEMORY_FILE))
+    read(&directories.state.join(MEMORY_FILE)).ok().flatten()
 }
 
-fn read(path: &Path) -> Option<Memory> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+/// What is wrong with the memory, and the next step, if it is there and cannot be read. It ends no command, but must not be passed over:
+/// whoever can damage it and roll the store back would not be noticed.
+pub fn trouble(directories: &Directories) -> Option<Error> {
+    let path = directories.state.join(MEMORY_FILE);
+    let why = read(&path).err()?;
+    let text = format!(
+        "what this machine remembers of the repository cannot be read ({}: {why}): if snapshots were removed before now, it does not notice",
+        path.display()
+    );
+    Some(Error::failed(text).with_hint(format_args!(
+        "Compare `lifeboat snapshots` with what should be there, or run `lifeboat check` on another machine. A command that reads \
+         the snapshots begins a new memory, and keeps this file as {UNUSABLE_FILE}."
+    )))
+}
+
+/// `None` if there is none; words if it cannot be read.
+fn read(path: &Path) -> Result<Option<Memory>, String> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| e.to_string()),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(crate::error::describe_io(&e)),
+    }
 }
 
 fn fresh() -> Result<Memory> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::landing::Landing;
 use super::place::{Owners, Place};
 use super::walk::wanted;
-use super::window::{Item, Window};
+use super::window::{COMPARES_BYTES, Item, Window};
 use super::{Overwrite, Run};
 use crate::events::{Counters, Event};
 use crate::fs::{FileType, Stat, capture, create, ranges};
@@ -166,7 +166,7 @@ impl Run<'_> {
             return Ok(());
         }
         if self.verifying {
-            return Err(Error::failed("there is data where there should be a hole"));
+            return Err(Error::failed("there is data where there should be a hole").with_hint(COMPARES_BYTES));
         }
         work.landing.write(parent, |file| match create::punch_hole(file, offset, length) {
             Ok(true) => Ok(()),

@@ -171,9 +171,10 @@ impl Outcome {
             .with_hint("Make room and run the same command again, with --overwrite if-changed: it restores what is missing."));
         }
         if failed > 0 {
+            let when = if self.advice.contains(window::COMPARES_BYTES) { "always" } else { "if-changed" };
             return Err(Error::failed(format_args!("{} could not be restored", entries(failed))).with_hint(
                 format_args!(
-                    "What could be restored was. {}Run the same command again, with --overwrite if-changed, to try the rest once more.",
+                    "What could be restored was. {}Run the same command again, with --overwrite {when}, to try the rest once more.",
                     self.advice()
                 ),
             ));

@@ -34,6 +34,9 @@ const GAP_BYTES_MAX: u64 = 512 << 10;
 /// … up to this many bytes at once.
 const READ_BYTES_MAX: u64 = 4 << 20;
 
+/// The next step when a file has the size and the time that it should have, and other bytes: whatever only looks at those would leave it.
+pub(super) const COMPARES_BYTES: &str = "Files of the right size and time that have other bytes are mended by --overwrite always, not by if-changed.";
+
 /// A chunk and where it belongs.
 pub(super) struct Item {
     work: Arc<FileWork>,
@@ -229,7 +232,8 @@ impl Run<'_> {
     fn put(&self, items: &[&Item], bytes: &[u8]) {
         let Some(first) = items.first() else { return };
         if self.verifying {
-            self.fail_file(&first.work, &Error::failed("what was written is not what is there now"));
+            let error = Error::failed("what is there has other bytes than the snapshot");
+            self.fail_file(&first.work, &error.with_hint(COMPARES_BYTES));
         } else if !first.work.is_given_up()
             && let Err(e) = self.write_bytes(&first.work, first.offset, bytes)
         {

@@ -56,8 +56,8 @@ pub(super) trait ArchiveWriter {
     /// Where the bytes of the member begun go.
     fn content(&mut self) -> &mut dyn Write;
     /// Writes what the format has for a hole at `offset` of the member begun.
-    fn hole(&mut self, _offset: u64, bytes: u64) -> Result<()> {
-        write_zeros(self.content(), bytes)
+    fn hole(&mut self, context: &Context, _offset: u64, bytes: u64) -> Result<()> {
+        write_zeros(context, self.content(), bytes)
     }
     /// Ends the member whose content was written.
     fn end(&mut self) -> Result<()>;
@@ -170,10 +170,10 @@ impl Dump<'_> {
     }
 
     fn content(&mut self, seen: &Seen<'_>, content: &Content) -> Result<()> {
-        let writer = &mut *self.writer;
-        let read = for_each_piece(self.reader, self.context, content, &mut |piece| match piece {
+        let (writer, context) = (&mut *self.writer, self.context);
+        let read = for_each_piece(self.reader, context, content, &mut |piece| match piece {
             Piece::Bytes(bytes) => writer.content().write_all(bytes).map_err(cannot_write),
-            Piece::Hole { offset, bytes } => writer.hole(offset, bytes),
+            Piece::Hole { offset, bytes } => writer.hole(context, offset, bytes),
         });
         read.map_err(|e| e.context(crate::tree::path_text::display(seen.path)))?;
         self.dumped.bytes += content.bytes();

@@ -34,7 +34,7 @@ pub fn dump_content(
 ) -> Result<()> {
     for_each_piece(reader, context, content, &mut |piece| match piece {
         Piece::Bytes(bytes) => out.write_all(bytes).map_err(cannot_write),
-        Piece::Hole { bytes, .. } => write_zeros(out, bytes),
+        Piece::Hole { bytes, .. } => write_zeros(context, out, bytes),
     })
 }
 
@@ -63,8 +63,10 @@ fn for_each_piece(
     })
 }
 
-fn write_zeros(out: &mut dyn Write, mut bytes: u64) -> Result<()> {
+/// A hole may be of terabytes: a stop is asked for before each piece.
+fn write_zeros(context: &Context, out: &mut dyn Write, mut bytes: u64) -> Result<()> {
     while bytes > 0 {
+        context.check_stop()?;
         let piece = bytes.min(ZEROS.len() as u64);
         out.write_all(&ZEROS[..piece as usize]).map_err(cannot_write)?;
         bytes -= piece;

@@ -8,8 +8,9 @@ use std::io::Write;
 
 use super::archive::{ArchiveWriter, Begun, Member};
 use super::sparse::Regions;
-use super::{acl, cannot_write, write_zeros};
+use super::{ZEROS, acl, cannot_write, write_zeros};
 use crate::Result;
+use crate::events::Context;
 use crate::fs::xattr::{ACL_ACCESS, ACL_DEFAULT};
 use crate::tree::{EntryKind, Meta, Xattr};
 
@@ -52,7 +53,12 @@ impl<'a> TarWriter<'a> {
 
     fn pad_to(&mut self, unit: u64) -> Result<()> {
         let missing = self.out.written.next_multiple_of(unit) - self.out.written;
-        write_zeros(&mut self.out, missing)
+        self.zeros(missing)
+    }
+
+    /// Less than [`ZEROS`] has: what a format fills up with.
+    fn zeros(&mut self, bytes: u64) -> Result<()> {
+        self.out.write_all(&ZEROS[..bytes as usize]).map_err(cannot_write)
     }
 
     fn pax(&mut self, records: &[u8]) -> Result<()> {
@@ -119,10 +125,10 @@ impl ArchiveWriter for TarWriter<'_> {
         &mut self.out
     }
 
-    fn hole(&mut self, offset: u64, bytes: u64) -> Result<()> {
+    fn hole(&mut self, context: &Context, offset: u64, bytes: u64) -> Result<()> {
         // Regions are whole blocks: what a hole has of one is zeros.
         let zeros = self.regions.as_ref().map_or(bytes, |regions| regions.overlap(offset, offset + bytes));
-        write_zeros(&mut self.out, zeros)
+        write_zeros(context, &mut self.out, zeros)
     }
 
     fn end(&mut self) -> Result<()> {
@@ -141,7 +147,7 @@ impl ArchiveWriter for TarWriter<'_> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        write_zeros(&mut self.out, 2 * BLOCK_BYTES)?;
+        self.zeros(2 * BLOCK_BYTES)?;
         self.pad_to(RECORD_BYTES)?;
         self.out.flush().map_err(cannot_write)
     }

@@ -98,9 +98,16 @@ fn group_name(snapshot: &Snapshot) -> String {
     format!("{} {what}", path_text::display(manifest.host.as_bytes()))
 }
 
-/// `3.4×`; a dash where there is nothing to compare.
+/// From here on a ratio says that files have holes, not how well they were compressed.
+const RATIO_MAX: u64 = 1000;
+
+/// `3.4×`; `>1000×` of files with large holes; a dash where there is nothing to compare.
 fn ratio(large: u64, small: u64) -> String {
-    if small == 0 { "-".to_owned() } else { format!("{:.1}×", large as f64 / small as f64) }
+    match large.checked_div(small) {
+        None => "-".to_owned(),
+        Some(RATIO_MAX..) => format!(">{RATIO_MAX}×"),
+        Some(_) => format!("{:.1}×", large as f64 / small as f64),
+    }
 }
 
 fn print_groups(session: &Session, measured: &stats::Stats) -> Result<()> {
@@ -205,4 +212,17 @@ fn json_store(store: &StoreStats) -> serde_json::Value {
         "snapshots": store.snapshots,
         "snapshot_bytes": store.snapshot_bytes,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_says_no_more_than_it_means() {
+        assert_eq!(ratio(1, 0), "-");
+        assert_eq!(ratio(34, 10), "3.4×");
+        assert_eq!(ratio(999_900, 1000), "999.9×");
+        assert_eq!(ratio(3 << 40, 900_000), ">1000×");
+    }
 }

@@ -268,6 +268,9 @@ fn snapshots(findings: &mut Findings<'_>, repository: &Repository, history: &His
     for error in &history.damaged {
         findings.bad("snapshots", error, "`lifeboat check` shows what is touched.")?;
     }
+    if let Some(trouble) = state::trouble(repository.directories()) {
+        findings.error("state", &trouble)?;
+    }
     let memory = state::peek(repository.directories());
     let missing = chain::examine(history, memory.as_ref()).gone(history).count() as u64;
     if missing > 0 {

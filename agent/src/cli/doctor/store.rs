@@ -30,6 +30,7 @@ pub(super) fn look(findings: &mut Findings<'_>, has_key: bool) -> Result<()> {
     };
     space(findings, &store)?;
     writable(findings, &store)?;
+    private(findings, &store)?;
     if target.is_default || same_disk(target.location.local_path(), &session.settings.default_repository.path)
     {
         findings.advice(
@@ -41,8 +42,9 @@ pub(super) fn look(findings: &mut Findings<'_>, has_key: bool) -> Result<()> {
     if !has_key {
         return Ok(());
     }
-    match session.open() {
-        Ok(repository) => {
+    // Without the warning of a memory that cannot be read: it is one of the findings.
+    match session.open_with_secret() {
+        Ok((repository, _)) => {
             findings.good("repository", format_args!("{} opens", repository.store().location()))?;
             contents(findings, &repository)
         }
@@ -94,6 +96,37 @@ fn folders(root: &Path) -> Vec<PathBuf> {
     all
 }
 
+/// Whether only its owner can write to it. Who can add and remove files there can destroy the backups, although not read them.
+fn private(findings: &mut Findings<'_>, store: &Store) -> Result<()> {
+    let Some(root) = store.capabilities().local_root else { return Ok(()) };
+    let folders = folders(&root);
+    let open_to = |bits: u32| -> Vec<&PathBuf> {
+        let mode = |folder: &Path| rustix::fs::stat(folder).map_or(0, |stat| stat.st_mode);
+        folders.iter().filter(|folder| mode(folder) & bits != 0).collect()
+    };
+    let (all, group) = (open_to(0o002), open_to(0o020));
+    let text = |folders: &[&PathBuf], whom: &str| {
+        let first = folders.first().map(|first| path_text::display(first.as_os_str().as_bytes()));
+        let which = count(folders.len() as u64, "folder of it", "folders of it");
+        let more = if folders.len() > 1 { " …" } else { "" };
+        format!(
+            "{which} can be written to by {whom}, who can so remove backups: {}{more}",
+            first.unwrap_or_default()
+        )
+    };
+    let fix = format!("chmod -R go-w {}", path_text::display(root.as_os_str().as_bytes()));
+    match (all.is_empty(), group.is_empty()) {
+        (true, true) => Ok(()),
+        (false, _) => findings.bad("store", text(&all, "every user of this machine"), &fix),
+        // Some share a repository by a group on purpose.
+        (true, false) => findings.advice(
+            "store",
+            text(&group, "other users of its group"),
+            &format!("If that is not wanted: {fix}"),
+        ),
+    }
+}
+
 fn can_write(folder: &Path) -> bool {
     let wanted = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
     rustix::fs::accessat(CWD, folder, wanted, AtFlags::EACCESS).is_ok()
@@ -113,7 +146,9 @@ fn space(findings: &mut Findings<'_>, store: &Store) -> Result<()> {
             Some(free) if free < FREE_BYTES_MIN => findings.bad(
                 "space",
                 format_args!("only {} are free at {}", human(free), store.location()),
-                "Free some space there, or forget snapshots.",
+                // This version has no `prune`: to forget snapshots frees nothing.
+                "Free some space on that disk, or copy the whole directory of the repository to a larger one and name the new \
+                 place by --repository.",
             ),
             Some(free) => findings.good("space", format_args!("{} are free", human(free))),
             None => Ok(()),
