@@ -9,7 +9,6 @@
 //! | [`scan`] | list a directory, compare, hand out tasks |
 //! | [`file`](mod@file) | read and cut small files |
 //! | [`large`] | read and cut large files with all cores |
-//! | [`own`] | what is never backed up |
 //! | [`record`] | counts and errors of the run |
 //! | [`session`] | tells others that this writer is at work |
 //! | [`commit`] | write the snapshot |
