@@ -63,14 +63,19 @@ class Corpus:
 
     def warm(self) -> None:
         """Read everything once, so that all tools start with it in the page cache."""
-        buffer = bytearray(1 << 20)
-        for path in regular_files(self.data):
-            try:
-                with open(path, "rb", buffering=0) as file:
-                    while file.readinto(buffer):
-                        pass
-            except OSError:
-                continue
+        read_all(self.data)
+
+
+def read_all(folder: Path) -> None:
+    """Read every file of a folder, as far as they can be read."""
+    buffer = bytearray(1 << 20)
+    for path in regular_files(folder):
+        try:
+            with open(path, "rb", buffering=0) as file:
+                while file.readinto(buffer):
+                    pass
+        except OSError:
+            continue
 
 
 def open_corpus(name: str, work: Path, scale: float) -> Corpus:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import compare
 import measure
-from corpora import Corpus
+from corpora import Corpus, read_all
 from tools import Tool
 
 # Far above what any tool needs for any corpus; a hang must not stop the whole run.
@@ -37,6 +37,9 @@ def play(tool: Tool, corpus: Corpus, skip: set[str], verify: bool) -> dict[str, 
     for change in [] if "changes" in skip else corpus.changes:
         corpus.set_state(change.state)
         back_up(tool, corpus, rows, change.title, change.state)
+    # Some tools leave what they wrote in the page cache, some do not: that is no property of a restore or a check.
+    if tool.repository.exists():
+        read_all(tool.repository)
     if "restore" not in skip:
         restore(tool, corpus, rows, verify)
     if "check" not in skip:

@@ -60,7 +60,7 @@ impl Check<'_> {
     fn read_all(&self, packs: &[PackSummary]) -> Result<Vec<PackResult>> {
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::with_capacity(packs.len()));
-        let threads = crate::threads::count(self.options.threads);
+        let threads = crate::threads::count_for_reading(self.options.threads);
         let work = || -> Result<()> {
             let mut decompressor = Decompressor::new()?;
             while let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {

@@ -146,12 +146,13 @@ impl Run<'_> {
     pub(super) fn with_crew(&self, walk: impl FnOnce() -> Result<()>) -> Result<()> {
         *self.crew.state.lock() = State::default();
         std::thread::scope(|scope| {
-            let workers: std::io::Result<Vec<_>> = (0..crate::threads::count(self.options.threads))
-                .map(|_| {
-                    let worker = std::thread::Builder::new().name("restore".to_owned());
-                    worker.spawn_scoped(scope, || self.work())
-                })
-                .collect();
+            let workers: std::io::Result<Vec<_>> =
+                (0..crate::threads::count_for_reading(self.options.threads))
+                    .map(|_| {
+                        let worker = std::thread::Builder::new().name("restore".to_owned());
+                        worker.spawn_scoped(scope, || self.work())
+                    })
+                    .collect();
             let walked = {
                 // Also if the walk breaks down: the workers would wait for ever.
                 let _close = CloseAtEnd(&self.crew);
