@@ -18,9 +18,10 @@ from statistics import median
 
 import growth_report
 import measure
+from main import DEFAULT_DIRECTORY
+from scenario import stored_bytes
 from tools import REPOSITORY_ROOT, Floor, Lifeboat
 
-DEFAULT_DIRECTORY = "/var/tmp/lifeboat-bench"
 TIMEOUT_SECONDS = 3_600
 # Short commands vary by more than what is to be seen; long ones are measured once.
 REPEATS, REPEATED_FILES_MAX = 3, 1_000_000
@@ -147,19 +148,9 @@ def middle(runs: list[dict]) -> dict:
     return {**chosen, **peaks}
 
 
-def stored_files(folder: Path) -> list[Path]:
-    """All files below a folder."""
-    return [Path(at) / name for at, _, names in os.walk(folder) for name in names]
-
-
-def stored_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(path.stat().st_size for path in stored_files(folder))
-
-
 def stored_objects(folder: Path) -> int:
     """How many files are below a folder."""
-    return len(stored_files(folder))
+    return sum(len(names) for _, _, names in os.walk(folder))
 
 
 def say(line: str) -> None:

@@ -114,6 +114,11 @@ impl Plan {
         &self.paths
     }
 
+    /// The paths, and what those lead to that are links and are followed.
+    pub fn paths_and_targets(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.paths.iter().chain(self.followed.iter().map(|(_, target)| target))
+    }
+
     fn insert(&mut self, path: &[u8]) {
         let mut node = &mut self.root;
         for name in components(path) {
@@ -164,7 +169,6 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Whether a path, with links resolved, is a directory or lies in it, whatever names lead there.
 fn as_path(bytes: &[u8]) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(bytes))
 }

@@ -43,12 +43,7 @@ impl Backup {
         }
         let repository = self.repository(session)?;
         let ahead = (!self.stdin).then(|| Ahead {
-            paths: plan
-                .paths()
-                .iter()
-                .chain(plan.followed.iter().map(|(_, target)| target))
-                .cloned()
-                .collect(),
+            paths: plan.paths_and_targets().cloned().collect(),
             rules: rules.clone(),
             one_file_system: options.one_file_system,
             own: OwnDirectories::of(&repository),

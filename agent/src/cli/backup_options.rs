@@ -200,10 +200,8 @@ fn each_once(tags: &[String]) -> Vec<String> {
 /// Lifeboat's own caches change while they are backed up and are of no use to anybody. Patterns cost time, so there are some only where
 /// caches lie in what is backed up.
 fn patterns_of_caches(directory: &Path, plan: &Plan) -> Vec<String> {
-    let targets = plan.followed.iter().map(|(_, target)| target);
-    let named: Vec<&Vec<u8>> = plan.paths().iter().chain(targets).collect();
     let is_inside = |cache: &PathBuf| {
-        named.iter().any(|path| cache.starts_with(Path::new(std::ffi::OsStr::from_bytes(path))))
+        plan.paths_and_targets().any(|path| cache.starts_with(Path::new(std::ffi::OsStr::from_bytes(path))))
     };
     own_caches(directory)
         .iter()

@@ -1,18 +1,15 @@
 //! Packs that no shard of the index names, though they are there: a shard that is lost must not keep anybody from a restore, even where
 //! the index cannot be made anew because the store can only be read.
 
-use std::collections::HashSet;
-
 use lifeboat_providers::Sha256;
 use parking_lot::Mutex;
 
+use crate::Result;
 use crate::chunk::ChunkId;
 use crate::index::shard::{PackEntry, Shard};
 use crate::index::{Index, Location};
-use crate::pack::directory::PackKind;
-use crate::repository::{Area, Repository, layout};
+use crate::repository::Repository;
 use crate::words::count;
-use crate::{Kind, Result};
 
 /// Packs whose directories are turned into a table at once: bounds memory.
 const PACKS_AT_ONCE: usize = 512;
@@ -56,29 +53,14 @@ impl Rescue {
 
 /// What the packs that `index` does not name say of themselves, and how many they are. Those that are damaged say nothing.
 fn unnamed_packs(repository: &Repository, index: &Index) -> Result<(Index, u64)> {
-    let mut named = HashSet::new();
-    index.for_each_pack(|pack| {
-        named.insert(pack.id);
-    })?;
     let rescued = Index::scratch(&repository.index_cache());
     let (mut entries, mut packs) = (Vec::new(), 0);
-    for kind in [PackKind::Metadata, PackKind::Data] {
-        for info in repository.store().list(&Area::of_packs(kind).prefix())? {
-            let Ok(id) = layout::sha256_of(&info.key) else { continue };
-            if named.contains(&id) {
-                continue;
-            }
-            match repository.read_pack_entry(kind, &id, info.size) {
-                Ok(entry) => entries.push(entry),
-                Err(e) if matches!(e.kind(), Kind::Damaged | Kind::Failed) => continue,
-                Err(e) => return Err(e),
-            }
-            packs += 1;
-            if entries.len() >= PACKS_AT_ONCE {
-                add(&rescued, std::mem::take(&mut entries))?;
-            }
-        }
-    }
+    repository.for_each_unnamed_pack(index, |entry| {
+        let Ok(entry) = entry else { return Ok(()) };
+        entries.push(entry);
+        packs += 1;
+        if entries.len() >= PACKS_AT_ONCE { add(&rescued, std::mem::take(&mut entries)) } else { Ok(()) }
+    })?;
     add(&rescued, entries)?;
     Ok((rescued, packs))
 }

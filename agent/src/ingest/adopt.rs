@@ -3,14 +3,11 @@
 //! So a second run uploads nothing again that was acknowledged. Every adopted pack's directory is authenticated; its segments were
 //! verified before the pack was handed over, and the store proved the pack's hash.
 
-use std::collections::HashSet;
-
 use super::indexer::Indexer;
+use crate::Result;
 use crate::events::{Context, Event};
 use crate::index::Index;
-use crate::pack::directory::PackKind;
-use crate::repository::{Area, Repository, layout};
-use crate::{Kind, Result};
+use crate::repository::Repository;
 
 /// Adopts every readable pack that no index shard names; returns how many.
 ///
@@ -22,31 +19,19 @@ pub fn adopt_orphans(
     indexer: &Indexer,
     context: &Context,
 ) -> Result<usize> {
-    let packs = repository.with_sound_index(index, Index::packs)?;
-    let known: HashSet<_> = packs.into_iter().map(|pack| pack.id).collect();
     let mut adopted = 0;
-    for kind in [PackKind::Data, PackKind::Metadata] {
-        for info in repository.store().list(&Area::of_packs(kind).prefix())? {
-            context.check_stop()?;
-            let Ok(id) = layout::sha256_of(&info.key) else { continue };
-            if known.contains(&id) {
-                continue;
+    repository.for_each_unnamed_pack(index, |entry| {
+        context.check_stop()?;
+        match entry {
+            Ok(entry) => {
+                indexer.acknowledge(entry)?;
+                adopted += 1;
             }
-            match repository.read_pack_entry(kind, &id, info.size) {
-                Ok(entry) => {
-                    indexer.acknowledge(entry)?;
-                    adopted += 1;
-                }
-                // A damaged header may claim any version.
-                Err(e) if matches!(e.kind(), Kind::Damaged | Kind::Failed) => {
-                    context.report(Event::Warning(format!(
-                        "a pack of an interrupted run is damaged and not used: {e}"
-                    )));
-                }
-                Err(e) => return Err(e),
-            }
+            Err(e) => context
+                .report(Event::Warning(format!("a pack of an interrupted run is damaged and not used: {e}"))),
         }
-    }
+        Ok(())
+    })?;
     indexer.flush()?;
     Ok(adopted)
 }

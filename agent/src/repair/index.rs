@@ -77,19 +77,20 @@ pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Con
         if layout::pack(kind, &id)? != info.key {
             continue;
         }
+        let is_disputed = old.disputed.contains(&(kind, id));
         let entry = match old.known.remove(&(kind, id)) {
             // One that was found damaged is looked at again: perhaps only its disk was not well.
             Some(entry)
                 if entry.stored_bytes == info.size
                     && !options.read_data
                     && !entry.directory.is_blank()
-                    && !old.disputed.contains(&(kind, id)) =>
+                    && !is_disputed =>
             {
                 Some(entry)
             }
             Some(named) => {
                 let entry = examine(repository, &named, &mut copies, &mut repair)?;
-                repair.corrected += u64::from(entry != named || old.disputed.contains(&(kind, id)));
+                repair.corrected += u64::from(entry != named || is_disputed);
                 Some(entry)
             }
             None => find(repository, kind, &id, info.size, &mut repair, context)?,

@@ -7,7 +7,8 @@ use lifeboat_providers::Sha256;
 
 use super::{Area, Repository, layout};
 use crate::index::Index;
-use crate::index::shard::Shard;
+use crate::index::shard::{PackEntry, Shard};
+use crate::pack::directory::PackKind;
 use crate::seal::header::ObjectKind;
 use crate::{Error, Result};
 
@@ -153,6 +154,35 @@ impl Repository {
             }
         }
         index.add(&shards)
+    }
+
+    /// Calls `each` with what every pack says of itself that is there and that `index` does not name, or with why that cannot be had of it.
+    ///
+    /// # Errors
+    /// Errors of the store that are no damage; what `each` returns.
+    pub fn for_each_unnamed_pack(
+        &self,
+        index: &Index,
+        mut each: impl FnMut(Result<PackEntry>) -> Result<()>,
+    ) -> Result<()> {
+        let packs = self.with_sound_index(index, Index::packs)?;
+        let named: HashSet<_> = packs.into_iter().map(|pack| pack.id).collect();
+        for kind in [PackKind::Data, PackKind::Metadata] {
+            for info in self.store.list(&Area::of_packs(kind).prefix())? {
+                let Ok(id) = layout::sha256_of(&info.key) else { continue };
+                if named.contains(&id) {
+                    continue;
+                }
+                match self.read_pack_entry(kind, &id, info.size) {
+                    // A damaged header may claim any version.
+                    Err(e) if !matches!(e.kind(), crate::Kind::Damaged | crate::Kind::Failed) => {
+                        return Err(e);
+                    }
+                    entry => each(entry)?,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Where the local tables are.

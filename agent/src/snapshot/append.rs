@@ -43,10 +43,15 @@ impl Repository {
         Ok(Snapshot { id, manifest })
     }
 
-    /// Words on snapshots that were removed behind everybody's back, as far as this machine can know; `None` if none were.
-    pub fn removed_snapshots(&self, history: &History) -> Option<String> {
+    /// How many snapshots were removed behind everybody's back, as far as this machine can know.
+    pub fn count_removed(&self, history: &History) -> u64 {
         let memory = state::peek(self.directories());
-        let gone = chain::examine(history, memory.as_ref()).gone(history).count() as u64;
+        chain::examine(history, memory.as_ref()).gone(history).count() as u64
+    }
+
+    /// Words on [`Repository::count_removed`]; `None` for none.
+    pub fn removed_snapshots(&self, history: &History) -> Option<String> {
+        let gone = self.count_removed(history);
         (gone > 0).then(|| {
             format!(
                 "{} removed from this repository without a record, or this is another copy of it: `lifeboat check` lists them",

@@ -22,7 +22,7 @@ use crate::fs::size::human;
 use crate::repository::slots;
 use crate::repository::{Area, Repository, state};
 use crate::seal::slot::Purpose;
-use crate::snapshot::{History, chain};
+use crate::snapshot::History;
 use crate::tree::path_text;
 use crate::{Error, Result};
 
@@ -271,8 +271,7 @@ fn snapshots(findings: &mut Findings<'_>, repository: &Repository, history: &His
     if let Some(trouble) = state::trouble(repository.directories()) {
         findings.error("state", &trouble)?;
     }
-    let memory = state::peek(repository.directories());
-    let missing = chain::examine(history, memory.as_ref()).gone(history).count() as u64;
+    let missing = repository.count_removed(history);
     if missing > 0 {
         let text = format!("{} removed without a record", count(missing, "snapshot was", "snapshots were"));
         findings.bad(
