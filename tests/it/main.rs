@@ -28,6 +28,7 @@ mod properties;
 mod reader;
 mod restore_answers;
 mod restoring;
+mod s3;
 mod scene;
 mod servers;
 mod tidy;

@@ -94,7 +94,9 @@ pub(super) fn kind_of(status: u16, code: &str, message: &str) -> ErrorKind {
         ("NotImplemented" | "InvalidArgument" | "UnsupportedArgument", 501) | (_, 501) => {
             ErrorKind::Unsupported
         }
-        (_, 401 | 403) => ErrorKind::Denied,
+        ("ExpiredToken" | "TokenRefreshRequired" | "InvalidToken" | "InvalidAccessKeyId", _)
+        | ("SignatureDoesNotMatch", _)
+        | (_, 401 | 403) => ErrorKind::Denied,
         (_, 404) => ErrorKind::NotFound,
         (_, 408 | 500..=599) => ErrorKind::Transient,
         (_, 301 | 307 | 308) => ErrorKind::Misconfigured,
