@@ -10,7 +10,8 @@
 //! | [`error`] | the coarse, actionable errors all providers translate into |
 //! | [`ext`] | conveniences over any provider |
 //! | [`memory`], [`local`] | providers |
-//! | [`layer`] | retry, read-only, fault injection and recording, over any provider |
+//! | [`pace`] | bytes per second of a destination, by the time of the week |
+//! | [`layer`] | retry, limits, circuit breaker, timeouts, read-only, faults and recording, over any provider |
 //! | [`conformance`] | the suite every provider passes |
 //!
 //! This crate knows nothing of backups: no chunk, snapshot or encryption key occurs in it.
@@ -23,6 +24,7 @@ pub mod key;
 pub mod layer;
 pub mod local;
 pub mod memory;
+pub mod pace;
 pub mod provider;
 
 pub use digest::Sha256;
