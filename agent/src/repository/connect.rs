@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lifeboat_providers::layer::retry::{RetryPolicy, RetryProvider};
+use lifeboat_providers::layer::{self, StackOptions};
 use lifeboat_providers::local::LocalProvider;
 use lifeboat_providers::{ErrorKind, SharedProvider};
 
@@ -70,7 +70,7 @@ impl Location {
             Mode::Open => Arc::new(LocalProvider::open(path).map_err(|e| explain(e, path))?),
             Mode::Create => Arc::new(LocalProvider::create(path).map_err(|e| explain(e, path))?),
         };
-        Ok(Arc::new(RetryProvider::new(provider, RetryPolicy::default())))
+        Ok(layer::stack(provider, StackOptions::default()))
     }
 
     /// The directory, where it is one of this machine.
