@@ -132,7 +132,7 @@ impl CircuitProvider {
                 let (silent, again) = (silent_for.as_secs(), retry_after.as_secs_f64().ceil());
                 let silence = format_args!("{location} has not answered for {silent} s, last: {reason}");
                 if given_up {
-                    let reason = format_args!("{silence}; it is given up");
+                    let reason = format_args!("{silence}; it is given up, run again when it answers");
                     return Error::new(ErrorKind::Unreachable, operation, subject, reason)
                         .with_source(NotAsked);
                 }
@@ -175,7 +175,11 @@ impl CircuitProvider {
                 Err(told.with_retry_after(retry_after).with_source(Probed(error)))
             }
             Failure::GivenUp => {
-                let reason = format!("{}; {} is given up", error.reason(), self.inner.location());
+                let reason = format!(
+                    "{}; {} is given up, run again when it answers",
+                    error.reason(),
+                    self.inner.location()
+                );
                 Err(Error::new(ErrorKind::Unreachable, operation, subject, reason).with_source(error))
             }
         }

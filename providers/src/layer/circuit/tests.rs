@@ -332,7 +332,11 @@ async fn a_listing_outlives_the_outage() {
     let mut listed = vec![listing.next().await.unwrap().unwrap().key];
     store.set(Mood::Dead);
     let recover = async {
-        sleep(Duration::from_secs(200)).await;
+        // Others ask too, and take the probes: the listing is refused.
+        for _ in 0..200 {
+            sleep(Duration::from_secs(1)).await;
+            assert!(circuit.head(&key("a")).await.is_err());
+        }
         assert!(matches!(circuit.state(), CircuitState::Open { .. }));
         store.set(Mood::Well);
     };
@@ -356,4 +360,41 @@ async fn a_batch_is_refused_key_by_key() {
     assert!(results.len() == 2 && results.iter().all(refused));
     assert!(results.iter().all(|result| result.as_ref().is_err_and(|e| e.retry_after().is_some())));
     assert_eq!(store.requests(), before);
+}
+
+/// A call that was refused here had no effect: what lies under its key afterwards is somebody else's, even with the same bytes.
+#[tokio::test(start_paused = true)]
+async fn a_refused_creation_does_not_take_anothers_object() {
+    let store = Moody::new(Mood::Dead);
+    let circuit = Arc::new(over(&store));
+    open(&circuit).await;
+    let _ = circuit.head(&key("a")).await;
+    let policy = RetryPolicy { jitter_seed: Some(1), ..RetryPolicy::default() };
+    let retry = RetryProvider::new(circuit.clone(), policy);
+    let (lock, body) = (key("lock"), Body::from(Bytes::from_static(b"text")));
+    let ours = retry.put(&lock, body.clone(), body.sha256(), PutMode::CreateNew);
+    let theirs = async {
+        sleep(Duration::from_secs(1)).await;
+        put(&store.inner, "lock").await.unwrap();
+        store.set(Mood::Well);
+    };
+    let (ours, ()) = tokio::join!(ours, theirs);
+    assert_eq!(ours.unwrap_err().kind(), ErrorKind::Exists);
+}
+
+/// Refusals and probes use up no attempts: even who has few of them outlives the outage.
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_dead_store_uses_up_no_attempts() {
+    let store = Moody::new(Mood::Dead);
+    let circuit = Arc::new(over(&store));
+    open(&circuit).await;
+    let policy = RetryPolicy { attempts_max: 2, jitter_seed: Some(1), ..RetryPolicy::default() };
+    let retry = RetryProvider::new(circuit.clone(), policy);
+    let recover = async {
+        sleep(Duration::from_secs(200)).await;
+        store.set(Mood::Well);
+    };
+    let key = key("a");
+    let (put, deleted, ()) = tokio::join!(put(&retry, "a"), retry.delete(&key), recover);
+    assert!(put.is_ok() && deleted.is_ok(), "{put:?} {deleted:?}");
 }

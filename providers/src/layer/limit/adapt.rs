@@ -335,6 +335,25 @@ mod tests {
         assert!(adapt.limit() > 7);
     }
 
+    /// A store that always complains at five is hardly ever bothered with five.
+    #[test]
+    fn a_number_that_fails_again_and_again_is_tried_ever_more_rarely() {
+        let mut now = Instant::now();
+        let mut adapt = Adapt::new(4, 16, now);
+        let mut complaints = 0;
+        for _ in 0..3600 {
+            if adapt.limit() > 4 {
+                complaints += 1;
+                adapt.begin(now);
+                now += Duration::from_millis(1);
+                adapt.throttled(now, now);
+                adapt.end(now);
+            }
+            round(&mut adapt, |limit| 1_000_000 * limit, &mut now);
+        }
+        assert!((5..=12).contains(&complaints), "{complaints} in an hour");
+    }
+
     #[test]
     fn callers_who_do_not_use_what_they_have_teach_nothing() {
         let mut now = Instant::now();
