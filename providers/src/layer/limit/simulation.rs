@@ -24,12 +24,15 @@ use crate::{
 const BODY_BYTES: u64 = 1 << 20;
 const WORKERS: usize = 24;
 const CONCURRENCY_MAX: usize = 24;
+const SEARCH_TIME: Duration = Duration::from_secs(20 * 60);
 
 /// A store behind a line.
 #[derive(Debug, Clone, Copy)]
 struct Nature {
-    /// From the call to its first byte.
+    /// From the call to its first byte; on average, where it varies.
     latency: Duration,
+    /// Whether it varies evenly from half of that to one and a half.
+    varies: bool,
     /// What the line carries.
     bytes_per_second: u64,
     /// More calls at once than this are refused.
@@ -84,7 +87,9 @@ impl Provider for Simulated {
             sleep(Duration::from_millis(20)).await;
             return Err(Error::new(ErrorKind::Throttled, "put", key, "too many at once"));
         }
-        sleep(self.nature.latency).await;
+        let number = self.calls.load(Ordering::SeqCst).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let share = if self.nature.varies { 0.5 + (number >> 32) as f64 / f64::from(u32::MAX) } else { 1.0 };
+        sleep(self.nature.latency.mul_f64(share)).await;
         let through = {
             let mut free = self.line_is_free_at.lock();
             let takes = Duration::from_secs_f64(body.len() as f64 / self.nature.bytes_per_second as f64);
@@ -153,7 +158,9 @@ async fn best(nature: Nature) -> (f64, usize) {
             best = (reached, number);
         }
     }
-    best
+    // For as long as the search has, so that the beginning weighs the same.
+    let store = Simulated::new(nature);
+    (run(&store, &*store, best.1, SEARCH_TIME).await, best.1)
 }
 
 struct Reached {
@@ -169,7 +176,7 @@ async fn adaptive(nature: Nature) -> Reached {
     let store = Simulated::new(nature);
     let policy = LimitPolicy { concurrency_max: Some(CONCURRENCY_MAX), transport_is_paced: false };
     let limit = LimitProvider::new(store.clone(), &policy, Pace::unlimited());
-    let speed = run(&store, &limit, WORKERS, Duration::from_secs(20 * 60)).await;
+    let speed = run(&store, &limit, WORKERS, SEARCH_TIME).await;
     let snapshot = limit.snapshot();
     assert_eq!(snapshot.in_flight, 0);
     assert_eq!(snapshot.throttled, store.throttled.load(Ordering::SeqCst));
@@ -184,6 +191,7 @@ async fn adaptive(nature: Nature) -> Reached {
 fn nature() -> Nature {
     Nature {
         latency: Duration::from_secs(1),
+        varies: false,
         bytes_per_second: 10 << 20,
         throttles_above: usize::MAX,
         preferred: 4,
@@ -214,7 +222,7 @@ async fn a_slow_line_is_not_flooded() {
 async fn the_throttling_number_is_found_and_kept_below() {
     for (throttles_above, preferred) in [(6, 8), (6, 2), (1, 8), (3, 24), (17, 4)] {
         let latency = Duration::from_millis(200);
-        let store = Nature { latency, bytes_per_second: 1 << 40, throttles_above, preferred };
+        let store = Nature { latency, bytes_per_second: 1 << 40, throttles_above, preferred, ..nature() };
         let reached = adaptive(store).await;
         let case = format!("throttles above {throttles_above}, begun with {preferred}");
         assert!(reached.share_of_best >= 0.95, "{case}: {:.3} of the best", reached.share_of_best);
@@ -229,4 +237,14 @@ async fn a_line_before_a_throttling_store() {
     let reached = adaptive(Nature { throttles_above: 8, ..nature() }).await;
     assert!(reached.share_of_best >= 0.95, "{:.3} of the best", reached.share_of_best);
     assert!(reached.share_throttled < 0.01, "{:.4} throttled", reached.share_throttled);
+}
+
+/// Chance does not lead the search astray: neither away from the number nor far beyond it.
+#[tokio::test(start_paused = true)]
+async fn latency_that_varies_is_no_reason_to_wander() {
+    for nature in [nature(), Nature { throttles_above: 8, ..nature() }] {
+        let reached = adaptive(Nature { varies: true, ..nature }).await;
+        assert!(reached.share_of_best >= 0.95, "{nature:?}: {:.3} of the best", reached.share_of_best);
+        assert!(reached.share_throttled < 0.01, "{nature:?}: {:.4} throttled", reached.share_throttled);
+    }
 }
