@@ -37,6 +37,9 @@ use slots::{Ending, Slot, Slots};
 /// How late a timer comes at most on a machine that is not overloaded.
 const TIMERS_ARE_LATE_BY: Duration = Duration::from_millis(20);
 
+/// A call that moves less does not hang because others use the line.
+const CONGESTING_BYTES_MIN: u64 = 64 << 10;
+
 /// What this layer limits besides its [`Pace`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LimitPolicy {
@@ -195,7 +198,7 @@ fn ending<T>(result: &Result<T>, moved: u64, moves_bytes: bool) -> Ending {
     match result {
         Ok(_) => Ending::Answered(moved),
         Err(error) if error.kind() == ErrorKind::Throttled => Ending::Throttled,
-        // A call without bytes that hangs says that the store is dead, not that there are too many.
+        // A call with hardly any bytes that hangs says that the store is dead, not that there are too many.
         Err(error) if moves_bytes && TimedOut::caused(error) => Ending::Hung,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Exists) => Ending::Answered(0),
         Err(_) => Ending::Other,
@@ -224,7 +227,7 @@ impl Provider for LimitProvider {
         let bytes = body.len();
         let (slot, charge) = self.begin_put(bytes).await;
         let result = self.inner.put(key, body, sha256, mode).await;
-        end(slot, ending(&result, bytes, bytes > 0));
+        end(slot, ending(&result, bytes, bytes >= CONGESTING_BYTES_MIN));
         // A put that failed with the body on its way has used the line; how far it came is not known.
         if let (Err(error), Some(charge)) = (&result, charge)
             && !TimedOut::caused(error)
@@ -235,6 +238,7 @@ impl Provider for LimitProvider {
     }
 
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Bytes> {
+        let range_is_unknown = range.is_none();
         let expected = range.as_ref().map_or(0, |range| range.end.saturating_sub(range.start));
         if range.is_some() && expected == 0 {
             return self.inner.get(key, range).await;
@@ -244,7 +248,8 @@ impl Provider for LimitProvider {
         let (slot, charge) = self.begin_get(charged).await;
         let result = self.inner.get(key, range).await;
         let moved = result.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        end(slot, ending(&result, moved, true));
+        let moves_bytes = range_is_unknown || expected >= CONGESTING_BYTES_MIN;
+        end(slot, ending(&result, moved, moves_bytes));
         if let Some(charge) = charge {
             charge.settle(moved);
         }
@@ -270,10 +275,10 @@ impl Provider for LimitProvider {
     async fn delete_many(&self, keys: &[Key]) -> Vec<Result<()>> {
         let slot = self.slot().await;
         let results = self.inner.delete_many(keys).await;
-        let is_throttled =
-            |result: &Result<()>| result.as_ref().is_err_and(|e| e.kind() == ErrorKind::Throttled);
-        let throttled = results.iter().any(is_throttled);
-        end(slot, if throttled { Ending::Throttled } else { Ending::Answered(0) });
+        let endings = results.iter().map(|result| ending(result, 0, false));
+        let telling = |wanted: Ending| endings.clone().any(|ending| ending == wanted).then_some(wanted);
+        let batch = telling(Ending::Throttled).or_else(|| telling(Ending::Answered(0)));
+        end(slot, batch.unwrap_or(Ending::Other));
         results
     }
 

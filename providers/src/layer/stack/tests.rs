@@ -115,7 +115,7 @@ async fn a_short_outage_is_ridden_out() {
 async fn hung_bodies_halve_the_calls_at_once() {
     let store = faulty([Rule::new(Operation::Put, When::Call(1), Fault::Hang)]);
     let stack = Stack::new(store, options());
-    put(&*stack.provider, "a", 100).await.unwrap();
+    put(&*stack.provider, "a", 1 << 20).await.unwrap();
     assert_eq!(stack.limit.snapshot().concurrency, Some(4));
 }
 
