@@ -7,6 +7,7 @@ use bytes::Bytes;
 use lifeboat_providers::conformance::{self, Options};
 use lifeboat_providers::http::HttpSettings;
 use lifeboat_providers::layer::retry::{RetryPolicy, RetryProvider};
+use lifeboat_providers::layer::timeout::{TimeoutPolicy, TimeoutProvider};
 use lifeboat_providers::s3::{AccessKey, S3Address, S3Options, S3Provider};
 use lifeboat_providers::{
     Body, ErrorKind, Key, Prefix, Proof, Provider, ProviderExt as _, PutMode, Sha256, SharedProvider,
@@ -313,8 +314,9 @@ fn a_hung_server_is_given_up() {
     let provider = faulty(&runtime, &server);
     runtime.block_on(provider.abilities()).unwrap();
     server.fault(Rule::on(Operation::Head, Fault::HangBefore).once());
-    let policy = RetryPolicy { attempt_timeout: Duration::from_millis(300), ..persistent() };
-    let patient = RetryProvider::new(Arc::new(provider), policy);
+    let policy = TimeoutPolicy { attempt: Duration::from_millis(300), ..TimeoutPolicy::default() };
+    let bounded = Arc::new(TimeoutProvider::new(Arc::new(provider), &policy));
+    let patient = RetryProvider::new(bounded, persistent());
     let error = runtime.block_on(patient.head(&key("missing"))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }

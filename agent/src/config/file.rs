@@ -14,7 +14,7 @@ use crate::tree::path_text;
 use crate::{Error, Result};
 
 /// The configuration as written.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConfigFile {
     /// Path or URL of the repository.
