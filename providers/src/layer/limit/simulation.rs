@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join_all;
+use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -72,6 +73,11 @@ impl Simulated {
     }
 }
 
+/// Nothing but puts is simulated.
+fn only_puts(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Unsupported, operation, "simulated:", "only puts are simulated")
+}
+
 #[async_trait]
 impl Provider for Simulated {
     fn location(&self) -> String {
@@ -102,23 +108,23 @@ impl Provider for Simulated {
     }
 
     async fn get(&self, _: &Key, _: Option<Range<u64>>) -> Result<Bytes> {
-        unimplemented!()
+        Err(only_puts("get"))
     }
 
     async fn head(&self, _: &Key) -> Result<ObjectInfo> {
-        unimplemented!()
+        Err(only_puts("head"))
     }
 
     fn list(&self, _: &Prefix) -> BoxStream<'_, Result<ObjectInfo>> {
-        unimplemented!()
+        futures_util::stream::once(async { Err(only_puts("list")) }).boxed()
     }
 
     async fn delete(&self, _: &Key) -> Result<()> {
-        unimplemented!()
+        Err(only_puts("delete"))
     }
 
     async fn usage(&self) -> Result<Usage> {
-        unimplemented!()
+        Err(only_puts("usage"))
     }
 
     fn capabilities(&self) -> Capabilities {
