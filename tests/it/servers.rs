@@ -200,7 +200,7 @@ fn a_cluster_serves_and_takes_without_one_node_and_not_without_two() {
     cluster.wait_until(2, "unavailable");
     let said = ask_garage(cluster.node(2).s3(), &put("c")).unwrap();
     assert_eq!(said.trim(), "put c: 503 ServiceUnavailable");
-    cluster.node_mut(0).restart();
+    cluster.restart(0);
     cluster.restart(1);
     let said = ask_garage(cluster.node(1).s3(), &(get("a") + &get("b") + &put("c"))).unwrap();
     assert_eq!(said.lines().collect::<Vec<_>>(), ["get a: True", "get b: True", "put c: 200"]);
