@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
+use super::destination::DestinationFile;
 use crate::tree::path_text;
 use crate::{Error, Result};
 
@@ -19,6 +20,8 @@ pub struct ConfigFile {
     /// Path or URL of the repository.
     #[serde(deserialize_with = "not_empty")]
     pub repository: Option<String>,
+    /// Places that hold the repository, the primary first.
+    pub destination: Vec<DestinationFile>,
     /// The file with the repository's key.
     pub key_file: Option<PathBuf>,
     /// The file with the repository's passphrase.
@@ -235,7 +238,9 @@ mod tests {
         ConfigFile::parse(&uncommented, "config.example.toml").unwrap();
         let message = toml::from_str::<ConfigFile>("nonsense = 1").unwrap_err().message().to_owned();
         for key in unknown_key(&message).unwrap().1 {
-            assert!(uncommented.contains(&format!("\n{key} = ")), "{key} is not documented");
+            let is_documented =
+                [format!("\n{key} = "), format!("\n[[{key}]]")].iter().any(|form| uncommented.contains(form));
+            assert!(is_documented, "{key} is not documented");
         }
     }
 
@@ -247,7 +252,7 @@ mod tests {
         let error = ConfigFile::parse("keyfile = \"/b\"\n", "c.toml").unwrap_err();
         assert_eq!(error.hint(), Some("Did you mean `key_file`?"));
         let error = ConfigFile::parse("zzz = 1", "c.toml").unwrap_err();
-        assert!(error.hint().unwrap().starts_with("Known keys are: repository, key_file,"));
+        assert!(error.hint().unwrap().starts_with("Known keys are: repository, destination, key_file,"));
     }
 
     #[test]
