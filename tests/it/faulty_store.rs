@@ -52,6 +52,7 @@ say("create", lambda: s3.put_object(Bucket=B, Key="a/2", Body=b"two", IfNoneMatc
 say("create again", lambda: s3.put_object(Bucket=B, Key="a/2", Body=b"three", IfNoneMatch="*"))
 for n in range(3, 6): s3.put_object(Bucket=B, Key=f"a/{n}", Body=b"more")
 say("get", lambda: s3.get_object(Bucket=B, Key="a/2")["Body"].read())
+say("of another version", lambda: s3.get_object(Bucket=B, Key="a/2", IfMatch='"other"'))
 say("range", lambda: s3.get_object(Bucket=B, Key="a/2", Range="bytes=1-1")["Body"].read())
 say("beyond", lambda: s3.get_object(Bucket=B, Key="a/2", Range="bytes=9-9"))
 say("none", lambda: s3.get_object(Bucket=B, Key="nothing"))
@@ -81,6 +82,7 @@ say("abort none", lambda: s3.abort_multipart_upload(Bucket=B, Key="big", UploadI
         "create: \"b8a9f715dbb64fd5c56e7783c6820a61\"",
         "create again: 412 PreconditionFailed",
         "get: b'two'",
+        "of another version: 412 PreconditionFailed",
         "range: b'w'",
         "beyond: 416 InvalidRange",
         "none: 404 NoSuchKey",

@@ -3,6 +3,7 @@
 mod bounds;
 mod choosing;
 mod cli;
+mod cloud;
 mod configuration;
 mod crash_fault;
 mod crash_kill;

@@ -40,8 +40,7 @@ pub fn boto(server: SocketAddr, region: &str, key: &str, secret: &str, script: &
     if !Moto::is_available() {
         return None;
     }
-    let python = moto::binary().unwrap().with_file_name("python");
-    let output = Command::new(python)
+    let output = Command::new(moto::python().unwrap())
         .args(["-c", &format!("{PRELUDE}\n{script}")])
         .env_clear()
         .env("ENDPOINT", format!("http://{server}"))
@@ -200,7 +199,7 @@ fn a_cluster_serves_and_takes_without_one_node_and_not_without_two() {
     cluster.wait_until(2, "unavailable");
     let said = ask_garage(cluster.node(2).s3(), &put("c")).unwrap();
     assert_eq!(said.trim(), "put c: 503 ServiceUnavailable");
-    cluster.node_mut(0).restart();
+    cluster.restart(0);
     cluster.restart(1);
     let said = ask_garage(cluster.node(1).s3(), &(get("a") + &get("b") + &put("c"))).unwrap();
     assert_eq!(said.lines().collect::<Vec<_>>(), ["get a: True", "get b: True", "put c: 200"]);
@@ -219,7 +218,7 @@ fn moto_locks_objects_and_honours_conditions() {
     let script = r#"
 L = "lifeboat-locked"
 until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
-v = s3.put_object(Bucket=L, Key="k", Body=b"v", ChecksumSHA256=sha(b"v"), ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=until)["VersionId"]
+v = s3.put_object(Bucket=L, Key="k", Body=b"v", ChecksumAlgorithm="SHA256", ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=until)["VersionId"]
 say("delete a version", lambda: s3.delete_object(Bucket=L, Key="k", VersionId=v))
 say("delete", lambda: s3.delete_object(Bucket=L, Key="k")["DeleteMarker"])
 say("get", lambda: s3.get_object(Bucket=L, Key="k"))

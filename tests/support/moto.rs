@@ -21,9 +21,28 @@ pub const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 /// Any would do.
 pub const SECRET_KEY: &str = "moto-looks-at-no-signature";
 
+/// The server with one request at a time: moto answers 500 to two writers of a key that meet (one closes the file that
+/// the other reads), which no store does.
+const ONE_AT_A_TIME: &str = "
+import sys, threading
+import moto.server
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication as Application
+turn, answer = threading.Lock(), Application.__call__
+def in_turn(self, environ, start_response):
+    with turn:
+        return answer(self, environ, start_response)
+Application.__call__ = in_turn
+moto.server.main(sys.argv[1:])
+";
+
 /// The server's program: `LIFEBOAT_MOTO`, or where `tests/run` puts it.
 pub fn binary() -> Option<PathBuf> {
     crate::installed("LIFEBOAT_MOTO", "moto/bin/moto_server")
+}
+
+/// The Python that moto is installed for; boto3 is there as well.
+pub fn python() -> Option<PathBuf> {
+    Some(binary()?.with_file_name("python"))
 }
 
 /// A running server with both buckets.
@@ -44,13 +63,13 @@ impl Moto {
     /// Starts the server, waits until it serves, and makes the buckets.
     pub fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("lifeboat-moto-").tempdir().unwrap();
-        let mut command = Command::new(binary().expect("see Moto::is_available"));
+        let mut command = Command::new(python().expect("see Moto::is_available"));
         command
             .env_clear()
             .env("HOME", directory.path())
             .env("LANG", "C.UTF-8")
             .current_dir(directory.path());
-        command.args(["--host", "127.0.0.1", "--port", "0"]);
+        command.args(["-c", ONE_AT_A_TIME, "--host", "127.0.0.1", "--port", "0"]);
         let mut server = Server::start("moto", command, &directory.path().join("log"));
         let address = wait_for_address(&mut server);
         let moto = Self { server, address, _directory: directory };

@@ -52,6 +52,16 @@ struct Received {
 }
 
 impl Operations {
+    /// An object, if it is there and still of the version asked for.
+    fn find(&self, key: &str, version: Option<&ETagCondition>) -> S3Result<Object> {
+        let object = self.0.lock().objects.get(key).cloned();
+        let object = object.ok_or_else(|| s3_error!(NoSuchKey, "The specified key does not exist."))?;
+        match version.and_then(ETagCondition::as_etag) {
+            Some(tag) if tag.value() != object.etag => Err(precondition_failed()),
+            _ => Ok(object),
+        }
+    }
+
     /// Reads a body and compares it with the checksums given.
     async fn receive(
         &self,
@@ -157,8 +167,7 @@ impl S3 for Operations {
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let input = request.input;
         own_bucket(&input.bucket)?;
-        let object = self.0.lock().objects.get(&input.key).cloned();
-        let object = object.ok_or_else(|| s3_error!(NoSuchKey, "The specified key does not exist."))?;
+        let object = self.find(&input.key, input.if_match.as_ref())?;
         let len = object.bytes.len();
         let range = match input.range {
             None => None,
@@ -195,8 +204,7 @@ impl S3 for Operations {
     ) -> S3Result<S3Response<HeadObjectOutput>> {
         let input = request.input;
         own_bucket(&input.bucket)?;
-        let object = self.0.lock().objects.get(&input.key).cloned();
-        let object = object.ok_or_else(|| s3_error!(NoSuchKey, "The specified key does not exist."))?;
+        let object = self.find(&input.key, input.if_match.as_ref())?;
         let sha256 =
             object.sha256.filter(|_| input.checksum_mode.is_some_and(|mode| mode.as_str() == "ENABLED"));
         let output = HeadObjectOutput {

@@ -13,6 +13,7 @@ const CAPACITY_BYTES: u64 = 10_000_000_000;
 #[derive(Debug)]
 pub struct GarageCluster {
     nodes: Vec<Node>,
+    is_running: Vec<bool>,
     // Last: the nodes are killed before their data goes.
     _directory: tempfile::TempDir,
 }
@@ -25,7 +26,8 @@ impl GarageCluster {
             let place = directory.path().join(format!("node-{number}"));
             Node::start(Settings { replication_factor: 3, ..Settings::in_directory(&place) })
         };
-        let cluster = Self { nodes: (0..count).map(start).collect(), _directory: directory };
+        let nodes = (0..count).map(start).collect();
+        let cluster = Self { nodes, is_running: vec![true; count], _directory: directory };
         cluster.set_up();
         cluster
     }
@@ -53,12 +55,21 @@ impl GarageCluster {
     /// Ends node `i` at once (SIGKILL). The others notice when their connections to it break.
     pub fn kill(&mut self, i: usize) {
         self.nodes[i].kill();
+        self.is_running[i] = false;
     }
 
-    /// Starts node `i` again, on the same ports and the same data, and waits until every running node reaches it.
+    /// Starts node `i` again, on the same ports and the same data. If all run then, waits until they reach each other.
     pub fn restart(&mut self, i: usize) {
         self.nodes[i].restart();
-        self.wait_until_healthy();
+        self.is_running[i] = true;
+        // By itself a node looks for others every half minute.
+        let others = self.nodes.iter().zip(&self.is_running).filter(|(_, is_running)| **is_running);
+        let peers: Vec<_> =
+            others.map(|(node, _)| node.peer()).filter(|peer| *peer != self.nodes[i].peer()).collect();
+        self.connect(&self.nodes[i], &peers);
+        if self.is_running.iter().all(|is_running| *is_running) {
+            self.wait_until_healthy();
+        }
     }
 
     /// Waits until every node is connected to all others. All must be running.
@@ -82,19 +93,23 @@ impl GarageCluster {
         );
     }
 
-    /// Connects the nodes, spreads the data over them, makes the key and the bucket.
-    fn set_up(&self) {
-        let first = &self.nodes[0];
-        let peers: Vec<_> = self.nodes.iter().skip(1).map(Node::peer).collect();
-        // A node that is not listening yet is asked again.
+    /// Makes a node connect to others.
+    fn connect(&self, node: &Node, peers: &[String]) {
         wait_for(
-            || format!("the nodes to connect\n{}", first.log()),
+            || format!("the nodes to connect\n{}", node.log()),
             || {
-                let outcomes = first.try_admin("ConnectClusterNodes", Some(json!(peers))).ok()?;
+                let outcomes = node.try_admin("ConnectClusterNodes", Some(json!(peers))).ok()?;
                 let all = outcomes.as_array()?.iter().all(|outcome| outcome["success"] == true);
                 all.then_some(())
             },
         );
+    }
+
+    /// Connects the nodes, spreads the data over them, makes the key and the bucket.
+    fn set_up(&self) {
+        let first = &self.nodes[0];
+        let peers: Vec<_> = self.nodes.iter().skip(1).map(Node::peer).collect();
+        self.connect(first, &peers);
         let role = |(number, node): (usize, &Node)| json!({ "id": node.id(), "zone": format!("zone-{number}"), "capacity": CAPACITY_BYTES, "tags": [] });
         let roles: Vec<_> = self.nodes.iter().enumerate().map(role).collect();
         first.admin("UpdateClusterLayout", Some(json!({ "roles": roles })));
