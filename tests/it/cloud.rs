@@ -76,7 +76,7 @@ fn killed_in_the_middle_of_uploads_the_next_run_continues() {
     let (server, cloud, url) = faulty(40);
     // The fourth pack never gets an answer; whether it was stored is open.
     for fault in [Fault::HangBefore, Fault::HangAfter] {
-        server.fault(Rule::on(Operation::Put, fault).key("/packs/").after(2).once());
+        server.fault(Rule::on(Operation::Put, fault).key("/packs/").after(1).once());
     }
     let mut child = cloud.start_backup(&url);
     server.wait_for_request(|request| request.fault.is_some());

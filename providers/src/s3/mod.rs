@@ -46,8 +46,8 @@ pub use abilities::Abilities;
 pub use multipart::STALE_AFTER;
 pub use options::{AccessKey, Lock, S3Address, S3Options};
 
-/// Requests cost money and latency, and a restore reads parts of packs, so packs may be large.
-const PACK_BYTES_PREFERRED: u64 = 32 << 20;
+/// Requests cost money and latency, a restore reads parts of packs, and a few packs are in memory at once.
+const PACK_BYTES_PREFERRED: u64 = 16 << 20;
 const CONCURRENCY_PREFERRED: usize = 8;
 /// What S3 takes in parts.
 const OBJECT_BYTES_MAX: u64 = 5 << 40;
