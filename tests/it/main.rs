@@ -14,6 +14,7 @@ mod doctor;
 mod dump;
 mod findings;
 mod fixture;
+mod gdrive;
 mod healing;
 mod hostile_trees;
 mod index_cache;
