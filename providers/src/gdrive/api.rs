@@ -141,7 +141,7 @@ impl Api {
                 if let Some(page) = page {
                     call = call.page_token(page);
                 }
-                call = call.param("fields", &fields).add_scope(self.scope).delegate(&mut watch);
+                call = call.param("fields", fields.as_str()).add_scope(self.scope).delegate(&mut watch);
                 let result = call.doit().await;
                 watch.outcome(result)
             })

@@ -13,6 +13,7 @@ use super::api::{Api, MISS_AGE, quoted};
 use super::error::Outcome;
 use super::file::{FOLDER_TYPE, Remote};
 use super::ids::IdPool;
+use super::setup::no_folder;
 use super::state::State;
 use crate::Key;
 
@@ -63,7 +64,10 @@ impl Folders {
             "'{}' in parents and mimeType = '{FOLDER_TYPE}' and trashed = false",
             quoted(&self.root)
         );
-        let mut found = api.list_all(&query, self.drive_id()).await?.files;
+        let mut found = match api.list_all(&query, self.drive_id()).await {
+            Err(failure) if failure.has_status(404) => return Err(no_folder(&self.root)),
+            result => result?.files,
+        };
         found.retain(|folder| folder.is_folder && !folder.trashed);
         found.sort_by(|a, b| a.rank().cmp(&b.rank()));
         let mut listed: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -45,7 +45,12 @@ pub async fn create_folder(
             "'{parent}' in parents and name = '{}' and mimeType = '{FOLDER_TYPE}' and trashed = false",
             quoted(name)
         );
-        let parent_drive = if parent == "root" { None } else { api.get(parent).await?.drive_id };
+        let parent_drive = match api.get(parent).await {
+            // Under the narrow scope an account's own root may not be shown, but it can be made things in.
+            Err(failure) if failure.has_status(404) && parent == "root" => None,
+            Err(failure) if failure.has_status(404) => return Err(no_folder(parent)),
+            result => result?.drive_id,
+        };
         let mut found = api.list_all(&query, parent_drive.as_deref()).await?.files;
         found.retain(|folder| folder.is_folder && folder.name == name);
         found.sort_by(|a, b| a.rank().cmp(&b.rank()));

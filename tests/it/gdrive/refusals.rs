@@ -173,5 +173,5 @@ async fn a_folder_is_made_once_and_can_be_used() {
     let provider = scene.try_connect(options).await.unwrap();
     put(&*provider, "config", &noise(10, 1), PutMode::CreateNew).await.unwrap();
     let inner = create_folder(&user, Some(scene.double.url()), "inner", Some("nowhere"), plain()).await.unwrap_err();
-    assert_eq!(inner.kind(), ErrorKind::NotFound, "{inner}");
+    assert_eq!(inner.kind(), ErrorKind::Misconfigured, "{inner}");
 }

@@ -77,7 +77,7 @@ fn authorization_url(app: &ClientSecret, redirect_uri: &str, state: &str, verifi
         ("response_type", "code"),
         ("scope", SCOPE_FILE),
         ("state", state),
-        ("code_challenge", &challenge),
+        ("code_challenge", challenge.as_str()),
         ("code_challenge_method", "S256"),
         // Without these there is no refresh token, or none the second time.
         ("access_type", "offline"),

@@ -103,7 +103,7 @@ impl Drive {
 
     /// Asks the session how much it holds.
     async fn ask(&self, url: &str, plan: &Plan) -> Outcome<Step> {
-        let range = format_args!("bytes */{}", plan.size).to_string();
+        let range = format!("bytes */{}", plan.size);
         self.step(Outgoing::new(Method::PUT, url).header(CONTENT_RANGE, range), plan).await
     }
 
