@@ -1,9 +1,9 @@
 //! `gdrive://FOLDER-ID?shared-drive=ID&endpoint=URL`: where a repository on Google Drive lies. Credentials are
 //! never part of it.
 
+use crate::Result;
 use crate::address::Address;
 use crate::http::check_endpoint;
-use crate::Result;
 
 /// A folder on Google Drive, as an URL spells it.
 #[derive(Debug, Clone, PartialEq, Eq)]

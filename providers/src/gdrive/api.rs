@@ -76,7 +76,12 @@ impl Watch {
 
 impl Api {
     /// Over a client, at the service below `root`, an URL with a slash at its end.
-    pub(super) fn new(client: super::wire::Client, tokens: super::auth::Tokens, scope: &'static str, root: &str) -> Self {
+    pub(super) fn new(
+        client: super::wire::Client,
+        tokens: super::auth::Tokens,
+        scope: &'static str,
+        root: &str,
+    ) -> Self {
         let mut hub = DriveHub::new(client.clone(), tokens.clone());
         hub.user_agent(AGENT.to_owned());
         hub.base_url(format!("{root}drive/v3/"));
@@ -114,7 +119,8 @@ impl Api {
                 watch.outcome(result)
             })
             .await?;
-        Remote::new(file).ok_or_else(|| Failure::Broken("Google Drive describes a file without an id".to_owned()))
+        Remote::new(file)
+            .ok_or_else(|| Failure::Broken("Google Drive describes a file without an id".to_owned()))
     }
 
     /// As [`Self::get`], with `None` for what is not there or in the trash.
@@ -176,7 +182,8 @@ impl Api {
         let (_, generated) = self
             .call(|| async {
                 let mut watch = Watch::default();
-                let call = self.hub.files().generate_ids().count(IDS_AT_ONCE).space("drive").param("fields", "ids");
+                let call =
+                    self.hub.files().generate_ids().count(IDS_AT_ONCE).space("drive").param("fields", "ids");
                 let result = call.add_scope(self.scope).delegate(&mut watch).doit().await;
                 watch.outcome(result)
             })
@@ -192,13 +199,11 @@ impl Api {
             Err(failure) if failure.has_status(404) => Ok(()),
             // On a shared drive only a manager may delete; a content manager may trash, which Drive empties after
             // 30 days.
-            Err(failure) if failure.has_reason("insufficientFilePermissions") => {
-                match self.trash(id).await {
-                    Err(second) if second.has_status(404) => Ok(()),
-                    Err(second) if second.has_status(403) => Err(failure),
-                    result => result,
-                }
-            }
+            Err(failure) if failure.has_reason("insufficientFilePermissions") => match self.trash(id).await {
+                Err(second) if second.has_status(404) => Ok(()),
+                Err(second) if second.has_status(403) => Err(failure),
+                result => result,
+            },
             Err(failure) => Err(failure),
         }
     }
@@ -234,7 +239,8 @@ impl Api {
             .header(CONTENT_TYPE, "application/json; charset=UTF-8")
             .body(Rope::one(metadata.to_string()));
         let file: api::File = self.wire.json(outgoing).await?;
-        Remote::new(file).ok_or_else(|| Failure::Broken("Google Drive made a folder without an id".to_owned()))
+        Remote::new(file)
+            .ok_or_else(|| Failure::Broken("Google Drive made a folder without an id".to_owned()))
     }
 
     /// The account's storage. What is used counts for all of Google's services that share the limit.

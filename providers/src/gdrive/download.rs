@@ -75,7 +75,12 @@ impl Drive {
         }
     }
 
-    async fn ask_for(&self, id: &str, range: Option<&Range<u64>>, acknowledge: bool) -> Outcome<Response<Incoming>> {
+    async fn ask_for(
+        &self,
+        id: &str,
+        range: Option<&Range<u64>>,
+        acknowledge: bool,
+    ) -> Outcome<Response<Incoming>> {
         let acknowledge = if acknowledge { "&acknowledgeAbuse=true" } else { "" };
         let path = format!("drive/v3/files/{id}?alt=media&supportsAllDrives=true{acknowledge}");
         let range = match range {
@@ -102,7 +107,10 @@ impl Drive {
 }
 
 fn too_short(size: u64) -> Failure {
-    Failure::known(ErrorKind::Corrupt, format_args!("the range reaches beyond the end: the object has {size} bytes"))
+    Failure::known(
+        ErrorKind::Corrupt,
+        format_args!("the range reaches beyond the end: the object has {size} bytes"),
+    )
 }
 
 /// How many bytes must come, if the answer is of the range asked for.
@@ -144,7 +152,8 @@ fn parse_part(header: &str) -> Option<Part> {
 async fn read_exactly(mut body: Incoming, wanted: u64) -> Outcome<Bytes> {
     let mut bytes = Vec::new();
     let reserved = usize::try_from(wanted.min(RESERVED_BYTES_MAX)).unwrap_or_default();
-    let no_memory = |_| Failure::known(ErrorKind::Other, format_args!("there is no memory for {wanted} bytes"));
+    let no_memory =
+        |_| Failure::known(ErrorKind::Other, format_args!("there is no memory for {wanted} bytes"));
     bytes.try_reserve_exact(reserved).map_err(no_memory)?;
     while let Some(more) = next_bytes(&mut body).await? {
         if (bytes.len() + more.len()) as u64 > wanted {
@@ -154,7 +163,10 @@ async fn read_exactly(mut body: Incoming, wanted: u64) -> Outcome<Bytes> {
         bytes.extend_from_slice(&more);
     }
     if bytes.len() as u64 != wanted {
-        return Err(Failure::Broken(format!("the answer was cut off: {} of {wanted} bytes came", bytes.len())));
+        return Err(Failure::Broken(format!(
+            "the answer was cut off: {} of {wanted} bytes came",
+            bytes.len()
+        )));
     }
     Ok(bytes.into())
 }
@@ -181,8 +193,16 @@ mod tests {
     #[test]
     fn content_ranges_are_read_strictly() {
         for bad in [
-            "", "bytes", "bytes 0-9", "bytes */100", "bytes 0-9/*", "bytes 9-0/100", "bytes 0-100/100", "bytes=0-9/10",
-            "bytes 0-18446744073709551616/5", "bytes -1-2/5",
+            "",
+            "bytes",
+            "bytes 0-9",
+            "bytes */100",
+            "bytes 0-9/*",
+            "bytes 9-0/100",
+            "bytes 0-100/100",
+            "bytes=0-9/10",
+            "bytes 0-18446744073709551616/5",
+            "bytes -1-2/5",
         ] {
             assert_eq!(parse_part(bad), None, "{bad:?}");
         }

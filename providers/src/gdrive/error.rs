@@ -110,7 +110,10 @@ impl Refusal {
         use ErrorKind::{Corrupt, Denied, Misconfigured, NotFound, Other, Quota, Throttled, Transient};
         match self.reason.as_str() {
             "rateLimitExceeded" | "userRateLimitExceeded" | "sharingRateLimitExceeded" => {
-                return (Throttled, "it asks for fewer requests; it also says so when an account has uploaded its 750 GB of a day");
+                return (
+                    Throttled,
+                    "it asks for fewer requests; it also says so when an account has uploaded its 750 GB of a day",
+                );
             }
             "storageQuotaExceeded" => {
                 return (
@@ -120,36 +123,57 @@ impl Refusal {
                 );
             }
             "teamDriveFileLimitExceeded" => {
-                return (Quota, "the shared drive has its 500,000 items, those in the trash counted: empty its trash, or use another one");
+                return (
+                    Quota,
+                    "the shared drive has its 500,000 items, those in the trash counted: empty its trash, or use another one",
+                );
             }
             "numChildrenInNonRootLimitExceeded" => {
                 return (Quota, "the folder has its 500,000 items: use larger packs or another folder");
             }
             "activeItemCreationLimitExceeded" => {
-                return (Quota, "the account has as many items as Google allows: delete some, or use another account");
+                return (
+                    Quota,
+                    "the account has as many items as Google allows: delete some, or use another account",
+                );
             }
             "dailyLimitExceeded" | "quotaExceeded" | "uploadLimitExceeded" => {
-                return (Quota, "a limit of the day is reached; it goes on when Google resets it, at midnight Pacific time");
+                return (
+                    Quota,
+                    "a limit of the day is reached; it goes on when Google resets it, at midnight Pacific time",
+                );
             }
             "downloadQuotaExceeded" => {
                 return (Quota, "the file was downloaded too often; Google allows it again within 24 hours");
             }
             "accessNotConfigured" | "SERVICE_DISABLED" => {
-                return (Misconfigured, "enable the Google Drive API in the project of these credentials, at console.cloud.google.com");
+                return (
+                    Misconfigured,
+                    "enable the Google Drive API in the project of these credentials, at console.cloud.google.com",
+                );
             }
-            "insufficientFilePermissions" | "insufficientParentPermissions" | "appNotAuthorizedToFile" | "PERMISSION_DENIED" => {
+            "insufficientFilePermissions"
+            | "insufficientParentPermissions"
+            | "appNotAuthorizedToFile"
+            | "PERMISSION_DENIED" => {
                 return (
                     Denied,
                     "the account may not do this here: give it the role of a content manager, or let Lifeboat make the folder itself",
                 );
             }
             "cannotDownloadAbusiveFile" => {
-                return (Denied, "Google takes the file for malware, which sealed bytes cannot be: download it once at drive.google.com");
+                return (
+                    Denied,
+                    "Google takes the file for malware, which sealed bytes cannot be: download it once at drive.google.com",
+                );
             }
             _ => {}
         }
         match self.status {
-            401 => (Denied, "the credentials are not accepted: run `lifeboat provider login gdrive`, or renew the service account's key"),
+            401 => (
+                Denied,
+                "the credentials are not accepted: run `lifeboat provider login gdrive`, or renew the service account's key",
+            ),
             403 => (Denied, "check the account, its role in the folder, and the scopes it was granted"),
             404 => (NotFound, "nothing is there that this account and app can see"),
             416 => (Corrupt, "the object is shorter than it should be"),
@@ -268,7 +292,9 @@ mod tests {
     #[test]
     fn an_answer_may_be_anything() {
         let long = format!(r#"{{"error":{{"message":"{}"}}}}"#, "x\\n".repeat(5000));
-        for body in ["", "<html>502</html>", "{", "[]", r#"{"error":"text"}"#, r#"{"error":{"errors":[]}}"#, &long] {
+        for body in
+            ["", "<html>502</html>", "{", "[]", r#"{"error":"text"}"#, r#"{"error":{"errors":[]}}"#, &long]
+        {
             let refusal = Refusal::of(502, &HeaderMap::new(), body.as_bytes());
             let error = Failure::Refused(refusal).into_error("get", "a");
             assert_eq!(error.kind(), ErrorKind::Transient);

@@ -149,7 +149,8 @@ mod tests {
         for bad in ["{}", r#"{"id":""}"#, r#"{"id":"a/b"}"#, r#"{"id":"a'b"}"#] {
             assert_eq!(parse(bad), None, "{bad}");
         }
-        let odd = parse(r#"{"id":"a","size":"-1","sha256Checksum":"zz","appProperties":{"lifeboat-sha256":"x"}}"#);
+        let odd =
+            parse(r#"{"id":"a","size":"-1","sha256Checksum":"zz","appProperties":{"lifeboat-sha256":"x"}}"#);
         let odd = odd.unwrap();
         assert_eq!((odd.size, odd.sha256, odd.marker, odd.content()), (None, None, None, Content::Unknown));
         assert!(!odd.is_object(&Key::new("a").unwrap()));

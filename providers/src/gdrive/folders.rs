@@ -60,10 +60,8 @@ impl Folders {
 
     /// Asks Drive which folders there are.
     pub(super) async fn refresh(&self, api: &Api, state: &State) -> Outcome<()> {
-        let query = format!(
-            "'{}' in parents and mimeType = '{FOLDER_TYPE}' and trashed = false",
-            quoted(&self.root)
-        );
+        let query =
+            format!("'{}' in parents and mimeType = '{FOLDER_TYPE}' and trashed = false", quoted(&self.root));
         let mut found = match api.list_all(&query, self.drive_id()).await {
             Err(failure) if failure.has_status(404) => return Err(no_folder(&self.root)),
             result => result?.files,
@@ -158,7 +156,8 @@ mod tests {
 
     #[test]
     fn the_area_is_the_first_of_several_segments() {
-        for (key, expected) in [("config", None), ("packs/ab", Some("packs")), ("packs/3f/ab", Some("packs"))] {
+        for (key, expected) in [("config", None), ("packs/ab", Some("packs")), ("packs/3f/ab", Some("packs"))]
+        {
             assert_eq!(area(&Key::new(key).unwrap()), expected);
         }
     }

@@ -55,7 +55,8 @@ impl Drive {
                     let mut error = failure.into_error("list", &listing.prefix);
                     if page_expired {
                         let reason = format_args!("the listing took too long: {}", error.reason());
-                        let error = crate::Error::new(crate::ErrorKind::Transient, "list", &listing.prefix, reason);
+                        let error =
+                            crate::Error::new(crate::ErrorKind::Transient, "list", &listing.prefix, reason);
                         return Some((Err(error), None));
                     }
                     let go_on = error.kind().is_retryable();
@@ -156,7 +157,9 @@ impl Listing<'_> {
         match page.next {
             None => self.end_folder(),
             Some(next) if self.page.as_ref() == Some(&next) => {
-                return Err(Failure::Broken("the listing does not get on: a page names itself as the next".to_owned()));
+                return Err(Failure::Broken(
+                    "the listing does not get on: a page names itself as the next".to_owned(),
+                ));
             }
             Some(next) => self.page = Some(next),
         }

@@ -98,7 +98,9 @@ impl DriveProvider {
     /// `Transient`, `Throttled` if Google cannot be reached now.
     pub async fn connect(options: DriveOptions, connector: Connector) -> Result<Self> {
         let location = location(&options.folder);
-        let drive = setup::connect(options, connector).await.map_err(|failure| failure.into_error("open", location))?;
+        let drive = setup::connect(options, connector)
+            .await
+            .map_err(|failure| failure.into_error("open", location))?;
         Ok(Self { drive })
     }
 }
@@ -206,7 +208,9 @@ impl Drive {
                 }
                 self.folders.forget(area, folder, &self.state)
             }
-            None if root_is_there => Err(Failure::Broken("Google Drive denies a folder that is there".to_owned())),
+            None if root_is_there => {
+                Err(Failure::Broken("Google Drive denies a folder that is there".to_owned()))
+            }
             _ => Err(setup::no_folder(root)),
         }
     }

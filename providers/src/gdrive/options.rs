@@ -201,7 +201,10 @@ impl ClientSecret {
 
 impl fmt::Debug for ClientSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientSecret").field("id", &self.id).field("token_uri", &self.token_uri).finish_non_exhaustive()
+        f.debug_struct("ClientSecret")
+            .field("id", &self.id)
+            .field("token_uri", &self.token_uri)
+            .finish_non_exhaustive()
     }
 }
 

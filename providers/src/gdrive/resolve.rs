@@ -98,7 +98,10 @@ impl Drive {
                 looked_in.push(folder);
             }
             // Another machine may have made another folder for this area since.
-            if !found.is_empty() || area.is_none() || !self.folders.refresh_if_old(&self.api, &self.state).await? {
+            if !found.is_empty()
+                || area.is_none()
+                || !self.folders.refresh_if_old(&self.api, &self.state).await?
+            {
                 return Ok((found, at));
             }
         }

@@ -86,8 +86,9 @@ async fn api(credentials: &Credentials, endpoint: Option<&str>, connector: Conne
 fn root(endpoint: Option<&str>) -> Outcome<String> {
     let Some(endpoint) = endpoint else { return Ok(ROOT.to_owned()) };
     check_endpoint(endpoint, false)?;
-    let url = url::Url::parse(endpoint)
-        .map_err(|error| Failure::known(ErrorKind::Misconfigured, format_args!("the endpoint {endpoint}: {error}")))?;
+    let url = url::Url::parse(endpoint).map_err(|error| {
+        Failure::known(ErrorKind::Misconfigured, format_args!("the endpoint {endpoint}: {error}"))
+    })?;
     if url.query().is_some() || url.fragment().is_some() {
         let reason = format_args!("the endpoint {endpoint} has a query, which it must not");
         return Err(Failure::known(ErrorKind::Misconfigured, reason));
@@ -129,7 +130,8 @@ pub(super) async fn connect(options: DriveOptions, connector: Connector) -> Outc
     check(&folder, options.shared_drive.as_deref())?;
     let (dir, id) = (options.state_dir.clone(), folder.id.clone());
     let opening = tokio::task::spawn_blocking(move || State::open(&dir, &id));
-    let state = opening.await.map_err(|_| Failure::Broken("opening the local state was stopped".to_owned()))??;
+    let state =
+        opening.await.map_err(|_| Failure::Broken("opening the local state was stopped".to_owned()))??;
     let folders = Folders::new(&folder);
     folders.refresh(&api, &state).await?;
     let chunk_bytes = options.chunk();
@@ -142,7 +144,10 @@ fn check(folder: &Remote, shared_drive: Option<&str>) -> Outcome<()> {
         return wrong(format!("{} is a file, not a folder", folder.id));
     }
     if folder.trashed {
-        return wrong(format!("the folder {} is in the trash: restore it there, with all it holds", folder.id));
+        return wrong(format!(
+            "the folder {} is in the trash: restore it there, with all it holds",
+            folder.id
+        ));
     }
     match (shared_drive, folder.drive_id.as_deref()) {
         (Some(expected), Some(found)) if expected == found => Ok(()),
@@ -150,7 +155,10 @@ fn check(folder: &Remote, shared_drive: Option<&str>) -> Outcome<()> {
         (Some(expected), _) if expected == folder.id => Ok(()),
         (Some(expected), found) => wrong(format!(
             "the folder lies in {}, not in the shared drive {expected}",
-            found.map_or_else(|| "an account's own storage".to_owned(), |found| format!("the shared drive {found}"))
+            found.map_or_else(
+                || "an account's own storage".to_owned(),
+                |found| format!("the shared drive {found}")
+            )
         )),
     }
 }
@@ -175,7 +183,10 @@ mod tests {
     fn the_root_ends_in_a_slash_and_has_no_query() {
         assert_eq!(root(None).unwrap(), ROOT);
         assert_eq!(root(Some("http://127.0.0.1:80")).unwrap(), "http://127.0.0.1/");
-        assert_eq!(root(Some("https://proxy.example.org/drive")).unwrap(), "https://proxy.example.org/drive/");
+        assert_eq!(
+            root(Some("https://proxy.example.org/drive")).unwrap(),
+            "https://proxy.example.org/drive/"
+        );
         for bad in ["", "http://example.org", "https://x/?a=b", "https://x/#a", "gdrive://x"] {
             let error = root(Some(bad)).err().unwrap().into_error("open", "x");
             assert_eq!(error.kind(), ErrorKind::Misconfigured, "{bad}");

@@ -157,7 +157,9 @@ async fn read_up_to(mut body: Incoming, bytes_max: usize) -> Outcome<Vec<u8>> {
     let mut read = Vec::new();
     while let Some(bytes) = next_bytes(&mut body).await? {
         if read.len() + bytes.len() > bytes_max {
-            return Err(Failure::Broken(format!("the answer of Google Drive is longer than {bytes_max} bytes")));
+            return Err(Failure::Broken(format!(
+                "the answer of Google Drive is longer than {bytes_max} bytes"
+            )));
         }
         read.extend_from_slice(&bytes);
     }

@@ -30,7 +30,8 @@ async fn drive_keeps_the_contract() {
     let report = conformance::run(provider.clone(), suite(1100)).await;
     require_passed(&report, &scene);
     assert_eq!(provider.capabilities().proof, Proof::Server);
-    let agents: Vec<_> = scene.double.requests().into_iter().filter_map(|request| request.user_agent).collect();
+    let agents: Vec<_> =
+        scene.double.requests().into_iter().filter_map(|request| request.user_agent).collect();
     assert!(agents.iter().any(|agent| agent.starts_with("lifeboat/")));
 }
 
@@ -49,7 +50,8 @@ async fn bad_day(seed: u64) {
     let scene = Scene::new();
     let provider = scene.machine("a").await;
     let often = |call, calls: u32, fault| {
-        let seed = seed.wrapping_mul(31).wrapping_add(u64::from(calls)) ^ format!("{call:?}{fault:?}").len() as u64;
+        let seed =
+            seed.wrapping_mul(31).wrapping_add(u64::from(calls)) ^ format!("{call:?}{fault:?}").len() as u64;
         scene.double.fault(Rule::new(call, When::PerMille { calls, seed }, fault));
     };
     often(Call::Any, 12, Fault::Error { status: 500, after_commit: true });

@@ -27,7 +27,8 @@ async fn a_killed_upload_continues_where_it_was() {
     let receipt = put(&*restarted, "packs/aa", &body, PutMode::CreateNew).await.unwrap();
     assert_eq!(receipt.proof, Proof::Server);
     assert_eq!(scene.count(Call::StartUpload), 1, "a second session was begun");
-    let sent: u64 = scene.requests(Call::UploadChunk).iter().skip(before).map(|request| request.bytes_in).sum();
+    let sent: u64 =
+        scene.requests(Call::UploadChunk).iter().skip(before).map(|request| request.bytes_in).sum();
     let held = 9 * CHUNK;
     assert_eq!(sent, body.len() as u64 - held, "bytes were sent again that Drive held");
     assert_eq!(scene.ids("packs/aa").len(), 1);
@@ -243,7 +244,8 @@ async fn downloads_are_exact_or_an_error() {
     let provider = scene.machine("a").await;
     let body = noise(100_000, 1);
     put(&*provider, "packs/aa", &body, PutMode::CreateNew).await.unwrap();
-    let faults = [Fault::ShortDownload { bytes: 50 }, Fault::CutResponse { after_bytes: 50 }, Fault::NoResponse];
+    let faults =
+        [Fault::ShortDownload { bytes: 50 }, Fault::CutResponse { after_bytes: 50 }, Fault::NoResponse];
     for fault in faults {
         for range in [None, Some(1000..90_000)] {
             scene.fault(Call::Media, When::Nth(1), fault.clone());

@@ -155,7 +155,9 @@ async fn a_page_that_failed_is_asked_for_again_and_no_other() {
     for number in 0..12 {
         put(&*provider, &format!("packs/{number:02}"), &noise(10, 1), PutMode::CreateNew).await.unwrap();
     }
-    for fault in [Fault::IncompleteSearch, Fault::Error { status: 500, after_commit: false }, Fault::TruncatedJson] {
+    for fault in
+        [Fault::IncompleteSearch, Fault::Error { status: 500, after_commit: false }, Fault::TruncatedJson]
+    {
         scene.fault(Call::List, When::Always, Fault::ShortPages { items: 3 });
         // The first request asks for folders, the next ones for pages.
         scene.fault(Call::List, When::Nth(3), fault.clone());

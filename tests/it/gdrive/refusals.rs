@@ -30,7 +30,9 @@ async fn each_refusal_calls_for_the_right_action() {
     ];
     for (number, (fault, kind, words)) in cases.into_iter().enumerate() {
         scene.fault(Call::Create, When::Always, fault.clone());
-        let error = put(&*provider, &format!("packs/{number}"), &noise(1000, 1), PutMode::CreateNew).await.unwrap_err();
+        let error = put(&*provider, &format!("packs/{number}"), &noise(1000, 1), PutMode::CreateNew)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), kind, "{fault:?}: {error}");
         assert!(error.to_string().contains(words), "{fault:?}: {error}");
         scene.double.clear_faults();
@@ -50,7 +52,10 @@ async fn a_full_account_is_no_reason_to_try_again() {
     let provider = scene.machine("a").await;
     put(&*provider, "packs/aa", &noise(3_000, 1), PutMode::CreateNew).await.unwrap();
     let usage = provider.usage().await.unwrap();
-    assert_eq!((usage.used_bytes, usage.limit_bytes, usage.available_bytes), (Some(3_000), Some(5_000), Some(2_000)));
+    assert_eq!(
+        (usage.used_bytes, usage.limit_bytes, usage.available_bytes),
+        (Some(3_000), Some(5_000), Some(2_000))
+    );
     let error = put(&*provider, "packs/bb", &noise(3_000, 1), PutMode::CreateNew).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Quota, "{error}");
     scene.double.set_quota(None);
@@ -147,8 +152,11 @@ async fn a_service_account_works_on_a_shared_drive_and_says_why_it_does_not_else
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_cannot_be_used_is_explained() {
     let scene = Scene::new();
-    let file = scene.double.add_file(&scene.double.folder(), "a-file", bytes::Bytes::from_static(b"x")).unwrap();
-    for (folder, words) in [("nowhere", "no folder nowhere"), (file.as_str(), "not a folder"), ("a b", "no id")] {
+    let file =
+        scene.double.add_file(&scene.double.folder(), "a-file", bytes::Bytes::from_static(b"x")).unwrap();
+    for (folder, words) in
+        [("nowhere", "no folder nowhere"), (file.as_str(), "not a folder"), ("a b", "no id")]
+    {
         let mut options = scene.options("a");
         options.folder = folder.to_owned();
         let error = scene.try_connect(options).await.unwrap_err();
@@ -172,6 +180,7 @@ async fn a_folder_is_made_once_and_can_be_used() {
     options.folder = id;
     let provider = scene.try_connect(options).await.unwrap();
     put(&*provider, "config", &noise(10, 1), PutMode::CreateNew).await.unwrap();
-    let inner = create_folder(&user, Some(scene.double.url()), "inner", Some("nowhere"), plain()).await.unwrap_err();
+    let inner =
+        create_folder(&user, Some(scene.double.url()), "inner", Some("nowhere"), plain()).await.unwrap_err();
     assert_eq!(inner.kind(), ErrorKind::Misconfigured, "{inner}");
 }

@@ -103,7 +103,11 @@ pub(super) struct Tokens {
 
 impl Tokens {
     /// For these credentials; reads a service account's key, asks for no token yet.
-    pub(super) async fn new(credentials: &Credentials, client: &Client, connector: &Connector) -> Result<Self> {
+    pub(super) async fn new(
+        credentials: &Credentials,
+        client: &Client,
+        connector: &Connector,
+    ) -> Result<Self> {
         let source = match credentials {
             Credentials::User { client: app, token_file } => {
                 Source::User(user::User::new(app.clone(), token_file.clone(), client.clone())?)
@@ -136,7 +140,9 @@ impl Tokens {
                     current.token = Some((grant.token, end));
                     current.generation += 1;
                     current.was_rejected = false;
-                    current.access(Duration::ZERO).ok_or_else(|| failed(ErrorKind::Transient, "the token expired at once"))
+                    current
+                        .access(Duration::ZERO)
+                        .ok_or_else(|| failed(ErrorKind::Transient, "the token expired at once"))
                 }
                 // It was early: what is left of the old one still serves.
                 Err(error) if error.kind().is_retryable() => current.access(Duration::ZERO).ok_or(error),

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use google_drive3::yup_oauth2;
 use hyper_util::client::legacy;
 use hyper_util::rt::TokioExecutor;
 use yup_oauth2::authenticator::Authenticator;
@@ -35,12 +34,16 @@ impl Service {
         let key = parse(&read(source).await?)?;
         let client: legacy::Client<Connector, String> =
             legacy::Client::builder(TokioExecutor::new()).build(connector.clone());
-        let mut builder = ServiceAccountAuthenticator::with_client(key, CustomHyperClientBuilder::from(client));
+        let mut builder =
+            ServiceAccountAuthenticator::with_client(key, CustomHyperClientBuilder::from(client));
         if let Some(subject) = subject {
             builder = builder.subject(subject);
         }
         let authenticator = builder.build().await.map_err(|error| {
-            failed(ErrorKind::Misconfigured, format_args!("the service account's key cannot be used: {error}"))
+            failed(
+                ErrorKind::Misconfigured,
+                format_args!("the service account's key cannot be used: {error}"),
+            )
         })?;
         Ok(Self { authenticator, scope })
     }
@@ -88,7 +91,10 @@ fn translate(error: yup_oauth2::Error) -> Error {
             let text = super::super::error::presentable(&refusal.to_string());
             match &refusal.error {
                 AuthErrorCode::Other(code)
-                    if matches!(code.as_str(), "temporarily_unavailable" | "internal_failure" | "server_error") =>
+                    if matches!(
+                        code.as_str(),
+                        "temporarily_unavailable" | "internal_failure" | "server_error"
+                    ) =>
                 {
                     failed(ErrorKind::Transient, format_args!("the token endpoint answers {text}"))
                 }
@@ -120,7 +126,9 @@ mod tests {
             format!(r#"{{"private_key":"hidden","client_email":"a@b","token_uri":"{uri}"}}"#).into_bytes()
         };
         assert!(parse(&key("https://oauth2.googleapis.com/token")).is_ok());
-        for bad in [key("http://example.org/"), key("nonsense"), key(""), b"{\"private_key\":\"hidden\"}".to_vec()] {
+        for bad in
+            [key("http://example.org/"), key("nonsense"), key(""), b"{\"private_key\":\"hidden\"}".to_vec()]
+        {
             let error = parse(&bad).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::Misconfigured);
             assert!(!error.to_string().contains("hidden"), "{error}");

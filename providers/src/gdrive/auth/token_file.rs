@@ -38,7 +38,11 @@ pub(in crate::gdrive) fn read(path: &Path) -> Result<StoredToken> {
 }
 
 /// The bytes of a file that holds a secret: it may have none of the mode bits `forbidden`.
-pub(in crate::gdrive) fn read_secret(path: &Path, forbidden: u32, if_missing: &str) -> Result<Zeroizing<Vec<u8>>> {
+pub(in crate::gdrive) fn read_secret(
+    path: &Path,
+    forbidden: u32,
+    if_missing: &str,
+) -> Result<Zeroizing<Vec<u8>>> {
     let unreadable = |error: std::io::Error| {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound => if_missing,
@@ -122,7 +126,10 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let error = read(&path).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::Denied);
-            assert!(error.to_string().contains("chmod 600") && !error.to_string().contains("hidden"), "{error}");
+            assert!(
+                error.to_string().contains("chmod 600") && !error.to_string().contains("hidden"),
+                "{error}"
+            );
         }
     }
 

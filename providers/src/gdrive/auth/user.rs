@@ -117,7 +117,9 @@ pub(in crate::gdrive) fn refused(status: u16, error: &TokenError) -> Error {
                 "Google does not accept the app ({text}): check client id and secret, then run `lifeboat provider login gdrive`"
             ),
         ),
-        (429, _) => failed(ErrorKind::Throttled, format_args!("the token endpoint asks for fewer requests ({text})")),
+        (429, _) => {
+            failed(ErrorKind::Throttled, format_args!("the token endpoint asks for fewer requests ({text})"))
+        }
         (408 | 500..=599, _) | (_, "temporarily_unavailable" | "internal_failure" | "server_error") => {
             failed(ErrorKind::Transient, format_args!("the token endpoint answers {status} {text}"))
         }

@@ -63,8 +63,9 @@ pub async fn installed_flow(
 /// 64 hexadecimal digits nobody can guess.
 fn random() -> Result<Zeroizing<String>> {
     let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| failed(ErrorKind::Other, format_args!("this machine gives no random numbers: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| {
+        failed(ErrorKind::Other, format_args!("this machine gives no random numbers: {error}"))
+    })?;
     // As a digest's text, which is what is wanted of 32 bytes.
     Ok(Zeroizing::new(Sha256::from_bytes(bytes).to_string()))
 }
@@ -83,9 +84,9 @@ fn authorization_url(app: &ClientSecret, redirect_uri: &str, state: &str, verifi
         ("access_type", "offline"),
         ("prompt", "consent"),
     ];
-    url::Url::parse_with_params(&app.auth_uri, parameters)
-        .map(String::from)
-        .map_err(|error| failed(ErrorKind::Misconfigured, format_args!("the app's auth_uri {}: {error}", app.auth_uri)))
+    url::Url::parse_with_params(&app.auth_uri, parameters).map(String::from).map_err(|error| {
+        failed(ErrorKind::Misconfigured, format_args!("the app's auth_uri {}: {error}", app.auth_uri))
+    })
 }
 
 /// Answers browsers until one brings the code. Each has its own task, so that one that connects and says nothing
@@ -159,7 +160,12 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let browser = async {
             let silent = TcpStream::connect(address).await.unwrap();
-            for request in ["", "nonsense\r\n\r\n", "GET /favicon.ico HTTP/1.1\r\n\r\n", "GET /?state=x&code=stolen HTTP/1.1\r\n\r\n"] {
+            for request in [
+                "",
+                "nonsense\r\n\r\n",
+                "GET /favicon.ico HTTP/1.1\r\n\r\n",
+                "GET /?state=x&code=stolen HTTP/1.1\r\n\r\n",
+            ] {
                 let mut stream = TcpStream::connect(address).await.unwrap();
                 stream.write_all(request.as_bytes()).await.unwrap();
                 stream.shutdown().await.unwrap();

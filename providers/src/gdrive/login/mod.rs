@@ -38,7 +38,11 @@ async fn ask(client: &Client, app: &ClientSecret, fields: &[(&str, &str)]) -> Re
     all.extend_from_slice(fields);
     let (status, _, text) = post_form(client, &app.token_uri, &all).await?;
     let text = Zeroizing::new(text);
-    if status == 200 { Ok(Said::Granted(read(&text)?)) } else { Ok(Said::Refused(status, TokenError::parse(&text))) }
+    if status == 200 {
+        Ok(Said::Granted(read(&text)?))
+    } else {
+        Ok(Said::Refused(status, TokenError::parse(&text)))
+    }
 }
 
 fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T> {

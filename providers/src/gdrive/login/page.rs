@@ -67,7 +67,8 @@ mod tests {
         assert_eq!(read(line("/?code=4%2Fa&state=s&scope=x").as_bytes(), "s"), code("4/a"));
         let refused = Some(Redirect::Refused("access_denied".to_owned()));
         assert_eq!(read(line("/?error=access_denied&state=s").as_bytes(), "s"), refused);
-        for foreign in ["/?code=a", "/?code=a&state=t", "/", "/favicon.ico", "/x?code=a&state=s", "/?state=s"] {
+        for foreign in ["/?code=a", "/?code=a&state=t", "/", "/favicon.ico", "/x?code=a&state=s", "/?state=s"]
+        {
             assert_eq!(read(line(foreign).as_bytes(), "s"), None, "{foreign}");
         }
         for nonsense in [&b""[..], b"\r\n\r\n", b"GET", b"POST /?code=a&state=s HTTP/1.1", b"\xff\xfe\r\n"] {

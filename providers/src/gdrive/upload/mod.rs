@@ -95,7 +95,13 @@ impl Target<'_> {
 
 impl Drive {
     /// Stores the bytes and proves that they are.
-    pub(super) async fn store(&self, key: &Key, body: &Body, sha256: Sha256, mode: PutMode) -> Outcome<Receipt> {
+    pub(super) async fn store(
+        &self,
+        key: &Key,
+        body: &Body,
+        sha256: Sha256,
+        mode: PutMode,
+    ) -> Outcome<Receipt> {
         if digest(body).await? != sha256 {
             return Err(Failure::known(
                 ErrorKind::Corrupt,
@@ -166,7 +172,9 @@ impl Drive {
         let sent = match self.send(&Target::New { key, folder: &folder }, body, plan).await {
             Err(failure) if failure.has_status(404) => {
                 self.folder_missing(area(key), &folder).await?;
-                return Err(Failure::Broken("the folder it belongs into was removed, and is made anew".to_owned()));
+                return Err(Failure::Broken(
+                    "the folder it belongs into was removed, and is made anew".to_owned(),
+                ));
             }
             result => result?,
         };
@@ -213,7 +221,9 @@ impl Drive {
                 Err(Failure::Broken("another writer replaced the object at the same moment".to_owned()))
             }
             // Removing it could remove what another writer puts there at this moment.
-            Verdict::Differs(remote) => Err(differs(&remote, plan, "they stay until the object is put again")),
+            Verdict::Differs(remote) => {
+                Err(differs(&remote, plan, "they stay until the object is put again"))
+            }
         }
     }
 

@@ -32,7 +32,12 @@ enum Step {
 
 impl Drive {
     /// Sends the bytes that an unfinished upload of them lacks, or all.
-    pub(super) async fn send_in_chunks(&self, target: &Target<'_>, body: &Body, plan: &Plan) -> Outcome<Sent> {
+    pub(super) async fn send_in_chunks(
+        &self,
+        target: &Target<'_>,
+        body: &Body,
+        plan: &Plan,
+    ) -> Outcome<Sent> {
         if let Some(url) = self.state.session(plan)? {
             let sent = match self.ask(&url, plan).await? {
                 Step::Lost => None,
@@ -58,7 +63,8 @@ impl Drive {
         }
         let response = require_success(response).await?;
         let url = response.headers().get(LOCATION).and_then(|url| url.to_str().ok()).map(str::to_owned);
-        let url = url.ok_or_else(|| Failure::Broken("Google Drive gave no address for the upload".to_owned()))?;
+        let url =
+            url.ok_or_else(|| Failure::Broken("Google Drive gave no address for the upload".to_owned()))?;
         self.state.session_began(plan, &url)?;
         match self.transfer(&url, body, plan, 0).await? {
             Some(sent) => {
@@ -112,7 +118,9 @@ impl Drive {
         match response.status() {
             StatusCode::PERMANENT_REDIRECT => Ok(Step::Holds(holds(&response, plan.size)?)),
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Step::Lost),
-            StatusCode::OK | StatusCode::CREATED | StatusCode::CONFLICT => Ok(Step::Ended(sent(response).await?)),
+            StatusCode::OK | StatusCode::CREATED | StatusCode::CONFLICT => {
+                Ok(Step::Ended(sent(response).await?))
+            }
             // Something is wrong with the session itself: not to be tried again.
             StatusCode::BAD_REQUEST | StatusCode::PRECONDITION_FAILED | StatusCode::PAYLOAD_TOO_LARGE => {
                 let refusal = refusal(response).await;
@@ -128,11 +136,11 @@ impl Drive {
 fn holds(response: &Response<Incoming>, size: u64) -> Outcome<u64> {
     match response.headers().get(RANGE) {
         None => Ok(0),
-        Some(range) => range
-            .to_str()
-            .ok()
-            .and_then(|range| held_by(range, size))
-            .ok_or_else(|| Failure::Broken("Google Drive does not say clearly how much it holds".to_owned())),
+        Some(range) => {
+            range.to_str().ok().and_then(|range| held_by(range, size)).ok_or_else(|| {
+                Failure::Broken("Google Drive does not say clearly how much it holds".to_owned())
+            })
+        }
     }
 }
 
@@ -155,8 +163,16 @@ mod tests {
         assert_eq!(held_by("bytes=0-99", 100), Some(100));
         assert_eq!(held_by("0-0", 100), Some(1));
         for bad in [
-            "bytes=0-100", "bytes=1-42", "bytes 0-42", "bytes=0-", "bytes=0-x", "bytes=0-+4", "", "-",
-            "bytes=0-18446744073709551615", "bytes=0-99999999999999999999999",
+            "bytes=0-100",
+            "bytes=1-42",
+            "bytes 0-42",
+            "bytes=0-",
+            "bytes=0-x",
+            "bytes=0-+4",
+            "",
+            "-",
+            "bytes=0-18446744073709551615",
+            "bytes=0-99999999999999999999999",
         ] {
             assert_eq!(held_by(bad, 100), None, "{bad:?}");
         }
