@@ -2,7 +2,7 @@
 //! listings, deletes), the rest by plain requests (see [`super::wire`]).
 
 use std::future::Future;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use google_drive3::common::{self, Delegate, Retry};
 use google_drive3::{DriveHub, api};
@@ -18,6 +18,9 @@ use crate::{ErrorKind, Usage};
 
 /// The most that Drive gives.
 const PAGE_ITEMS: i32 = 1000;
+
+/// Longer than any of Drive's. The generated client panics over an URL of more than 64 KiB.
+const PAGE_TOKEN_BYTES_MAX: usize = 8 << 10;
 
 /// How many ids are fetched at once: the next hundred objects cost one request.
 const IDS_AT_ONCE: i32 = 100;
@@ -152,9 +155,15 @@ impl Api {
                 watch.outcome(result)
             })
             .await?;
+        let next = list.next_page_token.filter(|token| !token.is_empty());
+        if next.as_ref().is_some_and(|token| token.len() > PAGE_TOKEN_BYTES_MAX) {
+            return Err(Failure::Broken(
+                "Google Drive names a next page that cannot be asked for".to_owned(),
+            ));
+        }
         Ok(Page {
             files: list.files.unwrap_or_default().into_iter().filter_map(Remote::new).collect(),
-            next: list.next_page_token.filter(|token| !token.is_empty()),
+            next,
             is_incomplete: list.incomplete_search.unwrap_or(false),
             at: server_time(response.headers()),
         })
@@ -272,9 +281,6 @@ pub(super) fn incomplete() -> Failure {
 pub(super) fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\'', "\\'")
 }
-
-/// How long to wait until a folder that was looked for in vain is looked for again.
-pub(super) const MISS_AGE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

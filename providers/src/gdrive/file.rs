@@ -80,7 +80,7 @@ impl Remote {
             modified: file.modified_time,
             is_folder: file.mime_type.as_deref() == Some(FOLDER_TYPE),
             trashed: file.trashed.unwrap_or(false),
-            drive_id: file.drive_id,
+            drive_id: file.drive_id.filter(|id| is_id(id)),
         })
     }
 

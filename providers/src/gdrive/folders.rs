@@ -5,17 +5,21 @@
 //! oldest takes the new files.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::api::{Api, MISS_AGE, quoted};
+use super::api::{Api, quoted};
 use super::error::Outcome;
 use super::file::{FOLDER_TYPE, Remote};
 use super::ids::IdPool;
 use super::setup::no_folder;
 use super::state::State;
 use crate::Key;
+
+/// How long to wait until a folder that was looked for in vain is looked for again.
+const MISS_AGE: Duration = Duration::from_secs(60);
 
 /// The folders below the repository's.
 pub(super) struct Folders {
@@ -35,6 +39,11 @@ struct Known {
 /// The area of a key: its first segment; `None` for a key of one segment, which lies in the repository's folder.
 pub(super) fn area(key: &Key) -> Option<&str> {
     key.as_str().split_once('/').map(|(area, _)| area)
+}
+
+/// Whether a folder of this name can be an area's: a person may have put others beside them.
+fn is_area(name: &str) -> bool {
+    !name.contains('/') && Key::new(name).is_ok()
 }
 
 impl Folders {
@@ -66,7 +75,7 @@ impl Folders {
             Err(failure) if failure.has_status(404) => return Err(no_folder(&self.root)),
             result => result?.files,
         };
-        found.retain(|folder| folder.is_folder && !folder.trashed);
+        found.retain(|folder| folder.is_folder && !folder.trashed && is_area(&folder.name));
         found.sort_by(|a, b| a.rank().cmp(&b.rank()));
         let mut listed: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for folder in found {
