@@ -170,7 +170,10 @@ impl From<providers::Error> for Error {
                 (Kind::Damaged, Some("Run `lifeboat check --read-data` to see what is touched."))
             }
             ErrorKind::Denied => {
-                (Kind::Store, Some("Check the permissions on the store for the user who runs lifeboat."))
+                (Kind::Store, Some("Check the permissions, or credentials, that lifeboat has for the store."))
+            }
+            ErrorKind::Misconfigured => {
+                (Kind::NoRepository, Some("Check the place that was named, and the configuration."))
             }
             ErrorKind::NotFound => (Kind::Damaged, Some("Run `lifeboat check` to see what is missing.")),
             _ => (Kind::Store, None),

@@ -16,6 +16,7 @@
 //! | [`snapshot`] | manifests and their chain |
 //! | [`repository`] | a store with a key |
 //! | [`fetch`] | reading chunks back |
+//! | [`sync`] | bringing one destination up to another |
 //! | [`browse`] | looking into snapshots: list, find, compare, dump, measure, mount |
 //! | [`restore`] | from a snapshot to files |
 //! | [`check`] | proof that a repository can be restored |
@@ -44,6 +45,7 @@ pub mod restore;
 pub mod scan;
 pub mod seal;
 pub mod snapshot;
+pub mod sync;
 pub mod threads;
 pub mod tree;
 pub mod words;

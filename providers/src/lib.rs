@@ -9,21 +9,30 @@
 //! | [`digest`] | SHA-256 of stored bytes, how every object is proved |
 //! | [`error`] | the coarse, actionable errors all providers translate into |
 //! | [`ext`] | conveniences over any provider |
-//! | [`memory`], [`local`] | providers |
+//! | [`memory`], [`local`], [`s3`], [`gdrive`] | providers |
+//! | [`http`], [`address`] | what providers over the network share: one HTTP client, one form of URL |
 //! | [`layer`] | retry, read-only, fault injection and recording, over any provider |
 //! | [`conformance`] | the suite every provider passes |
 //!
 //! This crate knows nothing of backups: no chunk, snapshot or encryption key occurs in it.
 
+#[cfg(feature = "http")]
+pub mod address;
 pub mod conformance;
 pub mod digest;
 pub mod error;
 pub mod ext;
+#[cfg(feature = "gdrive")]
+pub mod gdrive;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod key;
 pub mod layer;
 pub mod local;
 pub mod memory;
 pub mod provider;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 pub use digest::Sha256;
 pub use error::{Error, ErrorKind, Result};

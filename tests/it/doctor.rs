@@ -86,7 +86,10 @@ fn a_store_that_is_mounted_read_only_is_found() {
 #[test]
 fn a_clock_behind_the_newest_snapshot_is_found() {
     let scene = Scene::backed_up();
-    let place = Location::parse(OsStr::new(&scene.path("repository"))).unwrap().connect(Mode::Open).unwrap();
+    let place = Location::parse(OsStr::new(&scene.path("repository")))
+        .unwrap()
+        .connect(Mode::Open, &Default::default())
+        .unwrap();
     let secret = Secret::Passphrase(Zeroizing::new("secret".to_owned()));
     let repository = Repository::open(place, &secret, scene.world.machine("other")).unwrap();
     let mut manifest = repository.load_history().unwrap().snapshots[0].manifest.clone();

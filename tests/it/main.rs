@@ -9,6 +9,7 @@ mod crash_kill;
 mod damage;
 mod decoding;
 mod deleting;
+mod destinations;
 mod disk_full;
 mod doctor;
 mod dump;

@@ -66,7 +66,7 @@ pub fn run(name: &str, data: &[u8]) {
 static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys::derive(&MasterKey::from_bytes([1; 32])));
 
 static REPOSITORY: LazyLock<Repository> = LazyLock::new(|| {
-    let nowhere = Directories { cache: "/nonexistent/cache".into(), state: "/nonexistent/state".into() };
+    let nowhere = Directories::new("/nonexistent/cache", "/nonexistent/state");
     crate::world::create(std::sync::Arc::new(MemoryProvider::new()), &nowhere, Cipher::default())
 });
 

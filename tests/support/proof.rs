@@ -41,7 +41,7 @@ fn look(repository: &Repository, problems: &mut Vec<String>) -> Result<()> {
     let history = repository.load_history()?;
     problems.extend(history.damaged.iter().map(ToString::to_string));
     let memory = state::peek(repository.directories());
-    let chain = chain::examine(&history, memory.as_ref());
+    let chain = chain::examine(&history, memory.as_ref(), &repository.directories().place);
     problems.extend(chain.missing.iter().map(|missing| format!("{missing:?}")));
     problems.extend(chain.forks.iter().map(|fork| format!("{fork:?}")));
     let catalog = repository.load_catalog()?;

@@ -55,7 +55,7 @@ impl World {
     /// The directories of a machine.
     pub fn machine(&self, name: &str) -> Directories {
         let machine = self.path("machines").join(name);
-        Directories { cache: machine.join("cache"), state: machine.join("state") }
+        Directories::new(machine.join("cache"), machine.join("state"))
     }
 
     /// Restores `snapshot` into a new directory, with its whole path, and looks at what was backed up from the source.

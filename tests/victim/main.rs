@@ -44,7 +44,7 @@ fn main() {
             Arc::new(FaultProvider::new(Arc::new(local)).with_rule(Rule::new(None, When::Always, fault)))
         }
     };
-    let directories = Directories { cache: cache.into(), state: state.into() };
+    let directories = Directories::new(cache, state);
     let repository = world::open(provider, &directories).unwrap();
     world::backup(&repository, Path::new(source), &world::options()).unwrap();
     println!("{}", counter.load(Ordering::SeqCst));

@@ -53,7 +53,7 @@ fn stored(folder: &Path, name: &[u8], change: impl FnOnce(&Path)) -> (Entry, Vec
         cost: Cost::LOWEST,
         pack_bytes: Some(1 << 20),
     };
-    let directories = Directories { cache: world.path().join("cache"), state: world.path().join("state") };
+    let directories = Directories::new(world.path().join("cache"), world.path().join("state"));
     let repository =
         Repository::create(Arc::new(MemoryProvider::new()), &secret, &create, directories).unwrap();
     let (context, index) = (Context::silent(), Arc::new(Index::in_memory()));

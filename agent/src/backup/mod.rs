@@ -10,10 +10,11 @@
 //! | [`file`](mod@file) | read and cut small files |
 //! | [`large`] | read and cut large files with all cores |
 //! | [`record`] | counts and errors of the run |
-//! | [`session`] | tells others that this writer is at work |
 //! | [`commit`] | write the snapshot |
+//! | [`destinations`] | the other destinations of the run |
 
 mod commit;
+pub mod destinations;
 mod directory;
 mod file;
 mod large;
@@ -22,7 +23,6 @@ mod plan;
 mod record;
 mod scan;
 mod schedule;
-mod session;
 
 use std::io::Read;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ use crate::compress::Level;
 use crate::events::{Context, Counters, Event};
 use crate::fetch::ChunkReader;
 use crate::fs::Owners;
-use crate::ingest::{ChunkSink, Ingest, IngestOptions};
+use crate::ingest::{ChunkSink, Ingest, IngestOptions, session};
 use crate::pack::directory::PackKind;
 use crate::repository::state::LockedMemory;
 use crate::repository::{Area, OwnDirectories, Repository, layout};
@@ -45,6 +45,7 @@ use crate::tree::Entry;
 use crate::words::count;
 use crate::{Error, Result};
 
+use destinations::{Destination, DestinationOutcome};
 pub use plan::Plan;
 use record::Record;
 use schedule::Scheduler;
@@ -121,6 +122,8 @@ pub struct Outcome {
     pub errors_total: u64,
     /// How many sockets were noted; nothing can be restored of them.
     pub sockets: u64,
+    /// The other destinations, and what became of the snapshot there.
+    pub destinations: Vec<DestinationOutcome>,
 }
 
 /// All that the worker threads of one backup share.
@@ -153,6 +156,22 @@ pub fn run(
     options: &BackupOptions,
     context: &Context,
 ) -> Result<Outcome> {
+    run_to_all(repository, Vec::new(), plan, stream, exclude, options, context)
+}
+
+/// As [`run`], and to other destinations of the same repository at the same time. What goes wrong there is in the outcome.
+///
+/// # Errors
+/// As [`run`], of `repository` alone.
+pub fn run_to_all(
+    repository: &Repository,
+    others: Vec<Destination>,
+    plan: Plan,
+    stream: Option<Stream>,
+    exclude: &ExcludeRules,
+    options: &BackupOptions,
+    context: &Context,
+) -> Result<Outcome> {
     let started = Instant::now();
     let start = chrono::Local::now().fixed_offset();
     refuse_own(&plan, &OwnDirectories::of(repository))?;
@@ -171,8 +190,15 @@ pub fn run(
     let index = Arc::new(load_index(repository, context)?);
     let ingest_options =
         IngestOptions { level: options.level, verify: options.verify, dry_run: options.dry_run };
-    let ingest = Ingest::start(repository, index.clone(), ingest_options, context)?;
-    let session = session::open(repository, options, &ingest, context)?;
+    let (mirrors, mut destinations) = match options.dry_run {
+        true => (Vec::new(), Vec::new()),
+        false => destinations::start(others, &options.host, context),
+    };
+    let ingest = Ingest::start_with_mirrors(repository, index.clone(), ingest_options, mirrors, context)?;
+    let session = match options.dry_run {
+        true => None,
+        false => Some(session::open(repository, &options.host, &index, ingest.indexer(), context)?),
+    };
     let reader = ChunkReader::new(repository, index);
     let run = Run {
         options,
@@ -195,18 +221,20 @@ pub fn run(
     let root = run.everything(&plan, stream, parent);
     // Whatever happened, what was stored is completed and indexed: the next run continues from it.
     let kept = if options.dry_run { Ok(()) } else { ingest.finish() };
+    let others = ingest.finish_mirrors();
+    let close = |session: Option<session::OpenSession>| session.map_or(Ok(()), session::OpenSession::close);
     let root = match (root, kept) {
-        (Err(e), Ok(())) if e.kind() == crate::Kind::Interrupted => {
-            session.close()?;
-            return Err(interrupted(context));
-        }
         (Ok(root), Ok(())) => root,
         // An upload's error is the cause; that the workers stopped is its consequence. The session stays, so that the next run looks for
         // packs that are not indexed.
-        (_, Err(e)) => return Err(e),
-        (Err(e), Ok(())) => {
-            session.close()?;
+        (_, Err(e)) => {
+            destinations::abandon(others);
             return Err(e);
+        }
+        (Err(e), Ok(())) => {
+            destinations::abandon(others);
+            close(session)?;
+            return Err(if e.kind() == crate::Kind::Interrupted { interrupted(context) } else { e });
         }
     };
     let mut summary = run.record.summary();
@@ -215,13 +243,23 @@ pub fn run(
     let parent_id = parent.map(|snapshot| snapshot.id.to_string());
     let (errors_total, sockets) = (run.record.errors_total(), run.record.sockets());
     if options.dry_run {
-        return Ok(Outcome { snapshot: None, summary, parent: parent_id, errors_total, sockets });
+        return Ok(Outcome {
+            snapshot: None,
+            summary,
+            parent: parent_id,
+            errors_total,
+            sockets,
+            destinations,
+        });
     }
     context.report(Event::Phase("writing the snapshot"));
     let draft = commit::Draft { start, root, plan: &plan, parent: parent_id.clone(), summary };
     let snapshot = commit::commit(repository, &run, draft)?;
-    session.close()?;
-    Ok(Outcome { snapshot: Some(snapshot), summary, parent: parent_id, errors_total, sockets })
+    close(session)?;
+    repository.trim_object_cache();
+    destinations.extend(destinations::catch_up(repository, others, &snapshot, &options.host, context));
+    destinations::remember(repository, &destinations, &snapshot, context);
+    Ok(Outcome { snapshot: Some(snapshot), summary, parent: parent_id, errors_total, sockets, destinations })
 }
 
 impl Run<'_> {

@@ -41,7 +41,7 @@ impl World {
             cost: Cost::DEFAULT,
             pack_bytes: None,
         };
-        let directories = Directories { cache: path("cache"), state: path("state") };
+        let directories = Directories::new(path("cache"), path("state"));
         let repository = Repository::create(provider, &secret, &options, directories).unwrap();
         fs::create_dir(path("src")).unwrap();
         Self { dir, repository }

@@ -5,11 +5,15 @@
 //! | [`subset`] | which packs are read |
 //! | [`packs`] | packs against the index, by names and sizes |
 //! | [`data`] | every byte of packs: hash, authentication, decoding, ids |
+//! | [`stated`] | what the store itself says of hashes |
+//! | [`heal`] | damaged and missing objects from other destinations |
 //! | [`trees`] | every directory and list, and that every chunk has a place |
 //! | [`touched`] | which snapshots and paths damage touches |
 
 mod data;
+mod heal;
 mod packs;
+pub mod stated;
 pub mod subset;
 mod touched;
 mod trees;
@@ -30,6 +34,8 @@ use crate::snapshot::{History, chain};
 use crate::words::count;
 use crate::{Error, Kind, Result};
 
+pub use heal::heal;
+pub use stated::stated;
 pub use subset::ReadData;
 
 /// How thorough a check is.
@@ -171,6 +177,7 @@ pub(crate) struct Check<'a> {
 /// # Errors
 /// `Interrupted`; errors of the store that are no damage, such as lost connections. Damage is in the report.
 pub fn run(repository: &Repository, options: &CheckOptions, context: &Context) -> Result<Report> {
+    let repository = &repository.without_copies();
     let mut report = Report::default();
     context.report(Event::Phase("checking keys and snapshots"));
     check_slots(repository, &mut report)?;
@@ -231,7 +238,7 @@ fn check_history(repository: &Repository, history: &History, report: &mut Report
         ));
     }
     let memory = state::peek(repository.directories());
-    let chain = chain::examine(history, memory.as_ref());
+    let chain = chain::examine(history, memory.as_ref(), &repository.directories().place);
     for missing in chain.gone(history) {
         let object = match &missing.id {
             Some(id) => format!("snapshots/{id}"),

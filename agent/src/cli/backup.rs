@@ -2,19 +2,25 @@
 
 use std::process::ExitCode;
 
+use lifeboat_providers::Proof;
 use serde_json::{Value, json};
 
 use super::EXIT_INCOMPLETE;
 pub use super::backup_options::Backup;
-use super::default_repository;
 use super::output::Output;
-use super::session::Session;
+use super::session::{Session, Target};
 use super::standard_input::StandardInput;
 use super::text::{self, count};
-use crate::backup::{self, Outcome, Plan, Stream};
+use super::{default_repository, destinations};
+use crate::backup::destinations::{falls_over, proof_word, proof_words};
+use crate::backup::{self, BackupOptions, Outcome, Plan, Stream};
 use crate::fs::size::human;
-use crate::repository::{OwnDirectories, Repository};
+use crate::repository::state::LockedMemory;
+use crate::repository::{Directories, OwnDirectories, Repository};
 use crate::scan::ahead::Ahead;
+use crate::scan::exclude::ExcludeRules;
+use crate::snapshot::Snapshot;
+use crate::snapshot::history::witness;
 use crate::tree::path_text;
 use crate::{Error, Kind, Result};
 
@@ -41,31 +47,96 @@ impl Backup {
                 path_text::display(path)
             ));
         }
-        let repository = self.repository(session)?;
-        let ahead = (!self.stdin).then(|| Ahead {
-            paths: plan.paths_and_targets().cloned().collect(),
-            rules: rules.clone(),
-            one_file_system: options.one_file_system,
-            own: OwnDirectories::of(&repository),
-        });
-        let running = session.begin_backup(ahead);
-        if let Some(stream) = &stream {
-            running.context().set_current(|current| current.extend_from_slice(&stream.path));
+        let targets = destinations::named(&session.settings, &self.to)?;
+        let mut stream = stream;
+        let mut failed = 0;
+        let (outcome, made) = loop {
+            let rest = targets.get(failed + 1..).unwrap_or_default();
+            let attempt = self.first(session, &targets, failed).and_then(|repository| {
+                let outcome =
+                    self.run_to(session, &repository, rest, &plan, &rules, &options, &mut stream)?;
+                let names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
+                let made = Made {
+                    name: names.get(failed).cloned().unwrap_or_default(),
+                    proof: repository.store().capabilities().proof,
+                    directories: repository.directories().clone(),
+                    failed: names.get(..failed).unwrap_or_default().to_vec(),
+                };
+                Ok((outcome, made))
+            });
+            match attempt {
+                Ok(done) => break done,
+                // What came in by a pipe is gone.
+                Err(e) if rest.is_empty() || !falls_over(&e) || (self.stdin && stream.is_none()) => {
+                    return Err(e);
+                }
+                Err(e) => {
+                    let name = |at: usize| targets.get(at).map_or("", |target| target.name.as_str());
+                    let (name, next) = (name(failed), name(failed + 1));
+                    session.output.warning(format_args!(
+                        "the destination {name} failed: {e}. The backup goes on with {next}"
+                    ));
+                    failed += 1;
+                }
+            }
+        };
+        if let Some(snapshot) = outcome.snapshot.as_ref().filter(|_| failed > 0) {
+            owe(session, &made.directories, targets.get(..failed).unwrap_or_default(), snapshot);
         }
-        let outcome = backup::run(&repository, plan, stream, &rules, &options, running.context());
-        running.end();
-        let outcome = outcome?;
         if self.stdin && outcome.summary.bytes_total == 0 {
             session.output.warning(
                 "standard input was empty, and so is the file: did the program that was to write it fail?",
             );
         }
         if session.output.json() {
-            session.output.object("summary", &summary_object(&outcome))?;
+            session.output.object("summary", &summary_object(&made, &outcome))?;
         } else {
             summary(&session.output, &outcome)?;
+            destinations_lines(&session.output, &made, &outcome)?;
         }
-        Ok(if outcome.errors_total > 0 { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
+        let is_behind = failed > 0 || outcome.destinations.iter().any(|other| other.stored.is_none());
+        let incomplete = outcome.errors_total > 0 || (is_behind && outcome.snapshot.is_some());
+        Ok(if incomplete { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
+    }
+
+    /// The repository that is written to first, after `failed` of the targets did not do.
+    fn first(&self, session: &Session, targets: &[Target], failed: usize) -> Result<Repository> {
+        match targets {
+            [_] if self.to.is_empty() => self.repository(session),
+            _ => {
+                let target = targets.get(failed).ok_or_else(|| Error::failed("no destination is left"))?;
+                let repository = session.open_target(target)?.0;
+                Ok(repository.with_siblings(destinations::siblings(targets, target, &session.output)))
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one attempt of a run that has them all")]
+    fn run_to(
+        &self,
+        session: &Session,
+        repository: &Repository,
+        rest: &[Target],
+        plan: &Plan,
+        rules: &ExcludeRules,
+        options: &BackupOptions,
+        stream: &mut Option<Stream>,
+    ) -> Result<Outcome> {
+        let ahead = (!self.stdin).then(|| Ahead {
+            paths: plan.paths_and_targets().cloned().collect(),
+            rules: rules.clone(),
+            one_file_system: options.one_file_system,
+            own: OwnDirectories::of(repository),
+        });
+        let others = destinations::open_others(repository, rest);
+        let running = session.begin_backup(ahead);
+        if let Some(stream) = stream {
+            running.context().set_current(|current| current.extend_from_slice(&stream.path));
+        }
+        let (plan, stream) = (plan.clone(), stream.take());
+        let outcome = backup::run_to_all(repository, others, plan, stream, rules, options, running.context());
+        running.end();
+        outcome
     }
 
     fn what(&self, session: &Session) -> Result<(Plan, Option<Stream>)> {
@@ -97,8 +168,46 @@ impl Backup {
     }
 }
 
-fn summary_object(outcome: &Outcome) -> Value {
+/// Remembers that destinations that failed do not have the snapshot, so that nobody takes it for removed there.
+fn owe(session: &Session, repository: &Directories, targets: &[Target], snapshot: &Snapshot) {
+    let remembered = LockedMemory::open(repository).and_then(|mut memory| {
+        for target in targets {
+            memory.memory.owes(&target.location.place(), witness(snapshot));
+        }
+        memory.save()
+    });
+    if let Err(error) = remembered {
+        session.output.warning(format_args!("{error}: which destinations are behind is not remembered"));
+    }
+}
+
+fn summary_object(made: &Made, outcome: &Outcome) -> Value {
+    let first = outcome.snapshot.as_ref().map(|_| {
+        json!({
+            "name": made.name,
+            "location": made.directories.place,
+            "stored": true,
+            "verified": proof_word(made.proof),
+            "bytes_stored": outcome.summary.bytes_stored,
+            "snapshots_caught_up": 0,
+            "error": null,
+        })
+    });
+    let failed = made.failed.iter().map(|name| json!({ "name": name, "stored": false }));
+    let others = outcome.destinations.iter().map(|other| {
+        json!({
+            "name": other.name,
+            "location": other.place,
+            "stored": other.stored.is_some(),
+            "verified": other.stored.map(proof_word),
+            "bytes_stored": other.bytes_stored,
+            "snapshots_caught_up": other.snapshots_caught_up,
+            "error": other.error.as_ref().map(ToString::to_string),
+        })
+    });
+    let others: Vec<Value> = first.into_iter().chain(others).chain(failed).collect();
     let mut object = json!({
+        "destinations": others,
         "snapshot": outcome.snapshot.as_ref().map(|snapshot| snapshot.id.to_string()),
         "parent": outcome.parent,
         "errors_total": outcome.errors_total,
@@ -161,4 +270,47 @@ fn summary(output: &Output, outcome: &Outcome) -> Result<()> {
             output.line(format_args!("Snapshot {} made, compared with {parent}.", snapshot.short_id()))
         }
     }
+}
+
+/// Where the snapshot is now, one line for each destination, the one it was made at first.
+fn destinations_lines(output: &Output, at: &Made, outcome: &Outcome) -> Result<()> {
+    if output.quiet()
+        || outcome.snapshot.is_none()
+        || (outcome.destinations.is_empty() && at.failed.is_empty())
+    {
+        return Ok(());
+    }
+    let stored = outcome.summary.bytes_stored;
+    output.line(format_args!("  {}: stored, {}, {}", at.name, human(stored), proof_words(at.proof)))?;
+    for other in &outcome.destinations {
+        let name = &other.name;
+        match (other.stored, &other.error) {
+            (Some(proof), _) => {
+                let caught_up = match other.snapshots_caught_up {
+                    0 => String::new(),
+                    number => format!(
+                        ", with {} that it lacked",
+                        count(number, "earlier snapshot", "earlier snapshots")
+                    ),
+                };
+                let stored = human(other.bytes_stored);
+                output.line(format_args!("  {name}: stored, {stored}, {}{caught_up}", proof_words(proof)))?;
+            }
+            (None, Some(error)) => output.line(format_args!("  {name}: NOT stored: {error}"))?,
+            (None, None) => output.line(format_args!("  {name}: NOT stored"))?,
+        }
+    }
+    for name in &at.failed {
+        output.line(format_args!("  {name}: NOT stored: it failed, and the backup went on without it"))?;
+    }
+    Ok(())
+}
+
+/// Where a snapshot was made.
+struct Made {
+    name: String,
+    proof: Proof,
+    directories: Directories,
+    /// Destinations that were tried before.
+    failed: Vec<String>,
 }

@@ -39,6 +39,9 @@ pub struct Backup {
     /// Which history the snapshot belongs to
     #[arg(long, value_name = "NAME", default_value = "manual", value_parser = not_empty)]
     class: String,
+    /// Only to this destination of the configuration; may be repeated, the first is read from and written to first
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
+    pub(super) to: Vec<String>,
     /// Only say what would be backed up
     #[arg(long)]
     pub(super) dry_run: bool,

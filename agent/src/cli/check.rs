@@ -1,17 +1,22 @@
 //! `lifeboat check`: proof that the repository can be restored.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
 use clap::Args;
+use lifeboat_providers::Sha256;
 use serde_json::json;
 
 use super::progress::Work;
 use super::session::Session;
 use super::text::{count, grouped};
+use super::{destinations, holdings};
 use crate::check::{self, CheckOptions, ReadData, Report};
 use crate::fs::size::human;
+use crate::repository::connect::Mode;
+use crate::repository::{Repository, Siblings};
 use crate::tree::path_text;
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// How much of the damage and what it touches is listed for people; all of it with `--json` or `-v`.
 const LISTED_MAX: usize = 50;
@@ -29,6 +34,12 @@ pub struct Check {
     /// Read a part of the stored data: a random share (10%), one of N equal parts (1/7), or about so much (500M)
     #[arg(long, value_name = "PART")]
     read_data_subset: Option<String>,
+    /// Take what is damaged or missing from another destination
+    #[arg(long)]
+    repair: bool,
+    /// Check all destinations, and compare them: by listings and the hashes that stores state, without reading stored data
+    #[arg(long)]
+    all: bool,
 }
 
 impl Check {
@@ -42,20 +53,124 @@ impl Check {
             None if self.read_data => ReadData::All,
             None => ReadData::Nothing,
         };
-        let repository = session.open()?;
-        let running = session.begin(Work::Check);
         let options = CheckOptions { read_data, ..CheckOptions::default() };
-        let report = check::run(&repository, &options, running.context());
-        running.end();
-        let report = report?;
+        if self.all {
+            return self.all_destinations(session, &options);
+        }
+        self.one(session, &session.open()?, &options)?.verdict()?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Checks a destination, and what of it can be healed again after that.
+    fn one(&self, session: &Session, repository: &Repository, options: &CheckOptions) -> Result<Report> {
+        // A check changes nothing, and judges this destination by itself.
+        let alone = repository.clone().with_siblings(Siblings::none());
+        let mut report = look(session, &alone, options)?;
+        if self.repair && report.verdict().is_err() {
+            let (damaged, healed) = check::heal(repository, &report);
+            session.output.say(format_args!(
+                "{healed} of {} healed from other destinations.",
+                count(damaged, "damaged or missing object is", "damaged or missing objects are")
+            ));
+            if healed > 0 {
+                report = look(session, &alone, options)?;
+            }
+        }
         if session.output.json() {
             print_objects(session, &report)?;
         } else {
             print(session, &report)?;
         }
-        report.verdict()?;
-        Ok(ExitCode::SUCCESS)
+        Ok(report)
     }
+
+    fn all_destinations(&self, session: &Session, options: &CheckOptions) -> Result<ExitCode> {
+        let targets = destinations::all(&session.settings)?;
+        let first = session.open_any()?;
+        let mut worst: Option<Error> = None;
+        for target in &targets {
+            session.output.say(format_args!("{}, {}:", target.name, target.location.place()));
+            let opened = target.connect(Mode::Open).and_then(|provider| first.open_sibling(provider));
+            let checked = opened.and_then(|repository| {
+                let siblings = destinations::siblings(&targets, target, &session.output);
+                let repository = repository.with_siblings(siblings);
+                self.one(session, &repository, options)?.verdict()?;
+                self.stated(session, &repository)
+            });
+            match checked {
+                Ok(()) => {}
+                Err(e) if e.kind() == Kind::Interrupted => return Err(e),
+                Err(e) => {
+                    session.output.warning(format_args!("{}: {e}", target.name));
+                    // Damage is worse than a destination that is away.
+                    if worst.as_ref().is_none_or(|worst| worst.kind() != Kind::Damaged) {
+                        worst = Some(e.context(format_args!("destination {}", target.name)));
+                    }
+                }
+            }
+        }
+        compare(session, &first)?;
+        worst.map_or(Ok(ExitCode::SUCCESS), Err)
+    }
+
+    /// What the store says of hashes; with `--repair`, what is wrong is healed.
+    fn stated(&self, session: &Session, repository: &Repository) -> Result<()> {
+        let running = session.begin(Work::Check);
+        let stated = check::stated(repository, running.context());
+        running.end();
+        let stated = stated?;
+        if session.output.json() {
+            session.output.object(
+                "stated",
+                &json!({
+                    "location": repository.store().location(),
+                    "proved": stated.proved,
+                    "silent": stated.silent,
+                    "wrong": stated.wrong.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                }),
+            )?;
+        } else if stated.proved > 0 {
+            let proved = count(stated.proved, "object has", "objects have");
+            session.output.say(format_args!("The store states that {proved} the hash of its name."));
+        }
+        let left = stated.wrong.iter().filter(|key| !(self.repair && repository.heal(key).is_some()));
+        match left.clone().next() {
+            None => Ok(()),
+            Some(first) => Err(Error::damaged(format_args!(
+                "the store states another hash than their name for {} ({first})",
+                count(left.count() as u64, "object", "objects")
+            ))
+            .with_hint("`lifeboat check --all --repair` takes them from another destination.")),
+        }
+    }
+}
+
+fn look(session: &Session, repository: &Repository, options: &CheckOptions) -> Result<Report> {
+    let running = session.begin(Work::Check);
+    let report = check::run(repository, options, running.context());
+    running.end();
+    report
+}
+
+/// Which snapshots are at some destinations only.
+fn compare(session: &Session, first: &Repository) -> Result<()> {
+    let holdings = holdings::ask(session, first)?;
+    let held: Vec<_> =
+        holdings.iter().filter_map(|holding| Some((holding, holding.held.as_ref().ok()?))).collect();
+    let all: HashSet<Sha256> = held.iter().flat_map(|(_, held)| held.snapshots.iter().copied()).collect();
+    for (holding, held) in held {
+        let lacking = all.len() - held.snapshots.len();
+        if session.output.json() {
+            session.output.object("comparison", &json!({ "name": holding.name, "lacking": lacking }))?;
+        } else if lacking > 0 {
+            session.output.line(format_args!(
+                "{} does not have {} that others have: `lifeboat sync` brings what was not forgotten there.",
+                holding.name,
+                count(lacking as u64, "snapshot", "snapshots")
+            ))?;
+        }
+    }
+    Ok(())
 }
 
 fn print_objects(session: &Session, report: &Report) -> Result<()> {

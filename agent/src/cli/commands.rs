@@ -6,7 +6,10 @@ use clap::Subcommand;
 
 use super::output::Output;
 use super::session::Session;
-use super::{backup, browse, check, doctor, forget, init, key, manual, repair, restore, snapshots};
+use super::{
+    backup, browse, check, doctor, forget, init, key, manual, provider, repair, restore, snapshots, status,
+    sync,
+};
 use crate::Result;
 
 /// What to do.
@@ -25,6 +28,13 @@ pub enum Command {
     Restore(Box<restore::Restore>),
     /// Check that the repository can be restored
     Check(check::Check),
+    /// Bring destinations up to another one
+    Sync(sync::Sync),
+    /// Show the destinations: what they hold, what they lack, how it is verified
+    Status(status::Status),
+    /// Look at stores
+    #[command(subcommand)]
+    Provider(provider::Provider),
     /// Mend a damaged repository
     #[command(subcommand)]
     Repair(repair::Repair),
@@ -71,6 +81,9 @@ impl Command {
             Self::Browse(command) => command.run(session),
             Self::Restore(command) => command.run(session),
             Self::Check(command) => command.run(session),
+            Self::Sync(command) => command.run(session),
+            Self::Status(command) => command.run(session),
+            Self::Provider(command) => command.run(session),
             Self::Repair(command) => command.run(session),
             Self::Forget(command) => command.run(session),
             Self::Key(command) => command.run(session),

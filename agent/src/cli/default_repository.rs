@@ -9,7 +9,7 @@ use std::path::Path;
 use super::output::Output;
 use super::session::{Session, tag_cache};
 use crate::config::{DefaultRepository, Settings, secrets};
-use crate::repository::connect::{Location, Mode};
+use crate::repository::connect::{Location, Mode, StoreOptions};
 use crate::repository::create::CreateOptions;
 use crate::repository::{Repository, state};
 use crate::seal::slot::{Cost, Purpose, Secret};
@@ -52,7 +52,7 @@ pub fn create(session: &Session, cipher: Cipher) -> Result<Repository> {
     };
     let options =
         CreateOptions { cipher, purpose, label: String::new(), cost: Cost::DEFAULT, pack_bytes: None };
-    let provider = Location::Local(place.path.clone()).connect(Mode::Create)?;
+    let provider = Location::Local(place.path.clone()).connect(Mode::Create, &StoreOptions::default())?;
     let directories = session.settings.directories.clone();
     let repository = Repository::create(provider, &secret, &options, directories)?;
     tag_cache(repository.directories());

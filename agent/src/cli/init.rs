@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::default_repository::{self, write_key_file};
+use super::destinations;
 use super::session::{Session, Target, tag_cache};
 use crate::config::SecretSource;
 use crate::repository::connect::Mode;
@@ -27,6 +28,9 @@ pub struct Init {
     /// How stored data is sealed; both are safe
     #[arg(long, value_enum, default_value_t = CipherName::XChaCha20Poly1305)]
     cipher: CipherName,
+    /// Only at this destination of the configuration; may be repeated
+    #[arg(long, value_name = "NAME")]
+    to: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -55,6 +59,9 @@ impl Init {
     /// `Usage` if there is one already; if it cannot be made.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
         let target = session.target()?;
+        if destinations::all(&session.settings)?.len() > 1 || !self.to.is_empty() {
+            return self.run_destinations(session);
+        }
         refuse_existing(&target)?;
         let repository = if target.is_default {
             default_repository::create(session, self.cipher.into())?
@@ -64,13 +71,64 @@ impl Init {
         report(session, &repository)?;
         Ok(ExitCode::SUCCESS)
     }
+
+    /// Makes the repository at all destinations where it is not: the first is made, or opened if it is there, the others become the same.
+    fn run_destinations(self, session: &Session) -> Result<ExitCode> {
+        let all = destinations::all(&session.settings)?;
+        let wanted = destinations::named(&session.settings, &self.to)?;
+        let (mut existing, mut unknown) = (None, None);
+        for target in &all {
+            match has_repository(target) {
+                Ok(true) => existing = existing.or(Some(target)),
+                Ok(false) => {}
+                Err(e) => unknown = unknown.or(Some(e.context(format_args!("destination {}", target.name)))),
+            }
+        }
+        let first = match (existing, unknown) {
+            (Some(target), _) => session.open_target(target)?.0,
+            // Nobody knows whether the repository is at a place that cannot be looked at: a second one must not be made.
+            (None, Some(e)) => return Err(e),
+            (None, None) => {
+                let Some(target) = wanted.first() else { return Ok(ExitCode::SUCCESS) };
+                refuse_existing(target)?;
+                let made = create(session, target, self.cipher.into())?;
+                report(session, &made)?;
+                made
+            }
+        };
+        for target in &wanted {
+            if has_repository(target)? {
+                // That it is the same one is found out here, and not by the first backup.
+                let there = first.open_sibling(target.connect(Mode::Open)?)?;
+                session.output.say(format_args!(
+                    "The destination {} is ready: {}.",
+                    target.name,
+                    there.store().location()
+                ));
+                continue;
+            }
+            let made = first
+                .create_sibling(target.connect(Mode::Create)?)
+                .map_err(|e| e.context(format_args!("destination {}", target.name)))?;
+            report(session, &made)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn has_repository(target: &Target) -> Result<bool> {
+    match target.connect(Mode::Open) {
+        Ok(provider) => create::exists(&Store::new(provider)?),
+        Err(e) if e.kind() == Kind::NoRepository => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 fn create(session: &Session, target: &Target, cipher: Cipher) -> Result<Repository> {
     let (secret, purpose) = first_secret(session)?;
     let options =
         CreateOptions { cipher, purpose, label: String::new(), cost: Cost::DEFAULT, pack_bytes: None };
-    let provider = target.location.connect(Mode::Create)?;
+    let provider = target.connect(Mode::Create)?;
     // The key is on disk before anything is sealed by it, and no earlier: a place that cannot be leaves no key behind.
     if let (Secret::Key(key), Some(SecretSource::KeyFile(path))) = (&secret, &session.settings.secret)
         && !path.exists()
@@ -85,7 +143,7 @@ fn create(session: &Session, target: &Target, cipher: Cipher) -> Result<Reposito
 
 /// Nobody is asked for a passphrase of a repository that cannot be made.
 fn refuse_existing(target: &Target) -> Result<()> {
-    let provider = match target.location.connect(Mode::Open) {
+    let provider = match target.connect(Mode::Open) {
         Ok(provider) => provider,
         Err(e) if e.kind() == Kind::NoRepository => return Ok(()),
         Err(e) => return Err(e),

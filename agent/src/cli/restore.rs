@@ -101,7 +101,7 @@ impl Restore {
     pub fn run(self, session: &Session) -> Result<ExitCode> {
         let selection = Selection::new(&self.include, &self.exclude)?;
         let selector = Selector::parse(argument_bytes(&self.snapshot));
-        let repository = session.open()?;
+        let repository = session.open_any()?;
         let history = session.history(&repository)?;
         let snapshot = self.filter.find(&history, &selector.snapshot)?;
         let options = self.options();

@@ -14,10 +14,10 @@ use super::output::{Output, Style};
 use super::progress::{Running, Work};
 use super::signals::Signals;
 use super::text::not_empty;
-use super::{default_repository, terminal};
+use super::{default_repository, destinations, terminal};
 use crate::config::{Environment, Overrides, SecretSource, Settings};
 use crate::fetch::ChunkReader;
-use crate::repository::connect::{Location, Mode};
+use crate::repository::connect::{Location, Mode, StoreOptions};
 use crate::repository::{Directories, Repository, Store, create, state};
 use crate::scan::ahead::Ahead;
 use crate::seal::SecretKey;
@@ -32,7 +32,7 @@ const PASSPHRASE_TRIES: usize = 3;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
-    /// Repository: a directory or file:///a/directory [env: LIFEBOAT_REPOSITORY]
+    /// Repository: a directory, a URL such as s3://bucket/folder, or the name of a destination [env: LIFEBOAT_REPOSITORY]
     #[arg(short, long, global = true, value_name = "PLACE")]
     pub repository: Option<std::ffi::OsString>,
     /// Configuration file [default: ~/.config/lifeboat/config.toml, /etc/lifeboat/config.toml]
@@ -123,12 +123,26 @@ pub struct Session {
 }
 
 /// A repository as named and as used.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Target {
+    /// The destination's name in the configuration, or the place as it was named.
+    pub name: String,
     /// The place.
     pub location: Location,
     /// It is the default repository, because none was named.
     pub is_default: bool,
+    /// What its store is opened with.
+    pub options: StoreOptions,
+}
+
+impl Target {
+    /// The store there.
+    ///
+    /// # Errors
+    /// As [`Location::connect`].
+    pub fn connect(&self, mode: Mode) -> Result<SharedProvider> {
+        self.location.connect(mode, &self.options)
+    }
 }
 
 impl Globals {
@@ -172,30 +186,71 @@ impl Session {
         Running::begin(&self.output, Work::Backup, self.signals.stop().clone(), ahead)
     }
 
-    /// The repository that was named, or the default one.
+    /// The repository that was named, the first destination, or the default one.
     ///
     /// # Errors
     /// `Usage` if what was named means nothing.
     pub fn target(&self) -> Result<Target> {
-        match &self.settings.repository {
-            Some(named) => Ok(Target { location: Location::parse(named)?, is_default: false }),
-            None => {
-                let path = self.settings.default_repository.path.clone();
-                Ok(Target { location: Location::Local(path), is_default: true })
-            }
-        }
+        destinations::primary(&self.settings)
     }
 
-    /// Opens the repository that was named, or the default one. A memory of it that cannot be read is warned about.
+    /// Opens the repository that was named, the first destination, or the default one. A memory of it that cannot be read is warned about.
     ///
     /// # Errors
     /// `NoRepository`, `WrongKey`, `Damaged`; errors of the store.
     pub fn open(&self) -> Result<Repository> {
         let (repository, _) = self.open_with_secret()?;
+        self.warn_of_memory(&repository);
+        Ok(repository)
+    }
+
+    /// As [`Session::open`], but of several destinations of which none was named the first that can be opened: for commands that want
+    /// data, and not for those that judge or change one destination.
+    ///
+    /// # Errors
+    /// As [`Session::open`], of the first.
+    pub fn open_any(&self) -> Result<Repository> {
+        let targets = destinations::all(&self.settings)?;
+        if self.settings.repository.is_some() || targets.len() == 1 {
+            return self.open();
+        }
+        let mut failed: Vec<(&Target, Error)> = Vec::new();
+        for target in &targets {
+            match self.open_target(target) {
+                Ok((repository, _)) => {
+                    for (target, error) in &failed {
+                        let (name, used) = (&target.name, repository.store().location());
+                        self.output.warning(format_args!(
+                            "the destination {name} cannot be used: {error}. {used} is used in its place"
+                        ));
+                    }
+                    self.warn_of_memory(&repository);
+                    return Ok(repository.with_siblings(destinations::siblings(
+                        &targets,
+                        target,
+                        &self.output,
+                    )));
+                }
+                // All destinations have the same key: what is wrong with it is wrong everywhere.
+                Err(e) if matches!(e.kind(), Kind::WrongKey | Kind::Interrupted | Kind::Usage) => {
+                    return Err(e);
+                }
+                Err(e) => failed.push((target, e)),
+            }
+        }
+        let mut failed = failed.into_iter();
+        let first = failed.next();
+        for (target, error) in failed {
+            self.output
+                .warning(format_args!("the destination {} cannot be used either: {error}", target.name));
+        }
+        Err(first.map_or_else(|| default_repository::none_named(&self.settings), |(_, error)| error))
+    }
+
+    fn warn_of_memory(&self, repository: &Repository) {
         if let Some(trouble) = state::trouble(repository.directories()) {
             self.output.warning(format_args!("{trouble}. {}", trouble.hint().unwrap_or_default()));
         }
-        Ok(repository)
     }
 
     /// As [`Session::open`], with the secret that opened it, and without the warning.
@@ -203,13 +258,25 @@ impl Session {
     /// # Errors
     /// As [`Session::open`].
     pub fn open_with_secret(&self) -> Result<(Repository, Secret)> {
-        let target = self.target()?;
+        let targets = destinations::all(&self.settings)?;
+        let Some(target) = targets.first() else {
+            return Err(default_repository::none_named(&self.settings));
+        };
+        let (repository, secret) = self.open_target(target)?;
+        Ok((repository.with_siblings(destinations::siblings(&targets, target, &self.output)), secret))
+    }
+
+    /// Opens one place.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn open_target(&self, target: &Target) -> Result<(Repository, Secret)> {
         if target.is_default && !default_repository::exists(&self.settings) {
             return Err(default_repository::none_named(&self.settings));
         }
-        let provider = target.location.connect(Mode::Open)?;
+        let provider = target.connect(Mode::Open)?;
         let directories = &self.settings.directories;
-        let (repository, secret) = match self.secret(&target)? {
+        let (repository, secret) = match self.secret(target)? {
             Some(secret) => (Repository::open(provider, &secret, directories.clone())?, secret),
             None => self.open_with_prompt(&provider, directories)?,
         };
@@ -333,7 +400,7 @@ impl Session {
 /// person's files, which they must not leave out. A cache that cannot be used ends no command: whoever needs it says so and does without.
 pub(super) fn tag_cache(of_repository: &Directories) {
     const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of Lifeboat; it may be deleted at any time.\n";
-    let tag = of_repository.cache.join("CACHEDIR.TAG");
+    let tag = of_repository.cache_of_all_places().join("CACHEDIR.TAG");
     if state::make_private_dir(&of_repository.cache).is_ok() && !tag.exists() {
         let _ = state::write_atomically(&tag, TAG.as_bytes());
     }

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::holdings::{self, Holding};
 use super::session::{FilterArgs, Session};
 use super::text::{self, Align, Table, count};
 use super::unread;
+use crate::backup::destinations::proof_word;
 use crate::fs::size::human;
 use crate::snapshot::Snapshot;
 use crate::tree::path_text;
@@ -33,7 +35,7 @@ impl Snapshots {
     /// # Errors
     /// `NoRepository`, `WrongKey`; `Usage` for a snapshot that is not there.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
-        let repository = session.open()?;
+        let repository = session.open_any()?;
         let history = session.history(&repository)?;
         let filter = self.filter.filter()?;
         let mut chosen: Vec<&Snapshot> = if self.snapshots.is_empty() {
@@ -41,6 +43,15 @@ impl Snapshots {
         } else {
             self.snapshots.iter().map(|text| history.find(text, &filter)).collect::<Result<_>>()?
         };
+        let holdings = holdings::ask(session, &repository)?;
+        for holding in &holdings {
+            if let Err(error) = &holding.held {
+                session.output.warning(format_args!(
+                    "what the destination {} holds is not known: {error}",
+                    holding.name
+                ));
+            }
+        }
         let groups = group(&chosen);
         if let Some(latest) = self.latest {
             let kept: Vec<_> = groups
@@ -52,13 +63,13 @@ impl Snapshots {
         }
         if session.output.json() {
             for snapshot in &chosen {
-                session.output.object("snapshot", &object(snapshot)?)?;
+                session.output.object("snapshot", &object(snapshot, &holdings)?)?;
             }
             return Ok(ExitCode::SUCCESS);
         }
         // Who names snapshots, or asks for more, wants to know what they lack.
         let in_full = !self.snapshots.is_empty() || session.output.verbose() > 0;
-        print(session, &chosen, history.snapshots.len(), in_full)?;
+        print(session, &chosen, history.snapshots.len(), in_full, &holdings)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -80,9 +91,19 @@ fn group<'s>(snapshots: &[&'s Snapshot]) -> BTreeMap<GroupKey, Vec<&'s Snapshot>
 }
 
 /// The manifest with the ids, and without the root directory, which is for programs that read the format.
-fn object(snapshot: &Snapshot) -> Result<Value> {
+fn object(snapshot: &Snapshot, holdings: &[Holding]) -> Result<Value> {
     let manifest = serde_json::to_value(&snapshot.manifest).map_err(|e| Error::failed(e.to_string()))?;
-    let mut object = json!({ "id": snapshot.id.to_string(), "short_id": snapshot.short_id() });
+    let destinations = holdings.iter().map(|holding| {
+        let held = holding.held.as_ref().ok();
+        let stored = held.map(|held| held.snapshots.contains(&snapshot.id));
+        let verified = held.filter(|_| stored == Some(true)).map(|held| proof_word(held.proof));
+        json!({ "name": holding.name, "stored": stored, "verified": verified })
+    });
+    let mut object = json!({
+        "id": snapshot.id.to_string(),
+        "short_id": snapshot.short_id(),
+        "destinations": destinations.collect::<Vec<_>>(),
+    });
     if let (Value::Object(object), Value::Object(mut fields)) = (&mut object, manifest) {
         fields.remove("root");
         for (name, time) in [("time", &snapshot.manifest.time), ("end", &snapshot.manifest.end)] {
@@ -93,7 +114,13 @@ fn object(snapshot: &Snapshot) -> Result<Value> {
     Ok(object)
 }
 
-fn print(session: &Session, chosen: &[&Snapshot], all: usize, in_full: bool) -> Result<()> {
+fn print(
+    session: &Session,
+    chosen: &[&Snapshot],
+    all: usize,
+    in_full: bool,
+    holdings: &[Holding],
+) -> Result<()> {
     let output = &session.output;
     if chosen.is_empty() {
         return if all == 0 {
@@ -107,7 +134,7 @@ fn print(session: &Session, chosen: &[&Snapshot], all: usize, in_full: bool) -> 
     }
     for ((host, what), snapshots) in group(chosen) {
         output.line(format_args!("{host}, {what}"))?;
-        for line in table(&snapshots).lines() {
+        for line in table(&snapshots, holdings).lines() {
             output.line(format_args!("  {line}"))?;
         }
         for snapshot in snapshots.iter().filter(|_| in_full) {
@@ -121,13 +148,19 @@ fn print(session: &Session, chosen: &[&Snapshot], all: usize, in_full: bool) -> 
     output.line(count(chosen.len() as u64, "snapshot", "snapshots"))
 }
 
-fn table(snapshots: &[&Snapshot]) -> Table {
+fn table(snapshots: &[&Snapshot], holdings: &[Holding]) -> Table {
     use Align::{Left, Right};
     let has = |test: fn(&Snapshot) -> bool| snapshots.iter().any(|snapshot| test(snapshot));
     let paths_differ = has(|snapshot| snapshot.manifest.source.is_some());
     let tags = has(|snapshot| !snapshot.manifest.tags.is_empty());
     let errors = has(|snapshot| snapshot.manifest.errors_total > 0);
-    let optional = [(paths_differ, ("Paths", Left)), (tags, ("Tags", Left)), (errors, ("Errors", Right))];
+    let several = holdings.len() > 1;
+    let optional = [
+        (paths_differ, ("Paths", Left)),
+        (tags, ("Tags", Left)),
+        (several, ("Stored at", Left)),
+        (errors, ("Errors", Right)),
+    ];
     let mut columns = vec![
         ("Id", Left),
         ("Time", Left),
@@ -153,6 +186,7 @@ fn table(snapshots: &[&Snapshot]) -> Table {
         let cells = [
             (paths_differ, paths(snapshot)),
             (tags, path_text::display(manifest.tags.join(",").as_bytes())),
+            (several, stored_at(snapshot, holdings)),
             (
                 errors,
                 if manifest.errors_total == 0 { String::new() } else { text::grouped(manifest.errors_total) },
@@ -162,6 +196,15 @@ fn table(snapshots: &[&Snapshot]) -> Table {
         table.row(row);
     }
     table
+}
+
+/// The destinations that have a snapshot; `?` after one that cannot be asked.
+fn stored_at(snapshot: &Snapshot, holdings: &[Holding]) -> String {
+    let names = holdings.iter().filter_map(|holding| match &holding.held {
+        Ok(held) => held.snapshots.contains(&snapshot.id).then(|| holding.name.clone()),
+        Err(_) => Some(format!("{}?", holding.name)),
+    });
+    names.collect::<Vec<_>>().join(" ")
 }
 
 fn paths(snapshot: &Snapshot) -> String {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
+use super::destination::DestinationFile;
 use crate::tree::path_text;
 use crate::{Error, Result};
 
@@ -19,6 +20,8 @@ pub struct ConfigFile {
     /// Path or URL of the repository.
     #[serde(deserialize_with = "not_empty")]
     pub repository: Option<String>,
+    /// Places that hold the repository, the primary first.
+    pub destination: Vec<DestinationFile>,
     /// The file with the repository's key.
     pub key_file: Option<PathBuf>,
     /// The file with the repository's passphrase.

@@ -2,6 +2,7 @@
 //!
 //! | module | job |
 //! |---|---|
+//! | [`destination`] | the places that hold the repository |
 //! | [`environment`] | the only reader of environment variables |
 //! | [`file`](mod@file) | the configuration file |
 //! | [`places`] | which directories and default places follow from the environment |
@@ -9,6 +10,7 @@
 //!
 //! No other module reads the environment (checked by `tests/it/tidy.rs`).
 
+pub mod destination;
 pub mod environment;
 pub mod file;
 pub mod places;
@@ -21,6 +23,7 @@ use crate::compress::Level;
 use crate::repository::Directories;
 use crate::{Error, Result};
 
+pub use destination::Destination;
 pub use environment::Environment;
 pub use file::ConfigFile;
 pub use places::{DefaultRepository, Places};
@@ -40,8 +43,10 @@ pub struct Overrides {
 /// All decisions, checked.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Path or URL of the repository, if any was named.
+    /// Path or URL of the repository, or name of a destination, if any was named.
     pub repository: Option<OsString>,
+    /// The destinations of the configuration, the primary first.
+    pub destinations: Vec<Destination>,
     /// Where the key comes from, if anything says so.
     pub secret: Option<SecretSource>,
     /// Cache and state of this machine.
@@ -98,6 +103,12 @@ impl Settings {
             (None, Some(named)) => Some(places.resolve_location(named, base)),
             (None, None) => None,
         };
+        if file.repository.is_some() && !file.destination.is_empty() {
+            return Err(Error::usage("the configuration has both `repository` and [[destination]]")
+                .with_hint("Make the repository the first [[destination]]: name = \"…\", url = \"…\"."));
+        }
+        let credentials = environment.credentials_directory.as_deref();
+        let destinations = destination::check(file.destination.clone(), &places, base, credentials)?;
         let secret = secrets::choose(overrides.key_file, environment, &file, resolve)?;
         let level = match &file.compression {
             None => Level::DEFAULT,
@@ -108,11 +119,12 @@ impl Settings {
         let cache = environment.cache_dir.clone().or_else(|| file.cache_dir.as_deref().map(resolve));
         Ok(Self {
             repository,
+            destinations,
             secret,
-            directories: Directories {
-                cache: cache.unwrap_or_else(|| places.cache.clone()),
-                state: environment.state_dir.clone().unwrap_or_else(|| places.state.clone()),
-            },
+            directories: Directories::new(
+                cache.unwrap_or_else(|| places.cache.clone()),
+                environment.state_dir.clone().unwrap_or_else(|| places.state.clone()),
+            ),
             backup: BackupDefaults {
                 level,
                 exclude: file.exclude,

@@ -1,13 +1,13 @@
 //! Chunks, contents and directories by id. Every chunk is compared with its id before it is given out.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::cache::SegmentCache;
 use super::rescue::Rescue;
 use crate::chunk::ChunkId;
 use crate::index::{Index, Location};
 use crate::pack::directory::PackKind;
-use crate::repository::Repository;
+use crate::repository::{Repository, layout};
 use crate::tree::content::LEVEL_MAX;
 use crate::tree::{Content, Extent, Node};
 use crate::{Error, Kind, Result};
@@ -21,6 +21,7 @@ pub struct ChunkReader {
     index: Arc<Index>,
     cache: SegmentCache,
     rescue: Option<Rescue>,
+    others: OnceLock<Vec<Self>>,
 }
 
 /// A chunk's bytes within its decoded segment.
@@ -51,7 +52,8 @@ pub struct Lost {
 impl ChunkReader {
     /// A reader over an index.
     pub fn new(repository: &Repository, index: Arc<Index>) -> Self {
-        Self { repository: repository.clone(), index, cache: SegmentCache::new(CACHE_BYTES), rescue: None }
+        let cache = SegmentCache::new(CACHE_BYTES);
+        Self { repository: repository.clone(), index, cache, rescue: None, others: OnceLock::new() }
     }
 
     /// Looks for chunks that the index does not know in packs that it does not know either, and gives `warn` a word on that: for whoever
@@ -119,6 +121,9 @@ impl ChunkReader {
                 return Ok(chunk);
             }
         }
+        if let Some(chunk) = self.chunk_from_sibling(kind, id, length, &places)? {
+            return Ok(chunk);
+        }
         Err(damage.unwrap_or_else(|| {
             Error::damaged(format_args!("the index does not know chunk {id}"))
                 .with_hint("`lifeboat repair index` makes the index anew from the packs.")
@@ -144,6 +149,42 @@ impl ChunkReader {
             }
         }
         Ok(None)
+    }
+
+    /// The chunk from another destination: the pack it should lie in is healed from there, or, where the other has packed it differently, the
+    /// chunk alone is read from there.
+    fn chunk_from_sibling(
+        &self,
+        kind: PackKind,
+        id: &ChunkId,
+        length: Option<u64>,
+        places: &[Location],
+    ) -> Result<Option<ChunkBytes>> {
+        if self.repository.siblings().is_empty() {
+            return Ok(None);
+        }
+        for place in places {
+            if self.repository.heal(&layout::pack(place.kind, &place.pack)?).is_some()
+                && let Some(chunk) = self.first_good(kind, id, length, &[*place], &mut None)?
+            {
+                return Ok(Some(chunk));
+            }
+        }
+        // Damage there is passed over: another destination is only a second chance.
+        Ok(self.others().iter().find_map(|other| other.chunk(kind, id, length).ok()))
+    }
+
+    /// Readers of the other destinations, made when they are first needed.
+    fn others(&self) -> &[Self] {
+        self.others.get_or_init(|| {
+            let siblings = self.repository.siblings();
+            let readers = siblings.open_all(&self.repository).into_iter().filter_map(|(name, other)| {
+                let catalog = other.load_catalog().ok()?;
+                siblings.tell(format!("what is lost here is looked for in the packs of {name}"));
+                Some(Self::new(&other, Arc::new(catalog.index)))
+            });
+            readers.collect()
+        })
     }
 
     fn chunk_at(

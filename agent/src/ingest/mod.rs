@@ -7,14 +7,19 @@
 //! | [`upload`] | packs to the store, bounded in bytes |
 //! | [`indexer`] | acknowledged packs into index shards |
 //! | [`sink`] | what each worker thread writes chunks to |
+//! | [`mirror`] | the same packs to other destinations |
+//! | [`session`] | tells others that this writer is at work |
 //! | [`adopt`] | packs of an interrupted run into the index |
 
 pub mod adopt;
 pub mod claims;
 pub mod indexer;
+pub mod mirror;
 pub mod packer;
+pub mod session;
 pub mod sink;
 pub mod upload;
 
+pub use mirror::Mirror;
 pub use packer::{Ingest, IngestOptions};
 pub use sink::ChunkSink;

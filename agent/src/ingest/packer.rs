@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use super::claims::Claims;
 use super::indexer::Indexer;
+use super::mirror::{self, Mirror};
 use super::upload::Uploader;
 use crate::compress::Level;
 use crate::events::Context;
@@ -53,6 +54,7 @@ pub struct Ingest {
     uploader: Mutex<Uploader>,
     data: Vec<Mutex<Arc<Building>>>,
     metadata: Mutex<Arc<Building>>,
+    mirrors: Arc<[Mirror]>,
     /// Counters and events.
     pub context: Context,
 }
@@ -68,11 +70,32 @@ impl Ingest {
         options: IngestOptions,
         context: &Context,
     ) -> Result<Self> {
+        Self::start_with_mirrors(repository, index, options, Vec::new(), context)
+    }
+
+    /// As [`Ingest::start`], with other destinations that get the same packs.
+    ///
+    /// # Errors
+    /// As [`Ingest::start`].
+    pub fn start_with_mirrors(
+        repository: &Repository,
+        index: Arc<Index>,
+        options: IngestOptions,
+        mirrors: Vec<Mirror>,
+        context: &Context,
+    ) -> Result<Self> {
+        let mirrors: Arc<[Mirror]> = mirrors.into();
         let claims = Arc::new(Claims::new());
         let indexer =
             Arc::new(Indexer::new(repository.clone(), index.clone(), claims.clone(), context.clone()));
         let in_flight = 2 * repository.config().pack_bytes;
-        let uploader = Uploader::start(repository.clone(), indexer.clone(), context.clone(), in_flight)?;
+        let uploader = Uploader::start(
+            repository.clone(),
+            indexer.clone(),
+            mirrors.clone(),
+            context.clone(),
+            in_flight,
+        )?;
         let data = (0..OPEN_DATA_PACKS)
             .map(|_| Ok(Mutex::new(Arc::new(new_pack(repository, PackKind::Data)?))))
             .collect::<Result<_>>()?;
@@ -85,6 +108,7 @@ impl Ingest {
             uploader: Mutex::new(uploader),
             data,
             metadata: Mutex::new(Arc::new(new_pack(repository, PackKind::Metadata)?)),
+            mirrors,
             context: context.clone(),
         })
     }
@@ -139,6 +163,11 @@ impl Ingest {
         // What was acknowledged is kept even if another upload failed.
         let flushed = self.indexer.flush();
         finished.and(submitted).and(flushed)
+    }
+
+    /// Waits for the other destinations. Call it after [`Ingest::finish`], whatever that came to.
+    pub fn finish_mirrors(&self) -> Vec<mirror::Finished> {
+        self.mirrors.iter().map(Mirror::finish).collect()
     }
 
     /// Takes note of packs that are stored already.

@@ -8,8 +8,10 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Condvar, Mutex};
 
 use super::indexer::Indexer;
+use super::mirror::Mirror;
 use crate::events::{Context, Counters};
 use crate::pack::building::FinishedPack;
+use crate::pack::directory::PackKind;
 use crate::repository::{Repository, layout};
 use crate::{Error, Result};
 
@@ -30,6 +32,7 @@ struct Shared {
     error: Mutex<Option<Error>>,
     repository: Repository,
     indexer: Arc<Indexer>,
+    mirrors: Arc<[Mirror]>,
     context: Context,
 }
 
@@ -41,6 +44,7 @@ impl Uploader {
     pub fn start(
         repository: Repository,
         indexer: Arc<Indexer>,
+        mirrors: Arc<[Mirror]>,
         context: Context,
         bytes_max: usize,
     ) -> Result<Self> {
@@ -53,6 +57,7 @@ impl Uploader {
             error: Mutex::new(None),
             repository,
             indexer,
+            mirrors,
             context,
         });
         let threads = (0..concurrency)
@@ -141,7 +146,13 @@ impl Shared {
     fn upload(&self, pack: FinishedPack) -> Result<()> {
         let (object, entry) = pack.seal();
         let key = layout::pack(entry.kind, &entry.id)?;
+        for mirror in &*self.mirrors {
+            mirror.offer(&object, &entry);
+        }
         self.repository.store().create_or_same(&key, &object)?;
+        if entry.kind == PackKind::Metadata {
+            self.repository.cache_object(&key, object.body().pieces());
+        }
         Counters::add(&self.context.counters.bytes_stored, entry.stored_bytes);
         self.indexer.acknowledge(entry)
     }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use lifeboat_providers::Sha256;
 
 use super::building::{FOOTER_BYTES, FOOTER_MAGIC};
@@ -122,11 +123,32 @@ impl Repository {
         let key = layout::pack(location.kind, &location.pack)?;
         let start = location.segment.offset;
         let range = start..start + u64::from(location.segment.box_bytes);
-        let mut sealed = Vec::from(self.store().get_range(&key, range)?);
         let cipher = self.pack_cipher(location.kind, location.pack_salt);
-        let mut plain = Vec::new();
-        Self::open_segment(&cipher, &location.segment, &mut sealed, &mut Decompressor::new()?, &mut plain)
+        let open = |sealed: Bytes| -> Result<Vec<u8>> {
+            let mut plain = Vec::new();
+            let mut sealed = Vec::from(sealed);
+            Self::open_segment(
+                &cipher,
+                &location.segment,
+                &mut sealed,
+                &mut Decompressor::new()?,
+                &mut plain,
+            )
             .map_err(|e| e.context(format_args!("segment {} of {key}", location.segment.number)))?;
+            Ok(plain)
+        };
+        let is_kept = location.kind == PackKind::Metadata;
+        if let Some(sealed) = is_kept.then(|| self.cached_part(&key, &range)).flatten() {
+            match open(sealed) {
+                Ok(plain) => return Ok(plain),
+                Err(_) => self.forget_part(&key, &range),
+            }
+        }
+        let sealed = self.store().get_range(&key, range.clone())?;
+        let plain = open(sealed.clone())?;
+        if is_kept {
+            self.cache_part(&key, &range, &sealed);
+        }
         Ok(plain)
     }
 }

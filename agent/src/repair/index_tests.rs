@@ -62,7 +62,7 @@ impl Scene {
 
     fn machine(&self, name: &str) -> Directories {
         let path = self.dir.path().join(name);
-        Directories { cache: path.join("cache"), state: path.join("state") }
+        Directories::new(path.join("cache"), path.join("state"))
     }
 
     fn open(&self, store: SharedProvider, machine: &str) -> Result<Repository> {

@@ -131,7 +131,7 @@ fn earlier_copy<'h>(history: &'h History, old: &Snapshot, manifest: &Manifest) -
 fn lost_snapshots(repository: &Repository, history: &History) -> Result<Vec<Witness>> {
     let memory = state::peek(repository.directories());
     let mut lost: Vec<Witness> = Vec::new();
-    for missing in chain::examine(history, memory.as_ref()).missing {
+    for missing in chain::examine(history, memory.as_ref(), &repository.directories().place).missing {
         let (writer, sequence, id) = (missing.writer, missing.sequence, missing.id.unwrap_or_default());
         // Another process may have made it since the history was read.
         if id.is_empty() || !is_readable(repository, &id)? {

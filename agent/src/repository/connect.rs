@@ -8,7 +8,14 @@ use std::sync::Arc;
 use lifeboat_providers::layer::retry::{RetryPolicy, RetryProvider};
 use lifeboat_providers::local::LocalProvider;
 use lifeboat_providers::{ErrorKind, SharedProvider};
+#[cfg(feature = "s3")]
+use lifeboat_providers::{
+    http::HttpSettings,
+    s3::{AccessKey, S3Address, S3Options, S3Provider},
+};
 
+#[cfg(feature = "s3")]
+use super::runtime;
 use crate::tree::path_text;
 use crate::{Error, Kind, Result};
 
@@ -17,6 +24,19 @@ use crate::{Error, Kind, Result};
 pub enum Location {
     /// A directory.
     Local(PathBuf),
+    /// A folder of a bucket.
+    #[cfg(feature = "s3")]
+    S3(S3Address),
+}
+
+/// What a store is opened with besides its place.
+#[derive(Debug, Clone, Default)]
+pub struct StoreOptions {
+    /// Where this machine keeps what it finds out about stores; `None` for nowhere.
+    pub state: Option<PathBuf>,
+    /// The access key of an S3 store; `None` for what AWS's tools would use.
+    #[cfg(feature = "s3")]
+    pub access_key: Option<AccessKey>,
 }
 
 /// Whether a place must be there already.
@@ -42,10 +62,19 @@ impl Location {
         let Some((scheme, rest)) = split_scheme(bytes) else {
             return Ok(Self::Local(PathBuf::from(text)));
         };
+        #[cfg(feature = "s3")]
+        if scheme.eq_ignore_ascii_case("s3") {
+            let address = S3Address::parse(&text.to_string_lossy()).map_err(|e| {
+                Error::usage(&e).with_hint(
+                    "The form is s3://bucket/folder?endpoint=https://…&region=…; docs/operations/cloud-setup.md has examples.",
+                )
+            })?;
+            return Ok(Self::S3(address));
+        }
         if !scheme.eq_ignore_ascii_case("file") {
             return Err(Error::usage(format_args!("{shown}: lifeboat knows no store `{scheme}:`"))
                 .with_hint(format_args!(
-                    "Name a directory or file:///a/directory; a directory that is called so is ./{shown}."
+                    "Name a directory, file:///a/directory or s3://bucket/folder; a directory that is called so is ./{shown}."
                 )));
         }
         let path = rest.strip_prefix(b"//localhost/").map(|path| [b"/", path].concat());
@@ -64,20 +93,56 @@ impl Location {
     ///
     /// # Errors
     /// `NoRepository` if it is not there and is not to be made; errors of the store.
-    pub fn connect(&self, mode: Mode) -> Result<SharedProvider> {
-        let Self::Local(path) = self;
-        let provider: SharedProvider = match mode {
-            Mode::Open => Arc::new(LocalProvider::open(path).map_err(|e| explain(e, path))?),
-            Mode::Create => Arc::new(LocalProvider::create(path).map_err(|e| explain(e, path))?),
+    pub fn connect(&self, mode: Mode, options: &StoreOptions) -> Result<SharedProvider> {
+        let provider: SharedProvider = match self {
+            Self::Local(path) => match mode {
+                Mode::Open => Arc::new(LocalProvider::open(path).map_err(|e| explain(e, path))?),
+                Mode::Create => Arc::new(LocalProvider::create(path).map_err(|e| explain(e, path))?),
+            },
+            #[cfg(feature = "s3")]
+            Self::S3(address) => Arc::new(connect_s3(address, options)?),
         };
+        #[cfg(not(feature = "s3"))]
+        let _ = options;
         Ok(Arc::new(RetryProvider::new(provider, RetryPolicy::default())))
+    }
+
+    /// The place in words, as [`lifeboat_providers::Provider::location`] of its store says it, without a connection.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Local(path) => {
+                let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                absolute.display().to_string()
+            }
+            #[cfg(feature = "s3")]
+            Self::S3(address) => address.to_string(),
+        }
     }
 
     /// The directory, where it is one of this machine.
     pub fn local_path(&self) -> Option<&Path> {
-        let Self::Local(path) = self;
-        Some(path)
+        match self {
+            Self::Local(path) => Some(path),
+            #[cfg(feature = "s3")]
+            Self::S3(_) => None,
+        }
     }
+}
+
+/// The provider of a bucket, for those who need more of it than the contract has.
+///
+/// # Errors
+/// `NoRepository` if the system has no root certificates.
+#[cfg(feature = "s3")]
+pub fn connect_s3(address: &S3Address, options: &StoreOptions) -> Result<S3Provider> {
+    let s3 = S3Options {
+        access_key: options.access_key.clone(),
+        state_dir: options.state.clone(),
+        ..S3Options::default()
+    };
+    let http = HttpSettings::default();
+    let connecting = S3Provider::connect(address.clone(), s3, &http);
+    Ok(runtime::shared()?.block_on(connecting)?)
 }
 
 fn explain(error: lifeboat_providers::Error, path: &Path) -> Error {
@@ -127,8 +192,7 @@ mod tests {
     use super::*;
 
     fn local(text: &str) -> Option<PathBuf> {
-        let Location::Local(path) = Location::parse(OsStr::new(text)).ok()?;
-        Some(path)
+        Location::parse(OsStr::new(text)).ok()?.local_path().map(Path::to_owned)
     }
 
     #[test]
@@ -148,9 +212,16 @@ mod tests {
 
     #[test]
     fn other_schemes_and_forms_are_usage_errors() {
-        for text in
-            ["s3://bucket", "sftp:me@host:/x", "memory:", "file://host/x", "file:x", "file:///%zz", ""]
-        {
+        for text in [
+            "s3://b",
+            "s3://bucket?x=y",
+            "sftp:me@host:/x",
+            "memory:",
+            "file://host/x",
+            "file:x",
+            "file:///%zz",
+            "",
+        ] {
             let error = Location::parse(OsStr::new(text)).unwrap_err();
             assert_eq!(error.kind(), Kind::Usage, "{text}");
         }

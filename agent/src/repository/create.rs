@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use lifeboat_providers::SharedProvider;
 
 use super::config::{ClearHeader, Config};
-use super::{Area, Directories, Repository, Store, layout, slots};
+use super::{Area, Directories, Repository, Siblings, Store, layout, slots};
 use crate::seal::Cipher;
 use crate::seal::header::RepositoryId;
 use crate::seal::keys::{Keys, MasterKey};
@@ -80,7 +80,17 @@ impl Repository {
                 }
             }
         }
-        Ok(Self { store, id, config, keys, master, directories: directories.of_repository(id) })
+        let directories = directories.of_repository(id, &store.location());
+        Ok(Self {
+            store,
+            id,
+            config,
+            keys,
+            master,
+            directories,
+            siblings: Siblings::none(),
+            reads_copies: true,
+        })
     }
 
     /// Unlocks the repository in a store.
@@ -89,6 +99,7 @@ impl Repository {
     /// `NoRepository`, `WrongKey`, `Damaged`; errors of the store.
     pub fn open(provider: SharedProvider, secret: &Secret, directories: Directories) -> Result<Self> {
         let store = Store::new(provider)?;
+        store.list_ahead();
         let key = layout::config()?;
         let stored = match store.get(&key) {
             Ok(stored) => stored,
@@ -106,7 +117,62 @@ impl Repository {
                 .with_hint("Copy `config` from another copy of the repository.")
         })?;
         let id = clear.repository;
-        Ok(Self { store, id, config, keys, master, directories: directories.of_repository(id) })
+        let directories = directories.of_repository(id, &store.location());
+        Ok(Self {
+            store,
+            id,
+            config,
+            keys,
+            master,
+            directories,
+            siblings: Siblings::none(),
+            reads_copies: true,
+        })
+    }
+
+    /// The same repository at another destination, unlocked by the keys at hand.
+    ///
+    /// # Errors
+    /// `NoRepository` if there is none; `Usage` if it is another one; `Damaged`; errors of the store.
+    pub fn open_sibling(&self, provider: SharedProvider) -> Result<Self> {
+        let store = Store::new(provider)?;
+        let stored = match store.get(&layout::config()?) {
+            Ok(stored) => stored,
+            Err(e) if super::store::is_missing(&e) => return Err(none_here(&store)),
+            Err(e) => return Err(e),
+        };
+        let (clear, _) = ClearHeader::parse(&stored).map_err(|e| e.context(store.location()))?;
+        if clear.repository != self.id {
+            return Err(Error::usage(format_args!(
+                "{} and {} are two repositories, not two copies of one",
+                store.location(),
+                self.store.location()
+            ))
+            .with_hint("Destinations of one configuration hold the same repository: make a second one with `lifeboat init`."));
+        }
+        let config = Config::open(&stored, &self.keys.seal).map_err(|e| e.context(store.location()))?;
+        let directories = self.directories.at(&store.location());
+        Ok(Self { store, config, directories, siblings: Siblings::none(), ..self.clone() })
+    }
+
+    /// Makes the same repository at another destination, empty: its key slots and its `config`, byte for byte, the latter last.
+    ///
+    /// # Errors
+    /// `Usage` if there is one already, or other files; errors of either store.
+    pub fn create_sibling(&self, provider: SharedProvider) -> Result<Self> {
+        let store = Store::new(provider.clone())?;
+        let key = layout::config()?;
+        if store.head(&key)?.is_some() {
+            return Err(already(&store));
+        }
+        refuse_leftovers(&store)?;
+        refuse_strangers(&store)?;
+        for info in self.store.list(&Area::Keys.prefix())? {
+            // Those of an earlier try are the same.
+            store.replace(&info.key, &SealedObject::from_stored(self.store.get(&info.key)?.into()))?;
+        }
+        store.create(&key, &SealedObject::from_stored(self.store.get(&key)?.into()))?;
+        self.open_sibling(provider)
     }
 
     pub(super) const fn master(&self) -> &MasterKey {

@@ -7,7 +7,10 @@
 //! | [`config`] | the `config` object |
 //! | [`connect`] | from a path or URL to a store |
 //! | [`create`] | making and unlocking a repository |
+//! | [`object_cache`] | copies of a remote store's metadata |
 //! | [`own`] | what it takes up on this machine |
+//! | [`runtime`] | the threads that stores share |
+//! | [`siblings`] | other destinations of the same repository, to heal from |
 //! | [`slots`] | adding, listing, removing key slots |
 //! | [`state`] | what a machine remembers of a repository: cache and heads |
 //! | [`catalog`] | bringing the local index up to the stored shards |
@@ -17,7 +20,10 @@ pub mod config;
 pub mod connect;
 pub mod create;
 pub mod layout;
+mod object_cache;
 mod own;
+pub mod runtime;
+pub mod siblings;
 pub mod slots;
 pub mod state;
 pub mod store;
@@ -25,14 +31,15 @@ pub mod store;
 use bytes::Bytes;
 use lifeboat_providers::{Key, Sha256};
 
-use crate::Result;
 use crate::seal::header::{Header, ObjectKind, RepositoryId};
 use crate::seal::keys::{Keys, MasterKey};
 use crate::seal::object::{SealedObject, open_whole, seal_whole};
+use crate::{Kind, Result};
 
 pub use config::Config;
 pub use layout::Area;
 pub use own::OwnDirectories;
+pub use siblings::Siblings;
 pub use state::Directories;
 pub use store::Store;
 
@@ -45,6 +52,9 @@ pub struct Repository {
     keys: Keys,
     master: MasterKey,
     directories: Directories,
+    siblings: Siblings,
+    /// Copies of metadata on this machine may stand for what is stored.
+    reads_copies: bool,
 }
 
 impl Repository {
@@ -71,6 +81,23 @@ impl Repository {
     /// This machine's directories for it.
     pub const fn directories(&self) -> &Directories {
         &self.directories
+    }
+
+    /// Other destinations of it, which damage is healed from.
+    pub const fn siblings(&self) -> &Siblings {
+        &self.siblings
+    }
+
+    /// The same repository, which heals from these.
+    #[must_use]
+    pub fn with_siblings(self, siblings: Siblings) -> Self {
+        Self { siblings, ..self }
+    }
+
+    /// The same repository, of which nothing is read from copies on this machine: for those who judge what is stored.
+    #[must_use]
+    pub fn without_copies(&self) -> Self {
+        Self { reads_copies: false, ..self.clone() }
     }
 
     /// The same repository over another store: for tests and read-only use.
@@ -116,7 +143,12 @@ impl Repository {
     pub fn put_whole(&self, area: Area, kind: ObjectKind, plain: &[u8]) -> Result<Sha256> {
         let object = self.seal(kind, plain)?;
         let id = object.sha256();
-        self.store.create_or_same(&layout::named_by_hash(area, &id)?, &object)?;
+        let key = layout::named_by_hash(area, &id)?;
+        self.store.create_or_same(&key, &object)?;
+        if area != Area::Index {
+            // The index has a better copy.
+            self.cache_object(&key, object.body().pieces());
+        }
         Ok(id)
     }
 
@@ -125,7 +157,18 @@ impl Repository {
     /// # Errors
     /// `Damaged` if it is missing or not what it should be.
     pub fn get_whole(&self, key: &Key, kind: ObjectKind) -> Result<Vec<u8>> {
-        let stored = self.store.get_named(key)?;
+        let is_kept = matches!(kind, ObjectKind::Snapshot | ObjectKind::Forgotten);
+        if let Some(stored) = is_kept.then(|| self.cached_object(key)).flatten() {
+            return self.open_object(kind, &stored).map_err(|e| e.context(key));
+        }
+        let stored = match self.store.get_named(key) {
+            // What vanished was removed on purpose; what is damaged was not.
+            Err(e) if e.kind() == Kind::Damaged && !store::is_missing(&e) => self.heal(key).ok_or(e)?,
+            stored => stored?,
+        };
+        if is_kept {
+            self.cache_object(key, std::slice::from_ref(&stored));
+        }
         self.open_object(kind, &stored).map_err(|e| e.context(key))
     }
 }

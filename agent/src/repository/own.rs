@@ -24,7 +24,7 @@ impl OwnDirectories {
         if let Some(root) = repository.store().capabilities().local_root {
             own = own.with(&root, "this repository itself");
         }
-        own.with(&directories.cache, "this repository's cache")
+        own.with(directories.cache_of_all_places(), "this repository's cache")
             .with(&directories.state, "what lifeboat remembers of this repository here")
     }
 

@@ -13,17 +13,18 @@ use crate::{Error, Kind, Result};
 /// If the store cannot be listed.
 pub fn list(store: &Store, repository: RepositoryId) -> Result<(Vec<Slot>, Vec<Error>)> {
     let (mut slots, mut errors) = (Vec::new(), Vec::new());
-    for info in store.list(&Area::Keys.prefix())? {
-        let slot = store.get(&info.key).and_then(|stored| Slot::parse(&stored));
+    let listed: Vec<_> = store.list(&Area::Keys.prefix())?.into_iter().map(|info| info.key).collect();
+    for (key, stored) in listed.iter().zip(store.get_all(&listed)) {
+        let slot = stored.and_then(|stored| Slot::parse(&stored));
         match slot {
             Ok(slot) if slot.repository != repository => {
-                errors.push(Error::damaged(format_args!("{} belongs to another repository", info.key)));
+                errors.push(Error::damaged(format_args!("{key} belongs to another repository")));
             }
-            Ok(slot) if layout::slot(slot.id)? != info.key => {
-                errors.push(Error::damaged(format_args!("{} is another slot than its name says", info.key)));
+            Ok(slot) if layout::slot(slot.id)? != *key => {
+                errors.push(Error::damaged(format_args!("{key} is another slot than its name says")));
             }
             Ok(slot) => slots.push(slot),
-            Err(e) => errors.push(e.context(&info.key)),
+            Err(e) => errors.push(e.context(key)),
         }
     }
     slots.sort_by_key(|slot| (slot.created, slot.id));

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::seal::header::RepositoryId;
 use crate::seal::keys::random_bytes;
+use crate::snapshot::manifest::Witness;
 use crate::{Error, Result};
 
 /// The directories of one machine for all repositories, or for one.
@@ -22,14 +23,46 @@ pub struct Directories {
     pub cache: PathBuf,
     /// Small; when lost, a rollback that happened before is not noticed.
     pub state: PathBuf,
+    /// The place of the repository that they are for; empty if they are for all.
+    pub place: String,
+}
+
+/// A directory's name for a place.
+fn place_name(place: &str) -> String {
+    Sha256::of(place.as_bytes()).to_string().chars().take(16).collect()
 }
 
 impl Directories {
-    /// The directories for one repository.
+    /// Directories for all repositories.
+    pub fn new(cache: impl Into<PathBuf>, state: impl Into<PathBuf>) -> Self {
+        Self { cache: cache.into(), state: state.into(), place: String::new() }
+    }
+
+    /// The directories for one repository at one place. What is remembered is one for all places; what is cached is of one place, because
+    /// each destination has its own index.
     #[must_use]
-    pub fn of_repository(&self, id: RepositoryId) -> Self {
+    pub fn of_repository(&self, id: RepositoryId, place: &str) -> Self {
         let name = id.to_string();
-        Self { cache: self.cache.join(&name), state: self.state.join(&name) }
+        Self {
+            cache: self.cache.join(&name).join(place_name(place)),
+            state: self.state.join(&name),
+            place: place.to_owned(),
+        }
+    }
+
+    /// The cache of the repository, whatever its place.
+    pub fn cache_of_all_places(&self) -> &Path {
+        match self.place.as_str() {
+            "" => &self.cache,
+            _ => self.cache.parent().unwrap_or(&self.cache),
+        }
+    }
+
+    /// Those of the same repository at another place.
+    #[must_use]
+    pub fn at(&self, place: &str) -> Self {
+        let cache = self.cache.with_file_name(place_name(place));
+        Self { cache, state: self.state.clone(), place: place.to_owned() }
     }
 }
 
@@ -49,20 +82,50 @@ pub struct Memory {
     pub writer: String,
     /// The machine this file was made on: a copy of it on another machine must not continue its chain.
     pub machine: String,
-    /// The newest snapshot seen of every writer.
+    /// The newest snapshot seen of every writer, at whatever place.
     pub heads: BTreeMap<String, Head>,
+    /// The newest snapshot seen of every writer at each place: destinations may have different histories.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<String, BTreeMap<String, Head>>,
+    /// Snapshots that are known to be at other places and were not brought to this one yet, by place.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub owed: BTreeMap<String, Vec<Witness>>,
 }
 
 impl Memory {
-    /// Remembers that a writer's chain reached this far.
-    pub fn saw(&mut self, writer: &str, sequence: u64, id: &Sha256) {
+    /// Remembers that a writer's chain reached this far at a place.
+    pub fn saw(&mut self, place: &str, writer: &str, sequence: u64, id: &Sha256) {
         let head = Head { sequence, id: id.to_string() };
-        match self.heads.get_mut(writer) {
-            Some(known) if known.sequence >= sequence => {}
-            Some(known) => *known = head,
-            None => {
-                self.heads.insert(writer.to_owned(), head);
+        if let Some(owed) = self.owed.get_mut(place) {
+            owed.retain(|witness| witness.id != head.id);
+        }
+        let known = self.places.entry(place.to_owned()).or_default();
+        for heads in [known, &mut self.heads] {
+            match heads.get_mut(writer) {
+                Some(known) if known.sequence >= sequence => {}
+                Some(known) => *known = head.clone(),
+                None => {
+                    heads.insert(writer.to_owned(), head.clone());
+                }
             }
+        }
+    }
+
+    /// What was seen at a place. A memory from before places were told apart knows of one.
+    pub fn heads_at(&self, place: &str) -> Option<&BTreeMap<String, Head>> {
+        if self.places.is_empty() { Some(&self.heads) } else { self.places.get(place) }
+    }
+
+    /// Snapshots that are known to be at another place and not to have come to this one.
+    pub fn owed_at(&self, place: &str) -> &[Witness] {
+        self.owed.get(place).map_or(&[], Vec::as_slice)
+    }
+
+    /// Remembers that a snapshot is not at a place yet.
+    pub fn owes(&mut self, place: &str, witness: Witness) {
+        let owed = self.owed.entry(place.to_owned()).or_default();
+        if !owed.contains(&witness) {
+            owed.push(witness);
         }
     }
 }
@@ -103,7 +166,7 @@ impl LockedMemory {
         let path = directories.state.join(MEMORY_FILE);
         let memory = match read(&path) {
             Ok(Some(memory)) if memory.machine == machine() => memory,
-            Ok(Some(memory)) => Memory { heads: memory.heads, ..fresh()? },
+            Ok(Some(memory)) => Memory { writer: fresh()?.writer, machine: machine(), ..memory },
             Ok(None) => fresh()?,
             Err(_) => {
                 // Beside the new one it can be looked at. Nobody's command ends because it cannot be.
@@ -155,7 +218,7 @@ fn read(path: &Path) -> Result<Option<Memory>, String> {
 
 fn fresh() -> Result<Memory> {
     let writer = u128::from_be_bytes(random_bytes()?);
-    Ok(Memory { writer: format!("{writer:032x}"), machine: machine(), heads: BTreeMap::new() })
+    Ok(Memory { writer: format!("{writer:032x}"), machine: machine(), ..Memory::default() })
 }
 
 /// Tells this machine from a copy of its disk. Hashed: the id itself should not be spread.

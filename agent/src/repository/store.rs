@@ -2,17 +2,21 @@
 //!
 //! Only [`SealedObject`]s can be written: the compiler refuses plaintext.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use lifeboat_providers::layer;
 use lifeboat_providers::{
-    Capabilities, ErrorKind, Key, ObjectInfo, Prefix, PutMode, Receipt, Sha256, SharedProvider, Usage,
+    Capabilities, ErrorKind, Key, ObjectInfo, Prefix, Proof, ProviderExt as _, PutMode, Receipt, Sha256,
+    SharedProvider, Usage,
 };
+use parking_lot::Mutex;
+use tokio::runtime::Runtime;
 
+use super::{Area, runtime};
 use crate::seal::SealedObject;
 use crate::{Error, Kind, Result};
 
@@ -20,8 +24,13 @@ use crate::{Error, Kind, Result};
 #[derive(Clone, Debug)]
 pub struct Store {
     provider: SharedProvider,
-    runtime: Arc<tokio::runtime::Runtime>,
+    runtime: &'static Runtime,
+    /// Listings that were asked for before they are needed.
+    ahead: Arc<Mutex<HashMap<String, Waiting>>>,
 }
+
+/// A listing that is under way.
+type Waiting = tokio::sync::oneshot::Receiver<Result<Vec<ObjectInfo>, lifeboat_providers::Error>>;
 
 impl Store {
     /// A store over `provider`, with retries of what may pass.
@@ -29,14 +38,47 @@ impl Store {
     /// # Errors
     /// If the system gives no threads.
     pub fn new(provider: SharedProvider) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("store")
-            .thread_keep_alive(Duration::from_secs(2))
-            .enable_all()
-            .build()
-            .map_err(|e| Error::io("cannot start threads for the store", e))?;
-        Ok(Self { provider, runtime: Arc::new(runtime) })
+        Ok(Self { provider, runtime: runtime::shared()?, ahead: Arc::default() })
+    }
+
+    /// Asks a store that is some milliseconds away for the listings that nearly every command needs, so that they are here when they are
+    /// needed. The index is listed after the snapshots, never before: then every chunk of those snapshots is in the index.
+    pub fn list_ahead(&self) {
+        if self.capabilities().local_root.is_some() {
+            return;
+        }
+        let mut senders = Vec::new();
+        let mut ahead = self.ahead.lock();
+        for area in [Area::Keys, Area::Snapshots, Area::Forgotten, Area::Sessions, Area::Index] {
+            let (sender, waiting) = tokio::sync::oneshot::channel();
+            ahead.insert(area.name().to_owned(), waiting);
+            senders.push((area, sender));
+        }
+        drop(ahead);
+        let provider = self.provider.clone();
+        self.runtime.spawn(async move {
+            let (after, now): (Vec<_>, Vec<_>) =
+                senders.into_iter().partition(|(area, _)| *area == Area::Index);
+            for part in [now, after] {
+                let listings = part.into_iter().map(|(area, sender)| {
+                    let provider = &provider;
+                    async move {
+                        // Nobody may be waiting any more.
+                        let _ = sender.send(provider.list(&area.prefix()).try_collect().await);
+                    }
+                });
+                futures_util::future::join_all(listings).await;
+            }
+        });
+    }
+
+    /// Reads objects, several at once, in the order of their keys.
+    pub fn get_all(&self, keys: &[Key]) -> Vec<Result<Bytes>> {
+        let at_once = self.capabilities().concurrency_preferred.max(1);
+        let gets = keys.iter().map(|key| self.provider.get(key, None));
+        let gets = futures_util::stream::iter(gets).buffered(at_once);
+        let all: Vec<_> = self.runtime.block_on(gets.collect());
+        all.into_iter().map(|bytes| bytes.map_err(|e| self.at(e))).collect()
     }
 
     /// The same store, refusing every change.
@@ -44,7 +86,7 @@ impl Store {
     pub fn read_only(&self) -> Self {
         let provider: SharedProvider =
             Arc::new(layer::readonly::ReadOnlyProvider::new(self.provider.clone()));
-        Self { provider, runtime: self.runtime.clone() }
+        Self { provider, runtime: self.runtime, ahead: Arc::default() }
     }
 
     /// The place, for messages.
@@ -72,11 +114,18 @@ impl Store {
 
     /// Stores an object that is named by its content: if it is there already, with the same digest, that is as good.
     ///
+    /// Where the store cannot create conditionally, a look before the write would cost a request and prove nothing: the same bytes are then
+    /// put over whatever lies under their name.
+    ///
     /// # Errors
-    /// As [`lifeboat_providers::Provider::put`]; `Damaged` if other bytes lie under that name.
-    pub fn create_or_same(&self, key: &Key, object: &SealedObject) -> Result<()> {
-        match self.put(key, object, PutMode::CreateNew) {
-            Ok(_) => Ok(()),
+    /// As [`lifeboat_providers::Provider::put`].
+    pub fn create_or_same(&self, key: &Key, object: &SealedObject) -> Result<Proof> {
+        let mode = match self.capabilities().conditional_create {
+            true => PutMode::CreateNew,
+            false => PutMode::Replace,
+        };
+        match self.put(key, object, mode) {
+            Ok(receipt) => Ok(receipt.proof),
             Err(e) if e.kind() == ErrorKind::Exists => self.confirm_same(key, object),
             Err(e) => Err(self.at(e)),
         }
@@ -101,12 +150,12 @@ impl Store {
     }
 
     /// The name is taken: by the same bytes (an earlier run that was cut off), or by a damaged copy, which is replaced.
-    fn confirm_same(&self, key: &Key, object: &SealedObject) -> Result<()> {
-        let stored = self.get(key)?;
-        if Sha256::of(&stored) != object.sha256() {
-            self.replace(key, object)?;
+    fn confirm_same(&self, key: &Key, object: &SealedObject) -> Result<Proof> {
+        let proof = self.provider.prove(key, object.body().len(), object.sha256());
+        match self.runtime.block_on(proof).map_err(|e| self.at(e))? {
+            Some(proof) => Ok(proof),
+            None => Ok(self.replace(key, object)?.proof),
         }
-        Ok(())
     }
 
     /// Reads an object whole.
@@ -169,11 +218,20 @@ impl Store {
     /// # Errors
     /// As [`lifeboat_providers::Provider::list`].
     pub fn list(&self, prefix: &Prefix) -> Result<Vec<ObjectInfo>> {
-        let mut all = Vec::new();
-        self.for_each(prefix, |info| {
-            all.push(info);
-            Ok(())
-        })?;
+        let waiting = self.ahead.lock().remove(prefix.as_str());
+        // What failed ahead is asked for again, and fails with its own words.
+        let ahead = waiting.and_then(|waiting| self.runtime.block_on(waiting).ok()?.ok());
+        let mut all = match ahead {
+            Some(all) => all,
+            None => {
+                let mut all = Vec::new();
+                self.for_each(prefix, |info| {
+                    all.push(info);
+                    Ok(())
+                })?;
+                all
+            }
+        };
         all.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Ok(all)
     }

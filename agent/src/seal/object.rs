@@ -38,6 +38,11 @@ impl SealedObject {
         Self { body: bytes.into(), sha256 }
     }
 
+    /// Wraps bytes that were read from a store and found to have this digest: to be stored elsewhere as they are.
+    pub(crate) fn copied(bytes: Bytes, sha256: Sha256) -> Self {
+        Self { body: bytes.into(), sha256 }
+    }
+
     /// The stored bytes.
     pub const fn body(&self) -> &Body {
         &self.body

@@ -24,7 +24,8 @@ impl Repository {
         let mut memory = LockedMemory::open(self.directories())?;
         // Listed under the lock: another process may have taken the next place since this run began.
         let history = self.load_history()?;
-        see(&history, &mut memory.memory);
+        let place = &self.directories().place;
+        see(place, &history, &mut memory.memory);
         manifest.writer.clone_from(&memory.memory.writer);
         let last = memory.memory.heads.get(&manifest.writer).cloned();
         manifest.sequence = last.as_ref().map_or(Some(1), |last| last.sequence.checked_add(1)).ok_or_else(|| {
@@ -34,7 +35,7 @@ impl Repository {
         manifest.previous = last.map(|last| last.id);
         manifest.heads = other_heads(&history.snapshots, &manifest.writer);
         let id = self.put_whole(Area::Snapshots, ObjectKind::Snapshot, &manifest.encode()?)?;
-        memory.memory.saw(&manifest.writer, manifest.sequence, &id);
+        memory.memory.saw(place, &manifest.writer, manifest.sequence, &id);
         if let Err(e) = memory.save() {
             context.report(Event::Warning(format!(
                 "{e}. The snapshot was made, but if it is removed behind your back, this machine does not notice."
@@ -46,7 +47,7 @@ impl Repository {
     /// How many snapshots were removed behind everybody's back, as far as this machine can know.
     pub fn count_removed(&self, history: &History) -> u64 {
         let memory = state::peek(self.directories());
-        chain::examine(history, memory.as_ref()).gone(history).count() as u64
+        chain::examine(history, memory.as_ref(), &self.directories().place).gone(history).count() as u64
     }
 
     /// Words on [`Repository::count_removed`]; `None` for none.
@@ -65,25 +66,26 @@ impl Repository {
     /// # Errors
     /// If the memory cannot be written. Nothing else depends on it.
     pub fn remember(&self, history: &History) -> Result<()> {
+        let place = &self.directories().place;
         let known = state::peek(self.directories());
         let mut seen = known.clone().unwrap_or_default();
-        see(history, &mut seen);
-        if known.map_or(seen.heads.is_empty(), |known| known.heads == seen.heads) {
+        see(place, history, &mut seen);
+        if known.map_or(seen.heads.is_empty(), |known| known == seen) {
             return Ok(());
         }
         let mut memory = LockedMemory::open(self.directories())?;
-        see(history, &mut memory.memory);
+        see(place, history, &mut memory.memory);
         memory.save()
     }
 }
 
-fn see(history: &History, memory: &mut Memory) {
+fn see(place: &str, history: &History, memory: &mut Memory) {
     for snapshot in &history.snapshots {
-        memory.saw(&snapshot.manifest.writer, snapshot.manifest.sequence, &snapshot.id);
+        memory.saw(place, &snapshot.manifest.writer, snapshot.manifest.sequence, &snapshot.id);
     }
     for Witness { writer, sequence, id } in history.forgotten.values() {
         if let Ok(id) = id.parse() {
-            memory.saw(writer, *sequence, &id);
+            memory.saw(place, writer, *sequence, &id);
         }
     }
 }

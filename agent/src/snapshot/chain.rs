@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::history::History;
 use super::manifest::Witness;
-use crate::repository::state::Memory;
+use crate::repository::state::{Head, Memory};
 
 /// A snapshot that should be there and is not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,8 +47,8 @@ impl Report {
     }
 }
 
-/// Looks for gaps. `memory` is what this machine saw before, if it is known here.
-pub fn examine(history: &History, memory: Option<&Memory>) -> Report {
+/// Looks for gaps. `memory` is what this machine saw before, if it is known here, and `place` where the history was read.
+pub fn examine(history: &History, memory: Option<&Memory>, place: &str) -> Report {
     let mut present: HashMap<(&str, u64), &str> = HashMap::new();
     let ids: Vec<String> = history.snapshots.iter().map(|s| s.id.to_string()).collect();
     let mut report = Report::default();
@@ -58,11 +58,15 @@ pub fn examine(history: &History, memory: Option<&Memory>) -> Report {
             report.forks.push(Fork { writer: place.0.to_owned(), sequence: place.1 });
         }
     }
-    for witness in history.forgotten.values() {
+    // What is known to be at another destination and not to have come here yet was not removed.
+    let owed = memory.map_or(&[][..], |memory| memory.owed_at(place));
+    for witness in history.forgotten.values().chain(owed) {
         present.entry((&witness.writer, witness.sequence)).or_insert(&witness.id);
     }
-    let known: HashSet<&str> = ids.iter().chain(history.forgotten.keys()).map(String::as_str).collect();
-    let expected = expectations(history, memory);
+    let owed_ids = owed.iter().map(|witness| &witness.id);
+    let known: HashSet<&str> =
+        ids.iter().chain(history.forgotten.keys()).chain(owed_ids).map(String::as_str).collect();
+    let expected = expectations(history, memory.and_then(|memory| memory.heads_at(place)));
     for ((writer, sequence), (id, said_by)) in &expected {
         let gone = match id {
             Some(id) => !known.contains(id.as_str()),
@@ -83,7 +87,7 @@ pub fn examine(history: &History, memory: Option<&Memory>) -> Report {
 type Expectations = BTreeMap<(String, u64), (Option<String>, String)>;
 
 /// Every place of every chain that must be taken, with the id where something names it, and who says so.
-fn expectations(history: &History, memory: Option<&Memory>) -> Expectations {
+fn expectations(history: &History, heads: Option<&BTreeMap<String, Head>>) -> Expectations {
     let mut expected = Expectations::new();
     let mut name = |writer: &str, sequence: u64, id: Option<&str>, said_by: String| {
         let place = expected.entry((writer.to_owned(), sequence)).or_insert_with(|| (None, said_by.clone()));
@@ -109,7 +113,7 @@ fn expectations(history: &History, memory: Option<&Memory>) -> Expectations {
             "a record of forgotten snapshots".to_owned(),
         );
     }
-    for (writer, head) in memory.map(|memory| &memory.heads).into_iter().flatten() {
+    for (writer, head) in heads.into_iter().flatten() {
         name(writer, head.sequence, Some(&head.id), "this machine's memory".to_owned());
     }
     fill_gaps(history, &mut expected);

@@ -107,7 +107,9 @@ impl Repository {
         let mut history = History::default();
         // Snapshots are listed before records: one that is forgotten meanwhile is then known as such.
         let snapshots = self.store().list(&Area::Snapshots.prefix())?;
-        for info in self.store().list(&Area::Forgotten.prefix())? {
+        let records = self.store().list(&Area::Forgotten.prefix())?;
+        self.fetch_to_cache(snapshots.iter().chain(&records).map(|info| &info.key));
+        for info in records {
             match self.read_forget_record(&info.key) {
                 Ok(record) => {
                     history.forgotten.extend(record.forgotten.into_iter().map(|w| (key_of(&w), w)));

@@ -33,7 +33,7 @@ pub(super) struct Damage<'a> {
 impl<'a> Opened<'a> {
     /// Opens the repository that is configured, and its history and index.
     pub(super) fn open(session: &'a Session) -> Result<Self> {
-        let repository = session.open()?;
+        let repository = session.open_any()?;
         let history = session.history(&repository)?;
         let reader = session.reader(&repository)?;
         Ok(Self { session, history, reader, running: session.begin(Work::Quiet) })

@@ -24,7 +24,7 @@ pub(super) fn look(findings: &mut Findings<'_>, has_key: bool) -> Result<()> {
     if target.is_default && !default_repository::exists(&session.settings) {
         return findings.error("repository", &default_repository::none_named(&session.settings));
     }
-    let store = match target.location.connect(Mode::Open).and_then(Store::new) {
+    let store = match target.connect(Mode::Open).and_then(Store::new) {
         Ok(store) => store,
         Err(e) => return findings.error("repository", &e),
     };

@@ -46,7 +46,7 @@ fn run(words: &[&str]) -> Result<(), Fault> {
 fn open(repository: &str, key: &str, cache: &Path) -> Result<Repository, Fault> {
     let provider = Arc::new(LocalProvider::open(Path::new(repository))?);
     let secret = Secret::Key(SecretKey::parse(&std::fs::read_to_string(key)?)?);
-    let directories = Directories { cache: cache.to_owned(), state: cache.with_extension("state") };
+    let directories = Directories::new(cache.to_owned(), cache.with_extension("state"));
     Ok(Repository::open(provider, &secret, directories)?)
 }
 

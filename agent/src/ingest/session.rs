@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::BackupOptions;
+use super::adopt;
+use super::indexer::Indexer;
 use crate::events::{Context, Event};
-use crate::ingest::{Ingest, adopt};
+use crate::index::Index;
 use crate::repository::{Area, Repository, layout};
 use crate::seal::header::ObjectKind;
 use crate::seal::keys::random_bytes;
@@ -27,26 +28,27 @@ struct Session {
 static OPEN: Mutex<BTreeSet<lifeboat_providers::Key>> = Mutex::new(BTreeSet::new());
 
 /// A session of this process; removed by [`OpenSession::close`], left over if the process is killed.
-pub(super) struct OpenSession {
+pub struct OpenSession {
     repository: Repository,
-    key: Option<lifeboat_providers::Key>,
+    key: lifeboat_providers::Key,
 }
 
-/// Opens a session. If one of this machine was left over, packs of it that no index names are taken into the index.
-pub(super) fn open(
+/// Opens a session of the machine `host`. If one of it was left over, packs of it that no index names are taken into the index.
+///
+/// # Errors
+/// Errors of the store.
+pub fn open(
     repository: &Repository,
-    options: &BackupOptions,
-    ingest: &Ingest,
+    host: &str,
+    index: &Index,
+    indexer: &Indexer,
     context: &Context,
 ) -> Result<OpenSession> {
-    if options.dry_run {
-        return Ok(OpenSession { repository: repository.clone(), key: None });
-    }
-    adopt_leftovers(repository, options, ingest, context)?;
+    adopt_leftovers(repository, host, index, indexer, context)?;
     let pid = std::process::id();
     let session = Session {
         version: 1,
-        host: options.host.clone(),
+        host: host.to_owned(),
         boot: boot_id(),
         pid,
         pid_start: pid_start(pid).unwrap_or(0),
@@ -55,33 +57,32 @@ pub(super) fn open(
     let json = serde_json::to_vec(&session).map_err(|e| Error::failed(e.to_string()))?;
     let key = layout::session(u128::from_be_bytes(random_bytes()?))?;
     OPEN.lock().insert(key.clone());
-    let open = OpenSession { repository: repository.clone(), key: Some(key.clone()) };
+    let open = OpenSession { repository: repository.clone(), key: key.clone() };
     repository.store().create(&key, &repository.seal(ObjectKind::Session, &json)?)?;
     Ok(open)
 }
 
 impl Drop for OpenSession {
     fn drop(&mut self) {
-        if let Some(key) = &self.key {
-            OPEN.lock().remove(key);
-        }
+        OPEN.lock().remove(&self.key);
     }
 }
 
 impl OpenSession {
     /// Removes the session: everything that was stored is indexed.
-    pub(super) fn close(self) -> Result<()> {
-        match &self.key {
-            Some(key) => self.repository.store().delete(key),
-            None => Ok(()),
-        }
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub fn close(self) -> Result<()> {
+        self.repository.store().delete(&self.key)
     }
 }
 
 fn adopt_leftovers(
     repository: &Repository,
-    options: &BackupOptions,
-    ingest: &Ingest,
+    host: &str,
+    index: &Index,
+    indexer: &Indexer,
     context: &Context,
 ) -> Result<()> {
     let mut stale = Vec::new();
@@ -93,7 +94,7 @@ fn adopt_leftovers(
             .ok()
             .and_then(|json| serde_json::from_slice::<Session>(&json).ok());
         // One that cannot be read says nothing of a live process; it is left for `check`.
-        if session.is_some_and(|session| session.host == options.host && is_over(&session, &info.key)) {
+        if session.is_some_and(|session| session.host == host && is_over(&session, &info.key)) {
             stale.push(info.key);
         }
     }
@@ -101,7 +102,7 @@ fn adopt_leftovers(
         return Ok(());
     }
     context.report(Event::Phase("continuing an interrupted backup"));
-    let adopted = adopt::adopt_orphans(repository, &ingest.index, ingest.indexer(), context)?;
+    let adopted = adopt::adopt_orphans(repository, index, indexer, context)?;
     context.report(Event::Notice(match adopted as u64 {
         0 => "a backup was cut off before: all that it had stored was indexed already".to_owned(),
         packs => format!(

@@ -1,0 +1,21 @@
+//! Takes what a check found damaged or missing from other destinations.
+
+use std::collections::BTreeSet;
+
+use lifeboat_providers::Key;
+
+use super::Report;
+use crate::repository::{Repository, layout};
+
+/// Heals every object that the report names and another destination has intact; returns how many there were to heal, and how many were.
+pub fn heal(repository: &Repository, report: &Report) -> (u64, u64) {
+    let named: BTreeSet<Key> = report
+        .damages
+        .iter()
+        // Of a damaged segment the whole pack is named, and more after a comma.
+        .filter_map(|damage| Key::new(damage.object.split(',').next().unwrap_or_default()).ok())
+        .filter(|key| layout::sha256_of(key).is_ok())
+        .collect();
+    let healed = named.iter().filter(|key| repository.heal(key).is_some()).count();
+    (named.len() as u64, healed as u64)
+}

@@ -1,0 +1,155 @@
+//! `lifeboat provider`: what a store really does.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use lifeboat_providers::conformance::{self, Outcome};
+use serde_json::json;
+
+use super::destinations;
+use super::session::{Session, Target};
+use crate::backup::destinations::{proof_word, proof_words};
+use crate::repository::connect::{Location, Mode};
+use crate::repository::runtime;
+use crate::{Error, Result};
+
+/// What to do with a store.
+#[derive(Debug, Subcommand)]
+pub enum Provider {
+    /// Try what a store really does: whether it verifies hashes, creates conditionally, lists completely
+    Check(Check),
+}
+
+/// Arguments of `provider check`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "It writes into a folder of its own, provider-check/, about 12 MB in 1,300 objects, and removes them again. What it finds out \
+                        about an S3 store is remembered on this machine.\n\nExit code 1: the store breaks a promise that Lifeboat relies on."
+)]
+pub struct Check {
+    /// A directory, a URL, or the name of a destination; without it, the first destination
+    #[arg(value_name = "PLACE")]
+    place: Option<OsString>,
+    /// Lock an object for a minute too, which then stays
+    #[arg(long)]
+    retention: bool,
+}
+
+impl Provider {
+    /// Does it.
+    ///
+    /// # Errors
+    /// `Usage` for a place that means nothing; `NoRepository` if it is not there; errors of the store.
+    pub fn run(self, session: &Session) -> Result<ExitCode> {
+        match self {
+            Self::Check(arguments) => check(session, &arguments),
+        }
+    }
+}
+
+fn check(session: &Session, arguments: &Check) -> Result<ExitCode> {
+    let target = target(session, arguments)?;
+    let runtime = runtime::shared()?;
+    #[cfg(feature = "s3")]
+    if let Location::S3(address) = &target.location {
+        let provider = crate::repository::connect::connect_s3(address, &target.options)?;
+        let found = runtime.block_on(provider.probe_anew())?;
+        let swept = runtime.block_on(provider.sweep_uploads(lifeboat_providers::s3::STALE_AFTER));
+        abilities(session, &found, swept.ok())?;
+    }
+    let provider = target.connect(Mode::Open)?;
+    let options = conformance::Options { retention: arguments.retention, ..Default::default() };
+    let report = runtime.block_on(conformance::run(provider.clone(), options));
+    let proof = provider.capabilities().proof;
+    let output = &session.output;
+    if output.json() {
+        for case in &report.cases {
+            let (outcome, reason) = match &case.outcome {
+                Outcome::Passed => ("passed", None),
+                Outcome::Failed(reason) => ("failed", Some(reason)),
+                Outcome::NotSupported(reason) => ("not supported", Some(reason)),
+            };
+            output.object("case", &json!({ "name": case.name, "outcome": outcome, "reason": reason }))?;
+        }
+        output.object(
+            "summary",
+            &json!({ "location": report.location, "passed": report.passed(), "verified": proof_word(proof) }),
+        )?;
+    } else {
+        for case in &report.cases {
+            match &case.outcome {
+                Outcome::Passed if output.verbose() == 0 => {}
+                Outcome::Passed => output.line(format_args!("  holds: {}", case.name.replace('_', " ")))?,
+                Outcome::NotSupported(why) => {
+                    output.line(format_args!("  does without: {} ({why})", case.name.replace('_', " ")))?;
+                }
+                Outcome::Failed(why) => {
+                    output.line(format_args!("  BROKEN: {}: {why}", case.name.replace('_', " ")))?;
+                }
+            }
+        }
+        let kept = report.cases.iter().filter(|case| case.outcome == Outcome::Passed).count();
+        output.line(format_args!(
+            "{}: {kept} of {} promises hold; what is stored there is {}.",
+            report.location,
+            report.cases.len(),
+            proof_words(proof)
+        ))?;
+    }
+    for left in &report.left_behind {
+        output.warning(format_args!("left behind: {left}"));
+    }
+    if report.passed() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Error::failed(format_args!("{} does not do what Lifeboat relies on", report.location))
+        .with_hint("Do not keep backups there until this is mended."))
+}
+
+fn target(session: &Session, arguments: &Check) -> Result<Target> {
+    let Some(place) = &arguments.place else { return session.target() };
+    if let Some(name) = place.to_str()
+        && let Ok(found) = destinations::named(&session.settings, &[name.to_owned()])
+        && let Some(target) = found.into_iter().next()
+    {
+        return Ok(target);
+    }
+    destinations::at(&session.settings, place)
+}
+
+#[cfg(feature = "s3")]
+fn abilities(
+    session: &Session,
+    found: &lifeboat_providers::s3::Abilities,
+    swept: Option<(u64, u64)>,
+) -> Result<()> {
+    let output = &session.output;
+    let (removed, under_way) = swept.unwrap_or_default();
+    if output.json() {
+        return output.object(
+            "abilities",
+            &json!({
+                "verifies_checksum": found.checksum,
+                "states_checksum": found.states_checksum,
+                "verifies_signed_payload": found.signed_payload,
+                "conditional_create": found.conditional_create,
+                "stale_uploads_removed": removed,
+                "uploads_under_way": under_way,
+            }),
+        );
+    }
+    let answer = |yes: bool| if yes { "yes" } else { "no" };
+    for (question, yes) in [
+        ("compares x-amz-checksum-sha256 with what it received", found.checksum),
+        ("states the checksum of what it holds", found.states_checksum),
+        ("compares the signature's hash with what it received", found.signed_payload),
+        ("creates only what is not there (If-None-Match)", found.conditional_create),
+    ] {
+        output.line(format_args!("  {:<3}  {question}", answer(yes)))?;
+    }
+    if removed > 0 {
+        output.line(format_args!("  Removed the parts of {removed} uploads that were cut off."))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! `lifeboat sync`: bring destinations up to another one.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::progress::Work;
+use super::session::{Session, Target};
+use super::text::{count, not_empty};
+use super::{EXIT_INCOMPLETE, destinations};
+use crate::fs::size::human;
+use crate::repository::Repository;
+use crate::sync::{self, SyncOptions, Synced};
+use crate::{Error, Kind, Result};
+
+/// Arguments of `sync`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without options, the first destination that can be opened is the origin, and all others are brought up to it. Only what is \
+                        missing is moved, each object is proved by hash where it arrives, and a run that is cut off is continued by the next. \
+                        What was forgotten at a destination is not brought back.\n\nExit code 3: a destination could not be brought up."
+)]
+pub struct Sync {
+    /// The destination that is read
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
+    from: Option<String>,
+    /// A destination that is written to; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
+    to: Vec<String>,
+    /// Only snapshots of this source
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
+    source: Option<String>,
+}
+
+impl Sync {
+    /// Brings them up.
+    ///
+    /// # Errors
+    /// `Usage` if there are no two destinations; errors of the origin. What fails at a destination is printed.
+    pub fn run(self, session: &Session) -> Result<ExitCode> {
+        let all = destinations::all(&session.settings)?;
+        if all.len() < 2 {
+            return Err(Error::usage("there is one destination only, and nothing to bring up to it")
+                .with_hint(
+                    "Name several in the configuration, as [[destination]]; config.example.toml shows how.",
+                ));
+        }
+        let (origin, from) = self.origin(session, &all)?;
+        let targets: Vec<Target> = match self.to.as_slice() {
+            [] => all.into_iter().filter(|target| target.name != origin.name).collect(),
+            names => destinations::named(&session.settings, names)?,
+        };
+        if targets.iter().any(|target| target.name == origin.name) {
+            return Err(Error::usage(format_args!("{} cannot be brought up to itself", origin.name))
+                .with_hint("Name another destination by --from or --to."));
+        }
+        let mut failed = 0;
+        for target in &targets {
+            match self.bring(session, &from, target) {
+                Ok(synced) => {
+                    report(session, &origin, target, &synced)?;
+                    if let Err(error) = synced.verdict() {
+                        session.output.damage(&error);
+                        failed += 1;
+                    }
+                }
+                Err(e) if e.kind() == Kind::Interrupted => return Err(e),
+                Err(e) if targets.len() == 1 => {
+                    return Err(e.context(format_args!("destination {}", target.name)));
+                }
+                Err(e) => {
+                    session
+                        .output
+                        .warning(format_args!("the destination {} was not brought up: {e}", target.name));
+                    failed += 1;
+                }
+            }
+        }
+        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) })
+    }
+
+    fn origin(&self, session: &Session, all: &[Target]) -> Result<(Target, Repository)> {
+        let candidates = match &self.from {
+            Some(name) => destinations::named(&session.settings, std::slice::from_ref(name))?,
+            None => all.iter().filter(|target| !self.to.contains(&target.name)).cloned().collect(),
+        };
+        let mut first = None;
+        for target in candidates {
+            match session.open_target(&target) {
+                Ok((repository, _)) => {
+                    let siblings = destinations::siblings(all, &target, &session.output);
+                    return Ok((target, repository.with_siblings(siblings)));
+                }
+                Err(e) if matches!(e.kind(), Kind::WrongKey | Kind::Interrupted) => return Err(e),
+                Err(e) => {
+                    session
+                        .output
+                        .warning(format_args!("the destination {} cannot be read: {e}", target.name));
+                    first = first.or(Some(e));
+                }
+            }
+        }
+        Err(first.unwrap_or_else(|| Error::usage("no destination is left to read from")))
+    }
+
+    fn bring(&self, session: &Session, from: &Repository, target: &Target) -> Result<Synced> {
+        let to = from.open_sibling(target.connect(crate::repository::connect::Mode::Open)?)?;
+        let options = SyncOptions { host: session.settings.host.clone(), source: self.source.clone() };
+        let running = session.begin(Work::Check);
+        let synced = sync::run(from, &to, &options, running.context());
+        running.end();
+        synced
+    }
+}
+
+fn report(session: &Session, origin: &Target, target: &Target, synced: &Synced) -> Result<()> {
+    let output = &session.output;
+    if output.json() {
+        return output.object(
+            "summary",
+            &json!({
+                "from": origin.name,
+                "to": target.name,
+                "snapshots": synced.snapshots.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "present": synced.present,
+                "incomplete": synced.incomplete.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "packs": synced.packs,
+                "segments_repacked": synced.segments,
+                "bytes": synced.bytes,
+            }),
+        );
+    }
+    for damage in &synced.damage {
+        output.warning(format_args!("{}: {damage}", origin.name));
+    }
+    if output.quiet() {
+        return Ok(());
+    }
+    if synced.snapshots.is_empty() && synced.incomplete.is_empty() {
+        let there = count(synced.present, "snapshot", "snapshots");
+        return output.line(format_args!("{}: up to date with {}, {there}.", target.name, origin.name));
+    }
+    output.line(format_args!(
+        "{}: {} brought from {}, {} ({}); {} were there.",
+        target.name,
+        count(synced.snapshots.len() as u64, "snapshot", "snapshots"),
+        origin.name,
+        count(synced.packs, "pack", "packs"),
+        human(synced.bytes),
+        synced.present,
+    ))
+}

@@ -1,0 +1,223 @@
+//! `[[destination]]` of the configuration file: the places that hold the repository, each with what it is opened with.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::Places;
+use crate::{Error, Result};
+
+/// A destination as written.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationFile {
+    /// What it is called on the command line and in messages.
+    pub name: String,
+    /// Path or URL.
+    pub url: String,
+    /// The id of an S3 access key.
+    pub access_key_id: Option<String>,
+    /// Its secret.
+    pub secret_access_key: Option<String>,
+    /// A file with its secret.
+    pub secret_access_key_file: Option<PathBuf>,
+}
+
+/// A destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// What it is called.
+    pub name: String,
+    /// Path or URL.
+    pub location: OsString,
+    /// An S3 access key, if one is configured.
+    pub access_key: Option<ConfiguredKey>,
+}
+
+/// Where an access key's parts are.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConfiguredKey {
+    /// The key's id: no secret.
+    pub id: String,
+    secret: SecretPlace,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum SecretPlace {
+    Written(Zeroizing<String>),
+    File(PathBuf),
+}
+
+impl fmt::Debug for DestinationFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DestinationFile")
+            .field("name", &self.name)
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ConfiguredKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConfiguredKey({}, …)", self.id)
+    }
+}
+
+impl ConfiguredKey {
+    /// The secret, read from its file if it is in one.
+    ///
+    /// # Errors
+    /// `Usage` if the file cannot be read or is empty.
+    pub fn secret(&self) -> Result<Zeroizing<String>> {
+        let path = match &self.secret {
+            SecretPlace::Written(secret) => return Ok(secret.clone()),
+            SecretPlace::File(path) => path,
+        };
+        let read = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|e| {
+            let why = crate::error::describe_io(&e);
+            Error::usage(format_args!(
+                "cannot read the secret of access key {} in {}: {why}",
+                self.id,
+                path.display()
+            ))
+        })?;
+        let secret = Zeroizing::new(read.trim().to_owned());
+        if secret.is_empty() {
+            return Err(Error::usage(format_args!(
+                "the file {} is empty: it is to hold the secret of access key {}",
+                path.display(),
+                self.id
+            )));
+        }
+        Ok(secret)
+    }
+}
+
+/// Checks what was written. `credentials` is systemd's directory of credentials, where `NAME.access-key-id` and
+/// `NAME.secret-access-key` stand for the keys of the same names.
+///
+/// # Errors
+/// `Usage` that names the destination.
+pub fn check(
+    files: Vec<DestinationFile>,
+    places: &Places,
+    base: &Path,
+    credentials: Option<&Path>,
+) -> Result<Vec<Destination>> {
+    let mut destinations: Vec<Destination> = Vec::new();
+    for file in files {
+        let name = file.name.clone();
+        let is_name = !name.is_empty()
+            && name.len() <= 32
+            && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(&c));
+        if !is_name {
+            return Err(Error::usage(format_args!(
+                "destination {name:?}: a name has up to 32 letters, digits, - and _"
+            )));
+        }
+        if destinations.iter().any(|other| other.name == name) {
+            return Err(Error::usage(format_args!("two destinations are called {name}"))
+                .with_hint("Give each [[destination]] a name of its own."));
+        }
+        if file.url.trim().is_empty() {
+            return Err(Error::usage(format_args!("destination {name}: `url` is empty")));
+        }
+        let access_key = access_key(&file, places, base, credentials)
+            .map_err(|e| e.context(format_args!("destination {name}")))?;
+        destinations.push(Destination {
+            name,
+            location: places.resolve_location(&file.url, base),
+            access_key,
+        });
+    }
+    Ok(destinations)
+}
+
+fn access_key(
+    file: &DestinationFile,
+    places: &Places,
+    base: &Path,
+    credentials: Option<&Path>,
+) -> Result<Option<ConfiguredKey>> {
+    let credential = |what: &str| {
+        let path = credentials?.join(format!("{}.{what}", file.name));
+        path.exists().then_some(path)
+    };
+    let id = match (&file.access_key_id, credential("access-key-id")) {
+        (Some(id), _) => Some(id.clone()),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(&path).map_err(|e| Error::io(path.display(), e))?;
+            Some(text.trim().to_owned())
+        }
+        (None, None) => None,
+    };
+    let secret = match (&file.secret_access_key, &file.secret_access_key_file) {
+        (Some(_), Some(_)) => {
+            return Err(Error::usage("`secret_access_key` and `secret_access_key_file` are both given")
+                .with_hint("Keep one of them, better the file."));
+        }
+        (Some(secret), None) => Some(SecretPlace::Written(Zeroizing::new(secret.clone()))),
+        (None, Some(path)) => Some(SecretPlace::File(places.resolve(path, base))),
+        (None, None) => credential("secret-access-key").map(SecretPlace::File),
+    };
+    match (id, secret) {
+        (None, None) => Ok(None),
+        (Some(id), Some(secret)) => Ok(Some(ConfiguredKey { id, secret })),
+        (Some(_), None) => Err(Error::usage("`access_key_id` is given, and no secret")
+            .with_hint("Add `secret_access_key_file`, a file that only this user can read.")),
+        (None, Some(_)) => Err(Error::usage("the secret of an access key is given, and not `access_key_id`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigFile, Environment};
+
+    fn read(text: &str) -> Result<Vec<Destination>> {
+        let places = Places::of(&Environment { home: Some("/home/me".into()), ..Environment::default() })?;
+        check(ConfigFile::parse(text, "c")?.destination, &places, Path::new("/etc/lifeboat"), None)
+    }
+
+    #[test]
+    fn destinations_are_read_in_order() {
+        let text = "[[destination]]\nname = \"disk\"\nurl = \"backup\"\n\
+                    [[destination]]\nname = \"s3\"\nurl = \"s3://bucket/x\"\naccess_key_id = \"AK\"\nsecret_access_key_file = \"~/s\"\n";
+        let found = read(text).unwrap();
+        assert_eq!(found.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(), ["disk", "s3"]);
+        assert_eq!(found[0].location, "/etc/lifeboat/backup");
+        assert_eq!(found[1].location, "s3://bucket/x");
+        let key = found[1].access_key.as_ref().unwrap();
+        assert!(key.secret == SecretPlace::File("/home/me/s".into()) && key.id == "AK");
+    }
+
+    #[test]
+    fn mistakes_name_the_destination() {
+        let one = |fields: &str| format!("[[destination]]\nname = \"one\"\nurl = \"/x\"\n{fields}\n");
+        let two = one("") + &one("");
+        let bad_name = one("").replace("\"one\"", "\"a b\"");
+        for (text, word) in [
+            (two, "two destinations"),
+            (bad_name, "up to 32"),
+            (one("").replace("/x", " "), "`url` is empty"),
+            (one("access_key_id = \"x\""), "one: `access_key_id` is given, and no secret"),
+            (one("secret_access_key = \"x\""), "not `access_key_id`"),
+            (one("secret_access_key = \"x\"\nsecret_access_key_file = \"x\""), "both given"),
+            (one("acess_key_id = \"x\""), "acess_key_id"),
+        ] {
+            let error = read(&text).unwrap_err().to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let text = "[[destination]]\nname = \"one\"\nurl = \"/x\"\naccess_key_id = \"AK\"\nsecret_access_key = \"hidden\"\n";
+        let file = ConfigFile::parse(text, "c").unwrap();
+        assert!(!format!("{file:?}").contains("hidden"));
+        assert!(!format!("{:?}", read(text).unwrap()).contains("hidden"));
+    }
+}

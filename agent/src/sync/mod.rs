@@ -1,0 +1,365 @@
+//! Bringing a destination up to another one: packs verbatim, then its index, then snapshots, each object proved by hash where it arrives.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`needed`] | which segments the snapshots to be brought need |
+//! | [`copy`] | packs from one store to the other, several at once |
+//!
+//! A destination may have a history of its own: what was forgotten there is not brought back, and what it has besides stays.
+
+mod copy;
+mod needed;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use lifeboat_providers::Sha256;
+
+use crate::events::{Context, Event};
+use crate::fetch::ChunkReader;
+use crate::index::Index;
+use crate::index::shard::PackEntry;
+use crate::ingest::session::{self, OpenSession};
+use crate::ingest::{ChunkSink, Ingest, IngestOptions};
+use crate::pack::directory::PackKind;
+use crate::repository::state::LockedMemory;
+use crate::repository::{Area, Repository, layout};
+use crate::seal::SealedObject;
+use crate::snapshot::history::witness;
+use crate::snapshot::{History, Snapshot};
+use crate::words::count;
+use crate::{Error, Kind, Result};
+
+/// What is brought.
+#[derive(Debug, Clone, Default)]
+pub struct SyncOptions {
+    /// This machine, as it tells others that it is at work.
+    pub host: String,
+    /// Only snapshots of this source.
+    pub source: Option<String>,
+}
+
+/// What was brought.
+#[derive(Debug, Default)]
+pub struct Synced {
+    /// Snapshots that were brought.
+    pub snapshots: Vec<Sha256>,
+    /// Snapshots that were there already.
+    pub present: u64,
+    /// Snapshots that could not be brought, because something of them is damaged or missing at the origin.
+    pub incomplete: Vec<Sha256>,
+    /// Packs that were copied as they are.
+    pub packs: u64,
+    /// Segments that were packed anew, because the rest of their pack is not needed.
+    pub segments: u64,
+    /// Bytes that were stored.
+    pub bytes: u64,
+    /// What was wrong at the origin.
+    pub damage: Vec<String>,
+}
+
+/// What is known of the destination from the run that has just written to it.
+pub struct Prepared {
+    /// Its index.
+    pub index: Arc<Index>,
+    /// Its open session.
+    pub session: Option<OpenSession>,
+}
+
+/// How a pack gets to the destination.
+enum Way {
+    /// As it is.
+    Whole(PackEntry),
+    /// Only these of its segments, in new packs.
+    Segments(PackEntry, Vec<u32>),
+}
+
+/// Brings to `to` what `from` has and it lacks.
+///
+/// # Errors
+/// `Interrupted`; errors of either store. What was copied before an error is indexed, and not copied again by the next run. Damage at the
+/// origin is in the result.
+pub fn run(from: &Repository, to: &Repository, options: &SyncOptions, context: &Context) -> Result<Synced> {
+    bring(from, to, options, None, context)
+}
+
+/// As [`run`], with what is known of the destination already.
+///
+/// # Errors
+/// As [`run`].
+pub fn bring(
+    from: &Repository,
+    to: &Repository,
+    options: &SyncOptions,
+    prepared: Option<Prepared>,
+    context: &Context,
+) -> Result<Synced> {
+    context.report(Event::Phase("comparing destinations"));
+    let (here, there) = (from.load_history()?, to.load_history()?);
+    let mut synced = Synced::default();
+    let missing = missing(&here, &there, options, &mut synced);
+    let (index, open) = match prepared {
+        Some(Prepared { index, session }) => (index, session),
+        None => (Arc::new(to.load_catalog()?.index), None),
+    };
+    if missing.is_empty() {
+        if let Some(session) = open {
+            session.close()?;
+        }
+        record_absent(&here, &there, to, &options.host)?;
+        remember(to, &[])?;
+        return Ok(synced);
+    }
+    let origin = Arc::new(from.load_catalog()?.index);
+    let ingest = Ingest::start(to, index.clone(), IngestOptions::default(), context)?;
+    let session = match open {
+        Some(session) => session,
+        None => session::open(to, &options.host, &index, ingest.indexer(), context)?,
+    };
+    let reader = ChunkReader::new(from, origin.clone());
+    let all_of_it = missing.len() + usize::try_from(synced.present).unwrap_or(0) >= here.snapshots.len();
+    let copied = copy_packs(from, &reader, &ingest, &missing, all_of_it, context, &mut synced);
+    // What was copied is indexed whatever came after it.
+    let finished = ingest.finish();
+    copied.and(finished)?;
+    context.report(Event::Phase("writing snapshots"));
+    let complete = complete(&missing, &reader, &index, &mut synced)?;
+    for snapshot in &complete {
+        let key = layout::named_by_hash(Area::Snapshots, &snapshot.id)?;
+        let stored = from.store().get_named(&key)?;
+        to.store().create_or_same(&key, &SealedObject::copied(stored, snapshot.id))?;
+        synced.snapshots.push(snapshot.id);
+    }
+    session.close()?;
+    record_absent(&here, &there, to, &options.host)?;
+    remember(to, &complete)?;
+    Ok(synced)
+}
+
+/// The snapshots to be brought, each writer's in order.
+fn missing<'h>(
+    here: &'h History,
+    there: &History,
+    options: &SyncOptions,
+    synced: &mut Synced,
+) -> Vec<&'h Snapshot> {
+    let present: HashSet<Sha256> = there.snapshots.iter().map(|snapshot| snapshot.id).collect();
+    let mut missing: Vec<&Snapshot> = Vec::new();
+    for snapshot in &here.snapshots {
+        let id = snapshot.id.to_string();
+        if present.contains(&snapshot.id) {
+            synced.present += 1;
+        } else if there.forgotten.contains_key(&id) {
+            // Its destination wanted it gone.
+        } else if options.source.is_none() || options.source == snapshot.manifest.source {
+            missing.push(snapshot);
+        }
+    }
+    missing.sort_by(|a, b| {
+        (&a.manifest.writer, a.manifest.sequence).cmp(&(&b.manifest.writer, b.manifest.sequence))
+    });
+    missing
+}
+
+/// Copies what the snapshots need. Damage at the origin is noted and passed over.
+fn copy_packs(
+    from: &Repository,
+    reader: &ChunkReader,
+    ingest: &Ingest,
+    missing: &[&Snapshot],
+    all_of_it: bool,
+    context: &Context,
+    synced: &mut Synced,
+) -> Result<()> {
+    let to = ingest.repository();
+    let there: HashSet<Sha256> =
+        to.with_sound_index(&ingest.index, Index::packs)?.into_iter().map(|pack| pack.id).collect();
+    let lacking: HashMap<Sha256, u64> = from
+        .with_sound_index(reader.index(), Index::packs)?
+        .into_iter()
+        .filter(|pack| !there.contains(&pack.id))
+        .map(|pack| (pack.id, pack.stored_bytes))
+        .collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    // Where everything is brought, packs go as they are, and with them what nothing uses any more: the next prune there removes it.
+    let needed = match all_of_it {
+        true => None,
+        false => {
+            context.report(Event::Phase("finding what is needed"));
+            Some(needed::segments(reader, missing, &ingest.index, context)?)
+        }
+    };
+    context.report(Event::Phase("copying packs"));
+    context.counters.expect(lacking.values().sum());
+    let copier = copy::Copier::start(from, ingest, context)?;
+    let mut repack = Vec::new();
+    let sent = send(from, &lacking, needed.as_ref(), &ingest.index, |way| match way {
+        Way::Whole(entry) => copier.send(entry),
+        Way::Segments(entry, segments) => {
+            repack.push((entry, segments));
+            Ok(())
+        }
+    });
+    let copied = copier.finish();
+    synced.packs += copied.packs;
+    synced.bytes += copied.bytes;
+    synced.damage.extend(copied.damage);
+    copied.outcome?;
+    sent?;
+    let mut sink = ChunkSink::new(ingest)?;
+    for (entry, segments) in repack {
+        context.check_stop()?;
+        repack_segments(reader, &entry, &segments, &mut sink, synced)?;
+    }
+    sink.flush()
+}
+
+/// Calls `each` with every pack that the destination lacks and how it is to get there, as the origin's shards name them.
+fn send(
+    from: &Repository,
+    lacking: &HashMap<Sha256, u64>,
+    needed: Option<&needed::Segments>,
+    there: &Index,
+    mut each: impl FnMut(Way) -> Result<()>,
+) -> Result<()> {
+    /// A pack of which less than this share is needed is not worth its bytes.
+    const WHOLE_SHARE_MIN: f64 = 0.5;
+    let mut sent = HashSet::new();
+    for info in from.store().list(&Area::Index.prefix())? {
+        let Ok(id) = layout::sha256_of(&info.key) else { continue };
+        // What of the index is damaged was said when it was loaded; what only such a shard names is missed when snapshots are proved.
+        let shard = match from.read_shard(&id) {
+            Ok(shard) => shard,
+            Err(e) if e.kind() == Kind::Damaged => continue,
+            Err(e) => return Err(e),
+        };
+        for entry in shard.packs {
+            if !lacking.contains_key(&entry.id) || entry.directory.is_blank() || !sent.insert(entry.id) {
+                continue;
+            }
+            let is_new = |segment: &&crate::pack::directory::Segment| {
+                segment.chunks.iter().any(|chunk| !there.contains(&chunk.id))
+            };
+            let new: Vec<_> = entry.directory.segments.iter().filter(is_new).collect();
+            let wanted: Vec<u32> = match needed {
+                None => new.iter().map(|segment| segment.number).collect(),
+                Some(needed) => {
+                    let numbers = new.iter().map(|segment| segment.number);
+                    numbers.filter(|number| needed.contains(&(entry.id, *number))).collect()
+                }
+            };
+            if wanted.is_empty() {
+                continue;
+            }
+            let of = |numbers: &[u32]| -> u64 {
+                let segments = entry.directory.segments.iter().filter(|s| numbers.contains(&s.number));
+                segments.map(|segment| u64::from(segment.box_bytes)).sum()
+            };
+            let share = of(&wanted) as f64 / entry.directory.box_bytes().max(1) as f64;
+            each(match needed {
+                Some(_) if share < WHOLE_SHARE_MIN => Way::Segments(entry, wanted),
+                _ => Way::Whole(entry),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Stores the chunks of some segments anew.
+fn repack_segments(
+    reader: &ChunkReader,
+    entry: &PackEntry,
+    segments: &[u32],
+    sink: &mut ChunkSink<'_>,
+    synced: &mut Synced,
+) -> Result<()> {
+    for segment in entry.directory.segments.iter().filter(|segment| segments.contains(&segment.number)) {
+        for chunk in &segment.chunks {
+            let bytes = match entry.kind {
+                PackKind::Data => reader.data(&chunk.id, chunk.length.into()),
+                PackKind::Metadata => reader.metadata(&chunk.id),
+            };
+            match bytes {
+                Ok(bytes) if entry.kind == PackKind::Data => drop(sink.data(&bytes)?),
+                Ok(bytes) => drop(sink.metadata(&bytes)?),
+                Err(e) if e.kind() == Kind::Damaged => synced.damage.push(e.to_string()),
+                Err(e) => return Err(e),
+            }
+        }
+        synced.segments += 1;
+    }
+    Ok(())
+}
+
+/// The snapshots of which the destination now has every chunk. Only where something went wrong is each of them walked.
+fn complete<'s>(
+    missing: &[&'s Snapshot],
+    reader: &ChunkReader,
+    there: &Index,
+    synced: &mut Synced,
+) -> Result<Vec<&'s Snapshot>> {
+    if synced.damage.is_empty() && needed::has_all(reader, there)? {
+        return Ok(missing.to_vec());
+    }
+    let mut complete = Vec::new();
+    for snapshot in missing {
+        match needed::is_complete(reader, snapshot, there) {
+            Ok(true) => complete.push(*snapshot),
+            Ok(false) => synced.incomplete.push(snapshot.id),
+            Err(e) if e.kind() == Kind::Damaged => {
+                synced.damage.push(format!("snapshot {}: {e}", snapshot.short_id()));
+                synced.incomplete.push(snapshot.id);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(complete)
+}
+
+/// Snapshots that were forgotten at the origin before they ever came to the destination are recorded as forgotten there as well: else they
+/// would be a gap in their writer's chain, as if somebody had removed them.
+fn record_absent(here: &History, there: &History, to: &Repository, host: &str) -> Result<()> {
+    let known: HashSet<String> = there
+        .snapshots
+        .iter()
+        .map(|s| s.id)
+        .chain(there.unreadable.iter().copied())
+        .map(|id| id.to_string())
+        .collect();
+    let absent =
+        here.forgotten.iter().filter(|(id, _)| !known.contains(*id) && !there.forgotten.contains_key(*id));
+    to.record_forgotten(absent.map(|(_, witness)| witness.clone()).collect(), host)
+}
+
+/// Remembers that these snapshots are at the destination now.
+fn remember(to: &Repository, snapshots: &[&Snapshot]) -> Result<()> {
+    let mut memory = LockedMemory::open(to.directories())?;
+    let before = memory.memory.clone();
+    for snapshot in snapshots {
+        let seen = witness(snapshot);
+        memory.memory.saw(&to.directories().place, &seen.writer, seen.sequence, &snapshot.id);
+    }
+    if memory.memory == before { Ok(()) } else { memory.save() }
+}
+
+impl Synced {
+    /// What could not be brought, as an error.
+    ///
+    /// # Errors
+    /// `Damaged` if anything could not.
+    pub fn verdict(&self) -> Result<()> {
+        if self.incomplete.is_empty() {
+            return Ok(());
+        }
+        let first = self.damage.first().map_or_else(String::new, |first| format!(" ({first})"));
+        Err(Error::damaged(format_args!(
+            "{} could not be brought over: something of them is damaged or missing{first}",
+            count(self.incomplete.len() as u64, "snapshot", "snapshots")
+        ))
+        .with_hint(
+            "`lifeboat check --repair` takes what is damaged from another destination; then sync again.",
+        ))
+    }
+}

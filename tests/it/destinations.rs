@@ -1,0 +1,250 @@
+//! Several destinations of one repository: a backup reaches all of them, one that was away is brought up later, damage at one is healed from
+//! another, and each alone restores everything.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lifeboat_tests::binary::{Ended, Person};
+use lifeboat_tests::grow;
+use lifeboat_tests::random::Random;
+
+use crate::scene::{Scene, walk};
+
+/// A scene whose configuration names three directories as destinations.
+struct Three(Scene, Person);
+
+const NAMES: [&str; 3] = ["one", "two", "three"];
+
+impl Three {
+    fn new() -> Self {
+        let scene = Scene::new();
+        let person = Person::new(&scene.world.path("home")).with("LIFEBOAT_PASSPHRASE", "secret");
+        let three = Self(scene, person);
+        let folder = three.0.world.path("home/.config/lifeboat");
+        fs::create_dir_all(&folder).unwrap();
+        let destination = |name: &&str| {
+            format!("[[destination]]\nname = \"{name}\"\nurl = \"{}\"\n", three.place(name).display())
+        };
+        fs::write(folder.join("config.toml"), NAMES.iter().map(destination).collect::<String>()).unwrap();
+        three
+    }
+
+    fn ready() -> Self {
+        let three = Self::new();
+        three.run(&["init"]).expect(0);
+        three
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.0.world.path(&format!("at-{name}"))
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ended {
+        self.1.run(arguments)
+    }
+
+    fn backup(&self) -> Ended {
+        self.run(&["backup", self.0.source()])
+    }
+
+    /// Puts a file of bytes without pattern into the source.
+    fn add(&self, name: &str, len: usize) {
+        grow::file(&self.0.world.source().join(name), len, &mut Random::new(len as u64));
+    }
+
+    /// As if the disk were not there.
+    fn take_away(&self, name: &str) {
+        fs::rename(self.place(name), self.0.world.path("away")).unwrap();
+    }
+
+    fn bring_back(&self, name: &str) {
+        fs::rename(self.0.world.path("away"), self.place(name)).unwrap();
+    }
+
+    fn objects(&self, name: &str, folder: &str) -> Vec<PathBuf> {
+        walk(&self.place(name).join(folder)).into_iter().filter(|path| path.is_file()).collect()
+    }
+
+    /// Restores the newest snapshot from this destination alone, with a home that knows of no other, and compares.
+    fn restores_alone(&self, name: &str) {
+        let place = self.place(name);
+        let home = self.0.world.path(&format!("bare-{name}"));
+        let target = self.0.path(&format!("restored-{name}"));
+        let bare = Person::new(&home).with("LIFEBOAT_PASSPHRASE", "secret");
+        let place = place.to_str().unwrap();
+        bare.run(&["-r", place, "restore", &format!("latest:{}", self.0.source()), "--target", &target])
+            .expect(0);
+        let same =
+            std::process::Command::new("diff").args(["-r", self.0.source(), &target]).output().unwrap();
+        assert!(same.status.success(), "{name}: {}", String::from_utf8_lossy(&same.stdout));
+        bare.run(&["-r", place, "check", "--read-data"]).expect(0);
+    }
+}
+
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let mut permissions = fs::metadata(path).unwrap().permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
+    fs::set_permissions(path, permissions).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_backup_reaches_all_of_them_and_each_restores_alone() {
+    let three = Three::ready();
+    fs::write(three.0.world.source().join("large"), vec![7; 3 << 20]).unwrap();
+    let printed = three.backup().expect(0).out;
+    for name in NAMES {
+        assert!(printed.contains(&format!("{name}: stored")), "{printed}");
+    }
+    fs::write(three.0.world.source().join("top"), "changed").unwrap();
+    three.backup().expect(0);
+    for name in NAMES {
+        three.restores_alone(name);
+    }
+    let listed = three.run(&["snapshots", "--json"]).expect(0).json();
+    assert_eq!(listed.len(), 2);
+    for snapshot in &listed {
+        let at = snapshot["destinations"].as_array().unwrap();
+        assert!(
+            at.len() == 3 && at.iter().all(|at| at["stored"] == true && at["verified"] == "read-back"),
+            "{at:?}"
+        );
+    }
+    three.run(&["snapshots"]).expect(0).prints("one two three");
+    three.run(&["status"]).expect(0).prints("verified by reading back");
+    three.run(&["check", "--all"]).expect(0);
+}
+
+#[test]
+fn one_that_was_away_is_caught_up_by_sync_and_by_the_next_backup() {
+    let three = Three::ready();
+    three.backup().expect(0);
+    three.take_away("two");
+    fs::write(three.0.world.source().join("new"), vec![1; 1 << 20]).unwrap();
+    three.backup().expect(3).prints("two: NOT stored");
+    three.run(&["status"]).expect(3).prints("cannot be reached");
+    three.bring_back("two");
+    // That it is behind is not taken for a removal.
+    three.run(&["status"]).expect(3).prints("1 destination is behind");
+    three.run(&["-r", "two", "check"]).expect(0);
+    three.run(&["sync"]).expect(0).prints("two: 1 snapshot brought from one").prints("three: up to date");
+    three.run(&["sync"]).expect(0).prints("two: up to date");
+    three.run(&["status"]).expect(0);
+    three.restores_alone("two");
+    three.take_away("three");
+    fs::write(three.0.world.source().join("newer"), "newer").unwrap();
+    three.backup().expect(3);
+    three.bring_back("three");
+    three.backup().expect(0).prints("1 earlier snapshot that it lacked");
+    three.restores_alone("three");
+}
+
+#[test]
+fn sync_moves_only_what_is_missing() {
+    let three = Three::ready();
+    three.add("large", 5 << 20);
+    three.backup().expect(0);
+    three.take_away("two");
+    fs::write(three.0.world.source().join("small"), "a few bytes").unwrap();
+    three.backup().expect(3);
+    three.bring_back("two");
+    let synced = three.run(&["sync", "--json"]).expect(0).json();
+    let two = synced.iter().find(|line| line["to"] == "two").unwrap();
+    assert!(two["bytes"].as_u64().unwrap() < 100_000, "{two}");
+}
+
+#[test]
+fn the_first_failing_the_run_goes_on_with_the_next() {
+    let three = Three::ready();
+    three.backup().expect(0);
+    three.take_away("one");
+    fs::write(three.0.world.source().join("top"), "changed").unwrap();
+    three.backup().expect(3).says("goes on with two").prints("three: stored");
+    three.restores_alone("two");
+    // Reading commands take the next as well, and say so.
+    three.run(&["ls", "latest"]).expect(0).says("used in its place");
+    // Those that judge do not.
+    three.run(&["check"]).expect(10);
+    three.bring_back("one");
+    three.run(&["sync", "--from", "two", "--to", "one"]).expect(0).prints("one: 1 snapshot brought from two");
+    three.restores_alone("one");
+    three.run(&["check", "--all"]).expect(0);
+}
+
+#[test]
+fn damage_at_one_is_healed_from_another() {
+    let three = Three::ready();
+    three.add("large", 3 << 20);
+    three.backup().expect(0);
+    let packs = three.objects("one", "packs");
+    let metadata = three.objects("one", "meta");
+    flip(&packs[0]);
+    fs::remove_file(&metadata[0]).unwrap();
+    let target = three.0.path("restored");
+    let restore = ["restore", &format!("latest:{}", three.0.source()), "--target", &target];
+    three.run(&restore).expect(0).says("is healed from two");
+    assert!(metadata[0].exists());
+    three.run(&["check", "--read-data"]).expect(0);
+    // By the check itself, and only when it is asked to.
+    flip(&packs[0]);
+    three.run(&["check", "--read-data"]).expect(14);
+    three.run(&["check", "--read-data"]).expect(14);
+    three.run(&["check", "--read-data", "--repair"]).expect(0).says("is healed from two");
+    // What nobody has is lost, and said.
+    for name in NAMES {
+        flip(&three.place(name).join(packs[0].strip_prefix(three.place("one")).unwrap()));
+    }
+    three.run(&["check", "--read-data", "--repair"]).expect(14);
+}
+
+#[test]
+fn a_damaged_snapshot_is_read_from_another() {
+    let three = Three::ready();
+    three.backup().expect(0);
+    flip(&three.objects("one", "snapshots")[0]);
+    three.run(&["ls", "latest"]).expect(0).says("is healed from two");
+    three.run(&["check"]).expect(0);
+}
+
+#[test]
+fn histories_may_differ() {
+    let three = Three::ready();
+    three.backup().expect(0);
+    fs::write(three.0.world.source().join("top"), "second").unwrap();
+    three.backup().expect(0);
+    let first = three.run(&["snapshots", "--json"]).expect(0).json()[0]["id"].as_str().unwrap().to_owned();
+    three.run(&["forget", &first]).expect(0);
+    fs::write(three.0.world.source().join("top"), "third").unwrap();
+    three.backup().expect(0);
+    three.run(&["sync", "--from", "two", "--to", "one"]).expect(0);
+    let count = |name: &str| three.run(&["-r", name, "snapshots", "--json"]).expect(0).json().len();
+    assert_eq!((count("one"), count("two"), count("three")), (2, 3, 3));
+    for name in NAMES {
+        three.run(&["-r", name, "check", "--read-data"]).expect(0);
+    }
+}
+
+#[test]
+fn another_repository_is_no_destination() {
+    let three = Three::ready();
+    three.backup().expect(0);
+    fs::remove_dir_all(three.place("two")).unwrap();
+    let other = three.place("two");
+    three.run(&["-r", other.to_str().unwrap(), "init"]).expect(0);
+    three.backup().expect(3).says("two repositories");
+    three.run(&["sync"]).expect(3).says("two repositories");
+    assert_eq!(three.objects("two", "packs"), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_destination_is_added_later() {
+    let three = Three::new();
+    three.run(&["init", "--to", "one"]).expect(0);
+    three.backup().expect(3);
+    three.run(&["init"]).expect(0);
+    three.run(&["sync"]).expect(0).prints("two: 1 snapshot brought").prints("three: 1 snapshot brought");
+    three.restores_alone("three");
+}
