@@ -172,8 +172,8 @@ async fn a_folder_that_cannot_be_used_is_explained() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_is_made_once_and_can_be_used() {
     let scene = Scene::new();
-    let make = || create_folder(&user, Some(scene.double.url()), "It's \\ mine", None, plain());
     let user = scene.user();
+    let make = || create_folder(&user, Some(scene.double.url()), "It's \\ mine", None, plain());
     let id = make().await.unwrap();
     assert_eq!(make().await.unwrap(), id);
     let mut options = scene.options("a");
