@@ -174,6 +174,10 @@ impl Refusal {
                 Denied,
                 "the credentials are not accepted: run `lifeboat provider login gdrive`, or renew the service account's key",
             ),
+            // Drive also throttles by this status. What it means cannot be told without the reason, which got lost.
+            403 if self.reason.is_empty() && self.message.is_empty() => {
+                (Transient, "its reason could not be read; it may succeed when tried again")
+            }
             403 => (Denied, "check the account, its role in the folder, and the scopes it was granted"),
             404 => (NotFound, "nothing is there that this account and app can see"),
             416 => (Corrupt, "the object is shorter than it should be"),
@@ -299,6 +303,14 @@ mod tests {
             let error = Failure::Refused(refusal).into_error("get", "a");
             assert_eq!(error.kind(), ErrorKind::Transient);
             assert!(error.to_string().len() < 1000 && !error.to_string().contains('\n'));
+        }
+    }
+
+    #[test]
+    fn a_403_whose_reason_was_lost_is_no_verdict() {
+        for body in ["", "{\"error\":{\"errors\":[{\"reason\":\"userRateLi"] {
+            let refusal = Refusal::of(403, &HeaderMap::new(), body.as_bytes());
+            assert_eq!(Failure::Refused(refusal).into_error("put", "a").kind(), ErrorKind::Transient);
         }
     }
 

@@ -74,6 +74,7 @@ impl Drive {
     pub(super) async fn named(&self, key: &Key) -> Outcome<(Vec<String>, Option<SystemTime>)> {
         let area = area(key);
         let mut looked_in = Vec::new();
+        let mut was_asked = false;
         let mut found = Vec::new();
         let mut at = None;
         loop {
@@ -97,11 +98,18 @@ impl Drive {
                 }
                 looked_in.push(folder);
             }
-            // Another machine may have made another folder for this area since.
-            if !found.is_empty()
-                || area.is_none()
-                || !self.folders.refresh_if_old(&self.api, &self.state).await?
-            {
+            if !found.is_empty() || area.is_none() {
+                return Ok((found, at));
+            }
+            // Another machine may have made a folder for this area since.
+            let is_new = if looked_in.is_empty() && !was_asked {
+                self.folders.refresh(&self.api, &self.state).await?;
+                true
+            } else {
+                self.folders.refresh_if_old(&self.api, &self.state).await?
+            };
+            was_asked = true;
+            if !is_new {
                 return Ok((found, at));
             }
         }

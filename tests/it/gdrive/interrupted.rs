@@ -152,11 +152,12 @@ async fn a_damaged_upload_is_no_object() {
         let provider = scene.machine("a").await;
         put(&*provider, "packs/other", &noise(10, 0), PutMode::CreateNew).await.unwrap();
         let call = if body.len() < 2000 { Call::Create } else { Call::UploadChunk };
-        scene.fault(call, When::Nth(1), Fault::CorruptUpload);
+        scene.fault(call, When::Always, Fault::CorruptUpload);
         let error = put(&*provider, "packs/aa", &body, PutMode::CreateNew).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
         assert_eq!(scene.ids("packs/aa"), Vec::<String>::new());
         assert_eq!(provider.head(&key("packs/aa")).await.unwrap_err().kind(), ErrorKind::NotFound);
+        scene.double.clear_faults();
         put(&*provider, "packs/aa", &body, PutMode::CreateNew).await.unwrap();
         assert_eq!(provider.get(&key("packs/aa"), None).await.unwrap(), body);
     }

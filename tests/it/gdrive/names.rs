@@ -116,6 +116,16 @@ async fn all_machines_read_the_same_of_several_files() {
     assert_eq!(writer.get(&key("packs/bb"), None).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
+/// A machine that looked before there was anything sees what another one then makes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_area_that_another_machine_makes_is_found_at_once() {
+    let scene = Scene::new();
+    let (writer, reader) = (scene.machine("a").await, scene.machine("b").await);
+    assert_eq!(reader.head(&key("packs/aa")).await.unwrap_err().kind(), ErrorKind::NotFound);
+    put(&*writer, "packs/aa", &noise(10, 1), PutMode::CreateNew).await.unwrap();
+    assert_eq!(reader.get(&key("packs/aa"), None).await.unwrap(), noise(10, 1));
+}
+
 /// Two machines make the folder of an area before either sees the other's.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_folders_of_one_area_are_both_read() {
