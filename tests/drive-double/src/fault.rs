@@ -196,7 +196,7 @@ impl When {
             Self::Nth(nth) => number == nth,
             Self::First(count) => number <= count,
             Self::FromNth(nth) => number >= nth,
-            Self::EveryNth(nth) => nth != 0 && number % nth == 0,
+            Self::EveryNth(nth) => number.is_multiple_of(nth),
             Self::PerMille { calls, seed } => {
                 Random::new(seed ^ number.wrapping_mul(0x9e37_79b9)).next() % 1000 < u64::from(calls)
             }
