@@ -22,11 +22,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import folders
 import mixed
 import tree
 
 # Raised whenever that generator changes what it writes, so that older corpora are not taken for it.
-VERSIONS = {"mixed": 2, "tree": 1}
+VERSIONS = {"mixed": 2, "tree": 1, "line": 1}
 MARKER = ".bench-state"
 # Longer than the timestamps of any file system and tool in use are coarse.
 SETTLE_SECONDS = 1.2
@@ -84,8 +85,8 @@ def open_corpus(name: str, work: Path, scale: float) -> Corpus:
         return Corpus("system", Path("/usr"))
     if name.startswith("path:"):
         return Corpus(name, Path(name.removeprefix("path:")).resolve())
-    if name not in ("mixed", "tree"):
-        raise SystemExit(f"no corpus is called {name}: mixed, tree, system, path:DIR or all")
+    if name not in VERSIONS:
+        raise SystemExit(f"no corpus is called {name}: mixed, tree, line, system, path:DIR or all")
     root = work / "corpora" / f"{name}-{scale:g}"
     if not is_current(root, VERSIONS[name]):
         generate(name, root, work, scale)
@@ -96,6 +97,8 @@ def open_corpus(name: str, work: Path, scale: float) -> Corpus:
             Change("appended", "20 MB appended to the log"),
         ]
         return Corpus(name, root / "data", changes, MixedStates(root).enter, facts)
+    if name == "line":
+        return Corpus(name, root / "data", facts=facts)
     changes = [Change("added", f"{ADDED_FILES} small files added")]
     return Corpus(name, root / "data", changes, TreeStates(root).enter, facts)
 
@@ -120,6 +123,8 @@ def generate(name: str, root: Path, work: Path, scale: float) -> None:
     if name == "mixed":
         mixed.build(data, scale)
         MixedStates(partial).prepare(scale)
+    elif name == "line":
+        folders.build(data, scale)
     else:
         tree.build(data, work / "downloads", scale)
     facts = {"version": VERSIONS[name], "scale": scale, **describe(data)}

@@ -25,6 +25,9 @@ pub enum ErrorKind {
     Misconfigured,
     /// The store has no such operation. Final.
     Unsupported,
+    /// The store has not answered for so long that nothing more is tried for now, see [`crate::layer::circuit`].
+    /// Final for this run; another destination may do.
+    Unreachable,
     /// Any other failure. Final.
     Other,
 }
@@ -45,6 +48,7 @@ pub struct Error {
     reason: String,
     retry_after: Option<Duration>,
     resumable: bool,
+    login_refused: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -66,6 +70,7 @@ impl Error {
             reason: reason.to_string(),
             retry_after: None,
             resumable: false,
+            login_refused: false,
             source: None,
         }
     }
@@ -98,6 +103,14 @@ impl Error {
         self
     }
 
+    /// The same error where the store refuses the login itself (a revoked or wrong key, an expired grant) and not this
+    /// object or operation: every other call would be refused too.
+    #[must_use]
+    pub const fn of_the_login(mut self) -> Self {
+        self.login_refused = true;
+        self
+    }
+
     /// What the caller can do about it.
     pub const fn kind(&self) -> ErrorKind {
         self.kind
@@ -121,6 +134,11 @@ impl Error {
     /// Whether the listing that gave this error goes on when it is polled again, see [`crate::Provider::list`].
     pub const fn is_resumable(&self) -> bool {
         self.resumable
+    }
+
+    /// Whether the store refuses the login itself, see [`Self::of_the_login`].
+    pub const fn is_of_the_login(&self) -> bool {
+        self.login_refused
     }
 
     /// How long the store asks to wait, if it said.

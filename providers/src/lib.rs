@@ -11,7 +11,8 @@
 //! | [`ext`] | conveniences over any provider |
 //! | [`memory`], [`local`], [`s3`], [`gdrive`] | providers |
 //! | [`http`], [`address`] | what providers over the network share: one HTTP client, one form of URL |
-//! | [`layer`] | retry, read-only, fault injection and recording, over any provider |
+//! | [`pace`] | bytes per second of a destination, by the time of the week |
+//! | [`layer`] | retry, limits, circuit breaker, timeouts, read-only, faults and recording, over any provider |
 //! | [`conformance`] | the suite every provider passes |
 //!
 //! This crate knows nothing of backups: no chunk, snapshot or encryption key occurs in it.
@@ -30,6 +31,7 @@ pub mod key;
 pub mod layer;
 pub mod local;
 pub mod memory;
+pub mod pace;
 pub mod provider;
 #[cfg(feature = "s3")]
 pub mod s3;

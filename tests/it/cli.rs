@@ -115,7 +115,8 @@ fn bad_input_is_refused_with_a_reason_and_changes_nothing() {
     scene.run(&["-r", &scene.path("empty"), "snapshots"]).expect(10);
     fs::write(world.path("a-file"), "text").unwrap();
     scene.run(&["-r", &scene.path("a-file"), "snapshots"]).expect(10);
-    scene.run(&["-r", "s3://bucket/x", "snapshots"]).expect(2).says("s3");
+    scene.run(&["-r", "sftp://host/x", "snapshots"]).expect(2).says("sftp");
+    scene.run(&["-r", "s3://bucket/x?regoin=y", "snapshots"]).expect(2).says("regoin");
     // A newer version, an unknown feature.
     let config = world.path("repository/config");
     let original = fs::read(&config).unwrap();

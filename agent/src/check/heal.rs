@@ -13,7 +13,7 @@ pub fn heal(repository: &Repository, report: &Report) -> (u64, u64) {
         .damages
         .iter()
         // Of a damaged segment the whole pack is named, and more after a comma.
-        .filter_map(|damage| Key::new(damage.object.split(',').next().unwrap_or_default()).ok())
+        .filter_map(|damage| layout::parse(damage.object.split(',').next().unwrap_or_default()))
         .filter(|key| layout::sha256_of(key).is_ok())
         .collect();
     let healed = named.iter().filter(|key| repository.heal(key).is_some()).count();

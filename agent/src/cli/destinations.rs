@@ -126,6 +126,7 @@ fn target(settings: &Settings, destination: &Destination) -> Result<Target> {
             state: Some(stores(settings)),
             #[cfg(feature = "s3")]
             access_key: access_key(destination).map_err(named)?,
+            limits: destination.limits.clone(),
         },
     })
 }

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use lifeboat_providers::conformance::{self, Outcome};
+#[cfg(feature = "s3")]
+use lifeboat_providers::pace::Pace;
 use serde_json::json;
 
 use super::destinations;
@@ -53,7 +55,7 @@ fn check(session: &Session, arguments: &Check) -> Result<ExitCode> {
     let runtime = runtime::shared()?;
     #[cfg(feature = "s3")]
     if let Location::S3(address) = &target.location {
-        let provider = crate::repository::connect::connect_s3(address, &target.options)?;
+        let provider = crate::repository::connect::connect_s3(address, &target.options, &Pace::unlimited())?;
         let found = runtime.block_on(provider.probe_anew())?;
         let swept = runtime.block_on(provider.sweep_uploads(lifeboat_providers::s3::STALE_AFTER));
         abilities(session, &found, swept.ok())?;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use lifeboat_providers::pace::{Limit, LimitConfig, Limits, WindowConfig};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -11,7 +12,7 @@ use super::Places;
 use crate::{Error, Result};
 
 /// A destination as written.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DestinationFile {
     /// What it is called on the command line and in messages.
@@ -24,10 +25,19 @@ pub struct DestinationFile {
     pub secret_access_key: Option<String>,
     /// A file with its secret.
     pub secret_access_key_file: Option<PathBuf>,
+    /// Most bytes a second that are sent.
+    pub limit_upload: Option<Limit>,
+    /// Most bytes a second that are received.
+    pub limit_download: Option<Limit>,
+    /// Most objects a second that are made.
+    pub creates_per_second: Option<f64>,
+    /// Other limits at some times of the week.
+    #[serde(default)]
+    pub limit: WindowConfig,
 }
 
 /// A destination.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Destination {
     /// What it is called.
     pub name: String,
@@ -35,6 +45,8 @@ pub struct Destination {
     pub location: OsString,
     /// An S3 access key, if one is configured.
     pub access_key: Option<ConfiguredKey>,
+    /// Bytes a second and objects a second.
+    pub limits: Limits,
 }
 
 /// Where an access key's parts are.
@@ -127,13 +139,24 @@ pub fn check(
         }
         let access_key = access_key(&file, places, base, credentials)
             .map_err(|e| e.context(format_args!("destination {name}")))?;
-        destinations.push(Destination {
-            name,
-            location: places.resolve_location(&file.url, base),
-            access_key,
-        });
+        let limits = limits(&file).map_err(|e| e.context(format_args!("destination {name}")))?;
+        let location = places.resolve_location(&file.url, base);
+        destinations.push(Destination { name, location, access_key, limits });
     }
     Ok(destinations)
+}
+
+fn limits(file: &DestinationFile) -> Result<Limits> {
+    if file.creates_per_second.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
+        return Err(Error::usage("`creates_per_second` must be a number above 0"));
+    }
+    let config = LimitConfig {
+        limit_upload: file.limit_upload,
+        limit_download: file.limit_download,
+        creates_per_second: file.creates_per_second,
+        limit: file.limit.clone(),
+    };
+    Ok(config.limits())
 }
 
 fn access_key(

@@ -63,6 +63,7 @@ pub struct IndexRepair {
 /// # Errors
 /// `Interrupted`; errors of the store. Nothing is removed before all that replaces it is stored.
 pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Context) -> Result<IndexRepair> {
+    let repository = &repository.without_copies();
     let mut repair = IndexRepair::default();
     context.report(Event::Phase("reading the index"));
     let mut old = read_shards(repository, &mut repair)?;

@@ -49,6 +49,7 @@ pub fn snapshots(
     options: &SnapshotRepairOptions,
     context: &Context,
 ) -> Result<SnapshotRepair> {
+    let repository = &repository.without_copies();
     let history = repository.load_history()?;
     let read_data = if options.read_data { ReadData::All } else { ReadData::Nothing };
     let check_options = CheckOptions { read_data, threads: 0 };

@@ -5,8 +5,10 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lifeboat_providers::layer::retry::{RetryPolicy, RetryProvider};
+use lifeboat_providers::layer::limit::LimitPolicy;
+use lifeboat_providers::layer::{self, StackOptions};
 use lifeboat_providers::local::LocalProvider;
+use lifeboat_providers::pace::{Limits, Pace};
 use lifeboat_providers::{ErrorKind, SharedProvider};
 #[cfg(feature = "s3")]
 use lifeboat_providers::{
@@ -37,6 +39,8 @@ pub struct StoreOptions {
     /// The access key of an S3 store; `None` for what AWS's tools would use.
     #[cfg(feature = "s3")]
     pub access_key: Option<AccessKey>,
+    /// Bytes a second and objects a second.
+    pub limits: Limits,
 }
 
 /// Whether a place must be there already.
@@ -94,17 +98,21 @@ impl Location {
     /// # Errors
     /// `NoRepository` if it is not there and is not to be made; errors of the store.
     pub fn connect(&self, mode: Mode, options: &StoreOptions) -> Result<SharedProvider> {
+        let pace = Pace::new(options.limits.clone());
         let provider: SharedProvider = match self {
             Self::Local(path) => match mode {
                 Mode::Open => Arc::new(LocalProvider::open(path).map_err(|e| explain(e, path))?),
                 Mode::Create => Arc::new(LocalProvider::create(path).map_err(|e| explain(e, path))?),
             },
             #[cfg(feature = "s3")]
-            Self::S3(address) => Arc::new(connect_s3(address, options)?),
+            Self::S3(address) => Arc::new(connect_s3(address, options, &pace)?),
         };
-        #[cfg(not(feature = "s3"))]
-        let _ = options;
-        Ok(Arc::new(RetryProvider::new(provider, RetryPolicy::default())))
+        let options = StackOptions {
+            limit: LimitPolicy { transport_is_paced: self.local_path().is_none(), ..LimitPolicy::default() },
+            pace,
+            ..StackOptions::default()
+        };
+        Ok(layer::stack(provider, options))
     }
 
     /// The place in words, as [`lifeboat_providers::Provider::location`] of its store says it, without a connection.
@@ -134,13 +142,13 @@ impl Location {
 /// # Errors
 /// `NoRepository` if the system has no root certificates.
 #[cfg(feature = "s3")]
-pub fn connect_s3(address: &S3Address, options: &StoreOptions) -> Result<S3Provider> {
+pub fn connect_s3(address: &S3Address, options: &StoreOptions, pace: &Pace) -> Result<S3Provider> {
     let s3 = S3Options {
         access_key: options.access_key.clone(),
         state_dir: options.state.clone(),
         ..S3Options::default()
     };
-    let http = HttpSettings::default();
+    let http = HttpSettings { pace: pace.clone(), ..HttpSettings::default() };
     let connecting = S3Provider::connect(address.clone(), s3, &http);
     Ok(runtime::shared()?.block_on(connecting)?)
 }

@@ -56,6 +56,11 @@ impl Area {
     }
 }
 
+/// The object that a text names, as messages and reports name it; `None` if it names none.
+pub fn parse(text: &str) -> Option<Key> {
+    Key::new(text).ok()
+}
+
 /// The key of the `config` object.
 pub fn config() -> Result<Key> {
     key("config".to_owned())

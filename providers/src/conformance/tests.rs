@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,9 +10,11 @@ use futures_util::stream::BoxStream;
 
 use super::{Options, Report, run};
 use crate::layer::fault::{Fault, FaultProvider, Rule, When};
+use crate::layer::limit::LimitPolicy;
 use crate::layer::retry::{RetryPolicy, RetryProvider};
-use crate::layer::{Operation, RecordProvider};
+use crate::layer::{Operation, RecordProvider, StackOptions, stack};
 use crate::memory::MemoryProvider;
+use crate::pace::{Limits, Pace};
 use crate::{
     Body, Capabilities, ErrorKind, Key, ObjectInfo, Prefix, Provider, ProviderExt as _, PutMode, Receipt,
     Result, Sha256, SharedProvider, Usage,
@@ -44,8 +47,8 @@ async fn memory_passes_and_is_left_empty() {
 async fn layers_pass_too() {
     let memory: SharedProvider = Arc::new(MemoryProvider::new());
     let faultless = Arc::new(FaultProvider::new(memory));
-    let retry = Arc::new(RetryProvider::new(faultless, RetryPolicy::default()));
-    let report = run(Arc::new(RecordProvider::new(retry)), options()).await;
+    let store = stack(faultless, StackOptions::default());
+    let report = run(Arc::new(RecordProvider::new(store)), options()).await;
     assert!(report.passed(), "{report}");
 }
 
@@ -64,10 +67,47 @@ async fn retry_makes_an_unreliable_store_pass() {
     }
     let stumble = Fault::ListStumble(3, ErrorKind::Transient);
     let unreliable = Arc::new(unreliable.with_rule(Rule::new(List, When::Always, stumble)));
-    let policy = RetryPolicy { jitter_seed: Some(1), ..RetryPolicy::default() };
-    let report = run(Arc::new(RetryProvider::new(unreliable.clone(), policy)), options()).await;
+    let retry = RetryPolicy { jitter_seed: Some(1), ..RetryPolicy::default() };
+    let report = run(Arc::new(RetryProvider::new(unreliable.clone(), retry.clone())), options()).await;
     assert!(report.passed(), "{report}");
     assert_eq!(report.left_behind, Vec::<String>::new());
+    let report = run(stack(unreliable, StackOptions { retry, ..StackOptions::default() }), options()).await;
+    assert!(report.passed(), "{report}");
+}
+
+/// All layers and limits over a store that fails, throttles and hangs by chance, with little room for calls.
+#[tokio::test(start_paused = true)]
+async fn whole_stack_makes_a_terrible_store_pass() {
+    let per_mille = |share, fault| Rule::new(None, When::PerMille(share), fault);
+    for seed in 0..5 {
+        let terrible = FaultProvider::new(Arc::new(MemoryProvider::new()))
+            .with_seed(seed)
+            .with_rule(per_mille(300, Fault::Delay(Duration::from_secs(1))))
+            .with_rule(per_mille(50, Fault::FailBefore(ErrorKind::Transient)))
+            .with_rule(per_mille(50, Fault::Throttle(Duration::from_secs(5))))
+            .with_rule(per_mille(20, Fault::Hang))
+            .with_rule(Rule::new(Operation::List, When::Always, Fault::ListStumble(3, ErrorKind::Transient)));
+        // Not of listings: what fails at its end was listed already.
+        let after = [Operation::Put, Operation::Get, Operation::Head, Operation::Delete].map(|operation| {
+            Rule::new(operation, When::PerMille(50), Fault::FailAfter(ErrorKind::Transient))
+        });
+        let terrible = after.into_iter().fold(terrible, FaultProvider::with_rule);
+        let limits = Limits {
+            upload: Some("10MiB/s".parse().unwrap()),
+            download: Some("20MiB/s".parse().unwrap()),
+            creates_per_second: Some(50.0),
+            ..Limits::default()
+        };
+        let options = StackOptions {
+            retry: RetryPolicy { jitter_seed: Some(seed), ..RetryPolicy::default() },
+            limit: LimitPolicy { concurrency_max: Some(5), transport_is_paced: false },
+            pace: Pace::new(limits),
+            ..StackOptions::default()
+        };
+        let small = Options { large_bytes: 1 << 20, listed_objects: 200, ..self::options() };
+        let report = run(stack(Arc::new(terrible), options), small).await;
+        assert!(report.passed(), "seed {seed}\n{report}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

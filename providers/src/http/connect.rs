@@ -8,13 +8,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connected, Connection as ConnectionInfo, HttpConnector};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::HttpSettings;
+use crate::pace::{Pace, PacedIo};
 use crate::{Error, ErrorKind, Result};
 
 /// Between two probes of a silent connection.
@@ -24,13 +25,14 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub type Connector = HttpsConnector<TcpConnector>;
 
 /// A TCP connection as hyper reads and writes it.
-pub type Connection = TokioIo<TcpStream>;
+pub type Connection = TokioIo<PacedIo<TcpStream>>;
 
 /// Makes TCP connections.
 #[derive(Debug, Clone)]
 pub struct TcpConnector {
     inner: HttpConnector,
     timeout: Duration,
+    pace: Pace,
 }
 
 /// Makes connections by `settings`. The root certificates are read when `tls` says that they are needed.
@@ -46,7 +48,7 @@ pub fn connector(settings: &HttpSettings, tls: bool) -> Result<Connector> {
     inner.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
     inner.set_keepalive_retries(Some(3));
     inner.set_tcp_user_timeout(Some(settings.silence_max));
-    let tcp = TcpConnector { inner, timeout: settings.connect_timeout };
+    let tcp = TcpConnector { inner, timeout: settings.connect_timeout, pace: settings.pace.clone() };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -76,6 +78,12 @@ fn system_roots() -> Result<RootCertStore> {
     ))
 }
 
+impl ConnectionInfo for PacedIo<TcpStream> {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
 impl Service<http::Uri> for TcpConnector {
     type Response = Connection;
     type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -87,11 +95,11 @@ impl Service<http::Uri> for TcpConnector {
 
     fn call(&mut self, uri: http::Uri) -> Self::Future {
         let connecting = self.inner.call(uri);
-        let limit = self.timeout;
+        let (limit, pace) = (self.timeout, self.pace.clone());
         Box::pin(async move {
             // The inner timeout is for connecting alone: a name server may also be silent.
             match tokio::time::timeout(limit, connecting).await {
-                Ok(connected) => Ok(connected?),
+                Ok(connected) => Ok(TokioIo::new(PacedIo::new(connected?.into_inner(), pace))),
                 Err(_) => Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     format!("no connection within {} s", limit.as_secs()),

@@ -11,6 +11,7 @@ mod connect;
 
 use std::time::Duration;
 
+use crate::pace::Pace;
 use crate::{Error, ErrorKind, Result};
 
 pub use connect::{Connection, Connector, TcpConnector, connector};
@@ -24,6 +25,8 @@ pub struct HttpSettings {
     pub silence_max: Duration,
     /// How long a connection is kept for the next request.
     pub idle_timeout: Duration,
+    /// Bytes a second of all connections together.
+    pub pace: Pace,
 }
 
 impl Default for HttpSettings {
@@ -33,6 +36,7 @@ impl Default for HttpSettings {
             silence_max: Duration::from_secs(30),
             // Below the 60 s after which common load balancers drop a connection, so that none is used that is about to go.
             idle_timeout: Duration::from_secs(50),
+            pace: Pace::unlimited(),
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Repeats calls that may succeed when repeated: exponential delays with full jitter, a number of attempts, a
 //! deadline, and what the store asks for (`Retry-After`) as the least delay.
 //!
+//! The deadline runs from the first failure: neither waiting for a turn nor an attempt that moves many bytes over a slow line
+//! uses up the patience that begins when something goes wrong. That an attempt ends at all is the job of
+//! [`crate::layer::timeout`] below. What [`crate::layer::circuit`] refuses, and how it probes, are not attempts.
+//!
 //! Every call of the contract is idempotent but one: [`PutMode::CreateNew`]. When an attempt of it ends with an
 //! unknown outcome and the next one finds the object there, the bytes are compared: our own earlier attempt
 //! succeeded, or somebody else was first.
@@ -19,8 +23,10 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
+use super::circuit::{NotAsked, Probed};
+use super::timeout::TimedOut;
 use crate::{
     Body, Capabilities, Error, ErrorKind, Key, ObjectInfo, Prefix, Provider, ProviderExt as _, PutMode,
     Receipt, Result, Sha256, SharedProvider, Usage,
@@ -34,28 +40,23 @@ pub struct RetryPolicy {
     /// The upper bound of the first delay; it doubles with each attempt. The delay itself is drawn evenly from
     /// zero to the bound, so that many clients do not come back at the same instant.
     pub delay_min: Duration,
-    /// The upper bound of every delay but one the store asks for.
+    /// The upper bound of every delay, on top of what the store asks for.
     pub delay_max: Duration,
-    /// No attempt begins later than this after the call began.
+    /// No attempt begins later than this after the first one failed.
     pub deadline: Duration,
-    /// How long one attempt may take before it is given up as hung, without the time for its bytes.
-    pub attempt_timeout: Duration,
-    /// The slowest link that counts as alive: an attempt gets this much more time for the bytes it moves.
-    pub bytes_per_second_min: u64,
     /// Makes the delays reproducible.
     pub jitter_seed: Option<u64>,
 }
 
 impl Default for RetryPolicy {
-    /// For a store on the internet: rides out a router that restarts and a store that is down for minutes.
+    /// For a store on the internet: rides out a router that restarts and a store that is down for minutes. One call in
+    /// hundreds draws delays so short that ten attempts are over in half a minute; twenty last.
     fn default() -> Self {
         Self {
-            attempts_max: 10,
+            attempts_max: 20,
             delay_min: Duration::from_millis(500),
             delay_max: Duration::from_secs(60),
             deadline: Duration::from_secs(15 * 60),
-            attempt_timeout: Duration::from_secs(60),
-            bytes_per_second_min: 16 << 10,
             jitter_seed: None,
         }
     }
@@ -66,7 +67,7 @@ impl Default for RetryPolicy {
 pub struct RetryEvent<'a> {
     /// What failed.
     pub error: &'a Error,
-    /// Which attempt that was, from 1.
+    /// Which attempt that was, from 1; of what was refused without an attempt, how many there were before.
     pub attempt: u32,
     /// How long until the next one; `None` when the layer gives up.
     pub delay: Option<Duration>,
@@ -104,43 +105,21 @@ impl RetryProvider {
             .with_max_delay(self.policy.delay_max)
             .without_max_times()
             .build();
-        Attempts { layer: self, began: Instant::now(), delays, made: 0 }
+        Attempts { layer: self, failing_since: None, delays, made: 0 }
     }
 
-    /// Repeats an idempotent call that moves `bytes`.
-    async fn repeat<T, F>(
-        &self,
-        operation: &'static str,
-        subject: &Key,
-        bytes: u64,
-        call: impl Fn() -> F,
-    ) -> Result<T>
+    /// Repeats an idempotent call.
+    async fn repeat<T, F>(&self, call: impl Fn() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
         let mut attempts = self.attempts();
         loop {
-            match self.limited(operation, subject, bytes, call()).await {
+            match call().await {
                 Ok(value) => return Ok(value),
                 Err(error) => attempts.failed(error).await?,
             }
         }
-    }
-
-    /// One attempt, given up when it takes longer than the slowest link would.
-    async fn limited<T>(
-        &self,
-        operation: &'static str,
-        subject: &(impl fmt::Display + ?Sized),
-        bytes: u64,
-        call: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        let for_bytes = Duration::from_secs(bytes / self.policy.bytes_per_second_min.max(1));
-        let limit = self.policy.attempt_timeout.saturating_add(for_bytes);
-        timeout(limit, call).await.unwrap_or_else(|_| {
-            let reason = format_args!("no answer within {} s", limit.as_secs());
-            Err(Error::new(ErrorKind::Transient, operation, subject, reason))
-        })
     }
 
     /// A number drawn evenly, by SplitMix64: spread is all that is asked of it.
@@ -155,8 +134,9 @@ impl RetryProvider {
 /// The attempts of one call.
 struct Attempts<'a> {
     layer: &'a RetryProvider,
-    began: Instant,
+    failing_since: Option<Instant>,
     delays: ExponentialBackoff,
+    /// Attempts made so far, which all failed.
     made: u32,
 }
 
@@ -168,8 +148,10 @@ impl Attempts<'_> {
 
     /// Waits until the next attempt may begin; gives the error back when there is none left.
     async fn wait(&mut self, error: Error) -> Result<()> {
-        self.made += 1;
-        let delay = self.next_delay(&error);
+        let was_asked = !NotAsked::caused(&error) && !Probed::caused(&error);
+        let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
+        self.made = self.made.saturating_add(u32::from(was_asked));
+        let delay = self.next_delay(&error, was_asked, failing_since.elapsed());
         if let Some(notify) = &self.layer.notify {
             notify(&RetryEvent { error: &error, attempt: self.made, delay });
         }
@@ -179,24 +161,24 @@ impl Attempts<'_> {
                 Ok(())
             }
             None if self.made > 1 => {
-                let seconds = self.began.elapsed().as_secs();
+                let seconds = failing_since.elapsed().as_secs();
                 Err(error.with_note(format_args!("given up after {} attempts in {seconds} s", self.made)))
             }
             None => Err(error),
         }
     }
 
-    fn next_delay(&mut self, error: &Error) -> Option<Duration> {
+    fn next_delay(&mut self, error: &Error, was_asked: bool, failing_for: Duration) -> Option<Duration> {
         let policy = &self.layer.policy;
         if self.made >= policy.attempts_max {
             return None;
         }
-        let bound = self.delays.next().unwrap_or(policy.delay_max);
+        let bound = if was_asked { self.delays.next().unwrap_or(policy.delay_max) } else { policy.delay_min };
         // The upper 32 bits make a fraction of the bound.
         let drawn = bound.mul_f64((self.layer.draw() >> 32) as f64 / f64::from(u32::MAX));
-        let delay = drawn.max(error.retry_after().unwrap_or_default());
-        let begins = self.began.elapsed().checked_add(delay)?;
-        (begins <= policy.deadline).then_some(delay)
+        // Not the larger of the two: all who are told to wait for 30 s would come back together.
+        let delay = drawn.checked_add(error.retry_after().unwrap_or_default())?;
+        (failing_for.checked_add(delay)? <= policy.deadline).then_some(delay)
     }
 }
 
@@ -218,25 +200,27 @@ impl Provider for RetryProvider {
         let mut outcome_is_unknown = false;
         let mut was_corrupt = false;
         loop {
-            let call = self.inner.put(key, body.clone(), sha256, mode);
-            let error = match self.limited("put", key, size, call).await {
+            let error = match self.inner.put(key, body.clone(), sha256, mode).await {
                 Ok(receipt) => return Ok(receipt),
                 Err(error) => error,
             };
             match error.kind() {
-                ErrorKind::Exists if outcome_is_unknown => {
-                    return match self.prove(key, size, sha256).await? {
-                        Some(proof) => Ok(Receipt { size, sha256, proof, version: None }),
-                        None => Err(error),
-                    };
-                }
+                ErrorKind::Exists if outcome_is_unknown => match self.prove(key, size, sha256).await {
+                    Ok(Some(proof)) => return Ok(Receipt { size, sha256, proof, version: None }),
+                    Ok(None) => return Err(error),
+                    Err(gone) if gone.kind() == ErrorKind::NotFound => {
+                        let reason = "the object was there and then was not";
+                        attempts.wait(Error::new(ErrorKind::Transient, "put", key, reason)).await?;
+                    }
+                    Err(unproved) => return Err(unproved),
+                },
                 // The bytes were damaged on their way, or the disk has a bad spot: the next try may miss both.
                 ErrorKind::Corrupt if !was_corrupt => {
                     (was_corrupt, outcome_is_unknown) = (true, true);
                     attempts.wait(error).await?;
                 }
                 _ => {
-                    outcome_is_unknown = true;
+                    outcome_is_unknown |= !NotAsked::caused(&error);
                     attempts.failed(error).await?;
                 }
             }
@@ -244,16 +228,11 @@ impl Provider for RetryProvider {
     }
 
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Bytes> {
-        let bytes = match &range {
-            Some(range) => range.end.saturating_sub(range.start),
-            // The size is not known; few objects are larger than a pack.
-            None => self.capabilities().pack_bytes_preferred.saturating_mul(2),
-        };
-        self.repeat("get", key, bytes, || self.inner.get(key, range.clone())).await
+        self.repeat(|| self.inner.get(key, range.clone())).await
     }
 
     async fn head(&self, key: &Key) -> Result<ObjectInfo> {
-        self.repeat("head", key, 0, || self.inner.head(key)).await
+        self.repeat(|| self.inner.head(key)).await
     }
 
     /// A listing that fails before its first object begins anew; later, it goes on where the store can (see
@@ -273,21 +252,21 @@ impl Provider for RetryProvider {
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {
-        self.repeat("delete", key, 0, || self.inner.delete(key)).await
+        self.repeat(|| self.inner.delete(key)).await
     }
 
     async fn delete_many(&self, keys: &[Key]) -> Vec<Result<()>> {
         let mut batch = Batch::new(keys);
         let mut attempts = self.attempts();
         while let Some(pending) = batch.pending() {
-            // As much time as for one delete, and a second for each further one.
-            let bytes = self.policy.bytes_per_second_min.saturating_mul(pending.len() as u64);
-            let call = async { Ok(self.inner.delete_many(&pending).await) };
-            let failure = match self.limited("delete", &self.location(), bytes, call).await {
-                Ok(results) => batch.take(results),
-                Err(error) => Some(error),
+            let results = self.inner.delete_many(&pending).await;
+            let Some(failure) = batch.take(results) else {
+                attempts = self.attempts();
+                continue;
             };
-            let Some(failure) = failure else { continue };
+            if TimedOut::caused(&failure) {
+                batch.halve();
+            }
             if let Err(error) = attempts.failed(failure).await {
                 batch.give_up(&error);
             }
@@ -296,17 +275,11 @@ impl Provider for RetryProvider {
     }
 
     async fn retain(&self, key: &Key, period: Duration) -> Result<()> {
-        self.repeat("retain", key, 0, || self.inner.retain(key, period)).await
+        self.repeat(|| self.inner.retain(key, period)).await
     }
 
     async fn usage(&self) -> Result<Usage> {
-        let mut attempts = self.attempts();
-        loop {
-            match self.limited("usage", &self.location(), 0, self.inner.usage()).await {
-                Ok(usage) => return Ok(usage),
-                Err(error) => attempts.failed(error).await?,
-            }
-        }
+        self.repeat(|| self.inner.usage()).await
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -318,31 +291,48 @@ impl Provider for RetryProvider {
 struct Batch<'a> {
     keys: &'a [Key],
     results: Vec<Option<Result<()>>>,
+    /// How many are tried at once.
+    size: usize,
 }
 
 impl<'a> Batch<'a> {
     fn new(keys: &'a [Key]) -> Self {
-        Self { keys, results: keys.iter().map(|_| None).collect() }
+        Self { keys, results: keys.iter().map(|_| None).collect(), size: keys.len() }
     }
 
-    /// The keys without a result; `None` if there are none.
+    /// The next keys without a result; `None` if there are none.
     fn pending(&self) -> Option<Vec<Key>> {
         let open = self.keys.iter().zip(&self.results).filter(|(_, result)| result.is_none());
-        let pending: Vec<Key> = open.map(|(key, _)| key.clone()).collect();
+        let pending: Vec<Key> = open.map(|(key, _)| key.clone()).take(self.size).collect();
         (!pending.is_empty()).then_some(pending)
     }
 
-    /// Takes the results of the pending keys in order; gives back one of those that may be repeated.
+    /// Takes the results of the pending keys in order. Gives back a failure if any key is to be tried again: of several, the
+    /// one that asks for the longest delay.
     fn take(&mut self, results: Vec<Result<()>>) -> Option<Error> {
-        let mut failure = None;
-        let open = self.results.iter_mut().filter(|result| result.is_none());
-        for (slot, result) in open.zip(results) {
-            match result {
-                Err(error) if error.kind().is_retryable() => failure = failure.or(Some(error)),
+        let mut failure: Option<Error> = None;
+        let mut results = results.into_iter();
+        let open =
+            self.results.iter_mut().zip(self.keys).filter(|(result, _)| result.is_none()).take(self.size);
+        for (slot, key) in open {
+            // One result per key is promised; a key without one must not be taken for deleted, nor asked for at once.
+            let unanswered = || {
+                Err(Error::new(ErrorKind::Transient, "delete", key, "the store did not say what came of it"))
+            };
+            match results.next().unwrap_or_else(unanswered) {
+                Err(error) if error.kind().is_retryable() => {
+                    let is_longer = failure.as_ref().is_none_or(|f| f.retry_after() < error.retry_after());
+                    failure = if is_longer { Some(error) } else { failure };
+                }
                 result => *slot = Some(result),
             }
         }
         failure
+    }
+
+    /// Tries fewer at once: of a batch that hung, one key may be the reason.
+    fn halve(&mut self) {
+        self.size = (self.size / 2).max(1);
     }
 
     /// All pending keys failed like this.
@@ -373,10 +363,8 @@ impl Listing<'_> {
         loop {
             let layer = self.layer;
             let inner = self.inner.get_or_insert_with(|| layer.inner.list(&self.prefix));
-            let next = async { inner.next().await.transpose() };
-            let error = match layer.limited("list", &self.prefix, 0, next).await {
-                Ok(None) => return None,
-                Ok(Some(info)) => {
+            let error = match inner.next().await? {
+                Ok(info) => {
                     (self.attempts, self.began) = (None, true);
                     return Some(Ok(info));
                 }

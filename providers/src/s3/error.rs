@@ -46,7 +46,7 @@ where
 
 /// Before anything was sent: nearly always credentials that cannot be had.
 fn construction_kind<E: StdError + 'static>(error: &SdkError<E, HttpResponse>) -> ErrorKind {
-    let text = cause(error);
+    let text = whole(error);
     if text.contains("timed out") || text.contains("timeout") {
         ErrorKind::Transient
     } else {
@@ -57,8 +57,8 @@ fn construction_kind<E: StdError + 'static>(error: &SdkError<E, HttpResponse>) -
 /// A request that got no answer.
 fn dispatch<E: StdError + 'static>(error: &SdkError<E, HttpResponse>) -> (ErrorKind, String) {
     let text = cause(error);
-    let lower = text.to_ascii_lowercase();
-    if lower.contains("credential") {
+    let lower = whole(error).to_ascii_lowercase();
+    if lower.contains("credential") || lower.contains("imds") {
         let hint = "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile, or see the configuration's \
                     `access_key_id`";
         return (ErrorKind::Denied, format!("{hint} ({text})"));
@@ -94,7 +94,9 @@ pub(super) fn kind_of(status: u16, code: &str, message: &str) -> ErrorKind {
         ("NotImplemented" | "InvalidArgument" | "UnsupportedArgument", 501) | (_, 501) => {
             ErrorKind::Unsupported
         }
-        (_, 401 | 403) => ErrorKind::Denied,
+        ("ExpiredToken" | "TokenRefreshRequired" | "InvalidToken" | "InvalidAccessKeyId", _)
+        | ("SignatureDoesNotMatch", _)
+        | (_, 401 | 403) => ErrorKind::Denied,
         (_, 404) => ErrorKind::NotFound,
         (_, 408 | 500..=599) => ErrorKind::Transient,
         (_, 301 | 307 | 308) => ErrorKind::Misconfigured,
@@ -118,7 +120,7 @@ fn explain(status: u16, code: &str, message: &str, response: &HttpResponse) -> S
         }
         "ExpiredToken" | "TokenRefreshRequired" => "the temporary credentials have ended: get new ones",
         "RequestTimeTooSkewed" => "this machine's clock is wrong: set it, for example by systemd-timesyncd",
-        "AccessDenied" | "Forbidden" => "the policy of this access key does not allow it",
+        "AccessDenied" | "Forbidden" => "the access key is not known there, or its policy does not allow it",
         "PermanentRedirect" | "AuthorizationHeaderMalformed" => "",
         _ => return said,
     };
@@ -137,6 +139,17 @@ fn explain(status: u16, code: &str, message: &str, response: &HttpResponse) -> S
 fn retry_after(response: &HttpResponse) -> Option<Duration> {
     let seconds = response.headers().get("retry-after")?.trim().parse::<u64>().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+/// All causes in one line: for telling one failure from another.
+fn whole(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text = format!("{text}: {error}");
+        next = error.source();
+    }
+    text
 }
 
 /// The innermost causes in one line: the outer ones only say that something failed.

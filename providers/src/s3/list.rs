@@ -17,7 +17,12 @@ struct Pages<'a> {
     prefix: Prefix,
     ready: VecDeque<ObjectInfo>,
     next: Next,
+    /// Empty pages that led to themselves, one after the other.
+    standing_still: usize,
 }
+
+/// So often an empty page may lead to itself: a store that looks for the next object may take its time.
+const STANDING_STILL_MAX: usize = 20;
 
 enum Next {
     First,
@@ -27,8 +32,13 @@ enum Next {
 
 impl S3Provider {
     pub(super) fn list_objects(&self, prefix: &Prefix) -> BoxStream<'_, Result<ObjectInfo>> {
-        let pages =
-            Pages { provider: self, prefix: prefix.clone(), ready: VecDeque::new(), next: Next::First };
+        let pages = Pages {
+            provider: self,
+            prefix: prefix.clone(),
+            ready: VecDeque::new(),
+            next: Next::First,
+            standing_still: 0,
+        };
         stream::unfold(pages, |mut pages| async move {
             let info = pages.next().await?;
             Some((info, pages))
@@ -77,7 +87,11 @@ impl Pages<'_> {
             }
             // Asking for the same page for ever would look like a very long listing.
             (Some(true), next) if next == token.as_deref() => {
-                return Err(malformed("the store repeats a page of the listing"));
+                self.standing_still += 1;
+                if !answer.contents().is_empty() || self.standing_still > STANDING_STILL_MAX {
+                    return Err(malformed("the store repeats a page of the listing"));
+                }
+                return Ok(());
             }
             (Some(true), Some(next)) => Next::Page(next.to_owned()),
             _ => Next::Done,

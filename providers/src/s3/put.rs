@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ChecksumAlgorithm;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
@@ -71,7 +72,7 @@ impl S3Provider {
             self.put_in_one(key, &body, &sha256, only_new, abilities).await?
         };
         if !abilities.checksum && !abilities.signed_payload {
-            self.read_back(key, size, &sha256).await?;
+            self.read_back(key, size, &sha256, version.as_deref()).await?;
         }
         Ok(Receipt { size, sha256, proof: abilities.proof(), version })
     }
@@ -88,8 +89,9 @@ impl S3Provider {
             .map_err(|_| Error::new(ErrorKind::Unsupported, "put", key, "the object is too large"))?;
         let mut put = self.client.put_object().bucket(&self.address.bucket).key(self.object(key));
         put = put.body(byte_stream(body)).content_length(length).content_type("application/octet-stream");
-        if abilities.checksum {
-            put = put.checksum_sha256(encoded(sha256));
+        // A lock asks for a checksum, also where the store does not look at it.
+        if abilities.checksum || self.address.lock.is_some() {
+            put = put.checksum_sha256(encoded(sha256)).checksum_algorithm(ChecksumAlgorithm::Sha256);
         }
         if only_new {
             put = put.if_none_match("*");
@@ -114,9 +116,13 @@ impl S3Provider {
         }
     }
 
-    /// The last resort: the bytes are read again and hashed here.
-    pub(super) async fn read_back(&self, key: &Key, size: u64, sha256: &Sha256) -> Result<()> {
-        let stored = self.get_object(key, None).await?;
+    /// The last resort: the bytes are read again and hashed here. By the version that was put: of two writers one wins, and the other must
+    /// neither take the winner's bytes for damaged ones of its own nor remove them.
+    async fn read_back(&self, key: &Key, size: u64, sha256: &Sha256, version: Option<&str>) -> Result<()> {
+        let stored = match self.get_version(key, version).await {
+            Err(e) if e.kind() == ErrorKind::Exists => return Ok(()),
+            stored => stored?,
+        };
         if stored.len() as u64 == size && Sha256::of(&stored) == *sha256 {
             return Ok(());
         }

@@ -7,9 +7,9 @@ use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::ChecksumMode;
 use bytes::{Bytes, BytesMut};
 
-use super::S3Provider;
 use super::abilities::decoded;
 use super::error::translate;
+use super::{OBJECT_BYTES_MAX, S3Provider};
 use crate::{Error, ErrorKind, Key, ObjectInfo, Result};
 
 /// What is set aside for an answer before its bytes come: a store may claim any length.
@@ -22,6 +22,10 @@ impl S3Provider {
             if range.is_empty() {
                 return Ok(Bytes::new());
             }
+            if range.end > OBJECT_BYTES_MAX {
+                let why = format_args!("bytes up to {} asked for, and no object is as large", range.end);
+                return Err(Error::new(ErrorKind::Corrupt, "get", key, why));
+            }
             request = request.range(format!("bytes={}-{}", range.start, range.end - 1));
         }
         let answer = request.send().await.map_err(|e| translate("get", key, e))?;
@@ -31,6 +35,15 @@ impl S3Provider {
             None => Ok(bytes),
             Some(range) => exactly(key, bytes, &range, content_range.as_deref()),
         }
+    }
+
+    /// The whole object if it is still of this version (ETag); `Exists` if it was replaced.
+    pub(super) async fn get_version(&self, key: &Key, version: Option<&str>) -> Result<Bytes> {
+        let request = self.client.get_object().bucket(&self.address.bucket).key(self.object(key));
+        let answer = request.set_if_match(version.map(str::to_owned)).send().await;
+        let answer = answer.map_err(|e| translate("get", key, e))?;
+        let stated = answer.content_length();
+        collect(key, answer.body, stated).await
     }
 
     pub(super) async fn head_object(&self, key: &Key) -> Result<ObjectInfo> {

@@ -1,19 +1,25 @@
 //! The retry layer over a store that fails by script, in paused time: nothing here waits.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{RetryPolicy, RetryProvider};
 use crate::layer::Operation;
 use crate::layer::fault::{Fault, FaultProvider, Rule, When};
+use crate::layer::timeout::{TimeoutPolicy, TimeoutProvider};
 use crate::memory::MemoryProvider;
 use crate::{
-    Body, ErrorKind, Key, Prefix, Proof, Provider, ProviderExt as _, PutMode, Receipt, Result, SharedProvider,
+    Body, Capabilities, ErrorKind, Key, ObjectInfo, Prefix, Proof, Provider, ProviderExt as _, PutMode,
+    Receipt, Result, Sha256, SharedProvider, Usage,
 };
 
 const TRANSIENT: ErrorKind = ErrorKind::Transient;
@@ -34,8 +40,6 @@ fn policy() -> RetryPolicy {
         delay_min: Duration::from_secs(1),
         delay_max: Duration::from_secs(8),
         deadline: Duration::from_secs(600),
-        attempt_timeout: Duration::from_secs(30),
-        bytes_per_second_min: 1000,
         jitter_seed: Some(7),
     }
 }
@@ -146,22 +150,39 @@ async fn deadline_is_kept() {
     assert!(began.elapsed() <= deadline && began.elapsed() > deadline / 2, "{:?}", began.elapsed());
 }
 
+/// Waiting and working use up no patience: it begins with the first failure.
 #[tokio::test(start_paused = true)]
-async fn hung_attempt_is_given_up_and_repeated() {
-    let bench = bench(policy(), [rule(Operation::Put, When::Call(1), Fault::Hang)]);
+async fn deadline_begins_with_the_first_failure() {
+    let slow = rule(Operation::Put, When::Always, Fault::Delay(Duration::from_secs(3000)));
+    let failing = rule(Operation::Put, When::Call(1), Fault::FailBefore(TRANSIENT));
+    let bench = bench(policy(), [slow, failing]);
     put(&bench.retry, "a", "text", PutMode::CreateNew).await.unwrap();
     assert_eq!(bench.faulty.calls(Operation::Put), 2);
 }
 
-/// The limit grows with the bytes: 100,000 bytes at 1,000 bytes per second have 100 s more.
+/// An attempt that hangs is an attempt that failed: the layer below says so.
 #[tokio::test(start_paused = true)]
-async fn slow_link_is_not_taken_for_a_hung_one() {
-    let slow = Fault::Delay(Duration::from_secs(120));
-    let bench = bench(policy(), [rule(Operation::Put, When::Always, slow)]);
-    let body = Body::from(vec![1_u8; 100_000]);
-    let digest = body.sha256();
-    bench.retry.put(&key("a"), body, digest, PutMode::CreateNew).await.unwrap();
-    assert_eq!(bench.faulty.calls(Operation::Put), 1);
+async fn hung_attempt_is_given_up_and_repeated() {
+    let bench = bench(policy(), [rule(Operation::Put, When::Call(1), Fault::Hang)]);
+    let timeout = TimeoutProvider::new(bench.faulty.clone(), &TimeoutPolicy::default());
+    let retry = RetryProvider::new(Arc::new(timeout), policy());
+    put(&retry, "a", "text", PutMode::CreateNew).await.unwrap();
+    assert_eq!(bench.faulty.calls(Operation::Put), 2);
+}
+
+/// Many clients that are told the same delay do not come back at the same instant.
+#[tokio::test(start_paused = true)]
+async fn what_the_store_asks_for_is_spread_too() {
+    let mut delays = BTreeSet::new();
+    for seed in 0..20 {
+        let policy = RetryPolicy { jitter_seed: Some(seed), ..policy() };
+        let throttle = Fault::Throttle(Duration::from_secs(30));
+        let bench = bench(policy, [rule(Operation::Head, When::Call(1), throttle)]);
+        put(&*bench.memory, "a", "text", PutMode::CreateNew).await.unwrap();
+        bench.retry.head(&key("a")).await.unwrap();
+        delays.extend(bench.events.lock().iter().filter_map(|(_, delay)| *delay));
+    }
+    assert!(delays.len() > 15, "{delays:?}");
 }
 
 /// The store answered 500 after the commit: what is there is ours.
@@ -268,4 +289,77 @@ async fn batch_of_deletes_gives_up_in_the_end() {
             && results.iter().all(|result| result.as_ref().is_err_and(|e| e.kind() == TRANSIENT))
     );
     assert_eq!(bench.faulty.calls(Operation::Delete), 10);
+}
+
+/// A store whose first answer to a batch leaves out the last key.
+#[derive(Debug)]
+struct Forgetful(MemoryProvider, Mutex<u32>);
+
+#[async_trait]
+impl Provider for Forgetful {
+    fn location(&self) -> String {
+        "forgetful:".to_owned()
+    }
+
+    async fn put(&self, key: &Key, body: Body, sha256: Sha256, mode: PutMode) -> Result<Receipt> {
+        self.0.put(key, body, sha256, mode).await
+    }
+
+    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Bytes> {
+        self.0.get(key, range).await
+    }
+
+    async fn head(&self, key: &Key) -> Result<ObjectInfo> {
+        self.0.head(key).await
+    }
+
+    fn list(&self, prefix: &Prefix) -> BoxStream<'_, Result<ObjectInfo>> {
+        self.0.list(prefix)
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.0.delete(key).await
+    }
+
+    async fn delete_many(&self, keys: &[Key]) -> Vec<Result<()>> {
+        *self.1.lock() += 1;
+        let answered = if *self.1.lock() == 1 { keys.len() - 1 } else { keys.len() };
+        self.0.delete_many(&keys[..answered]).await
+    }
+
+    async fn usage(&self) -> Result<Usage> {
+        self.0.usage().await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+}
+
+/// It was neither taken for deleted nor asked for without end.
+#[tokio::test(start_paused = true)]
+async fn key_without_an_answer_is_asked_for_again() {
+    let store = Arc::new(Forgetful(MemoryProvider::new(), Mutex::new(0)));
+    let keys = ["a", "b", "c"].map(key);
+    for name in ["a", "b", "c"] {
+        put(&store.0, name, "text", PutMode::CreateNew).await.unwrap();
+    }
+    let results = RetryProvider::new(store.clone(), policy()).delete_many(&keys).await;
+    assert!(results.len() == 3 && results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(*store.1.lock(), 2);
+    assert_eq!(store.0.list_all(&Prefix::all()).await.unwrap(), []);
+}
+
+/// One key on which the store hangs does not keep a whole batch from being deleted.
+#[tokio::test(start_paused = true)]
+async fn batch_that_hangs_is_tried_in_halves() {
+    let hang = rule(Operation::Delete, When::Always, Fault::Hang);
+    let bench = bench(policy(), [hang.in_folder(Prefix::folder("list/3").unwrap())]);
+    ten_objects(&bench).await;
+    let timeout = TimeoutProvider::new(bench.faulty.clone(), &TimeoutPolicy::default());
+    let retry = RetryProvider::new(Arc::new(timeout), policy());
+    let keys: Vec<Key> = (0..10).map(|number| key(&format!("list/{number}"))).collect();
+    let results = retry.delete_many(&keys).await;
+    let failed: Vec<usize> = (0..10).filter(|number| results[*number].is_err()).collect();
+    assert_eq!((results.len(), failed), (10, vec![3, 4, 5, 6, 7, 8, 9]));
 }
