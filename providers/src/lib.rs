@@ -9,7 +9,7 @@
 //! | [`digest`] | SHA-256 of stored bytes, how every object is proved |
 //! | [`error`] | the coarse, actionable errors all providers translate into |
 //! | [`ext`] | conveniences over any provider |
-//! | [`memory`], [`local`], [`s3`] | providers |
+//! | [`memory`], [`local`], [`s3`], [`gdrive`] | providers |
 //! | [`http`], [`address`] | what providers over the network share: one HTTP client, one form of URL |
 //! | [`pace`] | bytes per second of a destination, by the time of the week |
 //! | [`layer`] | retry, limits, circuit breaker, timeouts, read-only, faults and recording, over any provider |
@@ -23,6 +23,8 @@ pub mod conformance;
 pub mod digest;
 pub mod error;
 pub mod ext;
+#[cfg(feature = "gdrive")]
+pub mod gdrive;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod key;

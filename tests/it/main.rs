@@ -17,6 +17,7 @@ mod dump;
 mod faulty_store;
 mod findings;
 mod fixture;
+mod gdrive;
 mod healing;
 mod hostile_trees;
 mod index_cache;

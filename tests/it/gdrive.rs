@@ -1,0 +1,8 @@
+//! The Google Drive provider against the double of Drive: the contract, and each trap of Drive's by itself.
+
+mod contract;
+mod interrupted;
+mod names;
+mod refusals;
+mod scene;
+mod sign_in;
