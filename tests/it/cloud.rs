@@ -84,7 +84,10 @@ fn killed_in_the_middle_of_uploads_the_next_run_continues() {
     child.wait().unwrap();
     server.heal();
     let before = server.objects();
-    assert!(before.keys().any(|key| key.contains("/packs/")) && !before.keys().any(|key| key.contains("/snapshots/")));
+    assert!(
+        before.keys().any(|key| key.contains("/packs/"))
+            && !before.keys().any(|key| key.contains("/snapshots/"))
+    );
     cloud.backup(&url).expect(0).says("a backup was cut off before");
     for key in before.keys().filter(|key| key.contains("/packs/")) {
         assert!(server.objects().contains_key(key), "{key} is gone");
@@ -98,7 +101,9 @@ fn credentials_revoked_in_mid_run_end_it_with_words_and_lose_nothing() {
     let (server, cloud, url) = faulty(30);
     cloud.backup(&url).expect(0);
     grow::file(&cloud.scene.world.source().join("more"), 30 << 20, &mut Random::new(9));
-    server.fault(Rule::on(Operation::Put, Fault::Refuse(Refusal::invalid_access_key())).key("/packs/").after(1));
+    server.fault(
+        Rule::on(Operation::Put, Fault::Refuse(Refusal::invalid_access_key())).key("/packs/").after(1),
+    );
     let refused = cloud.backup(&url).expect(1);
     refused.says("does not know this access key");
     server.heal();
@@ -118,7 +123,12 @@ fn a_flipped_byte_at_rest_is_healed_from_another_destination() {
     );
     fs::write(folder.join("config.toml"), configuration).unwrap();
     cloud.person.run(&["init"]).expect(0);
-    cloud.person.run(&["backup", cloud.scene.source()]).expect(0).prints("cloud: stored").prints("disk: stored");
+    cloud
+        .person
+        .run(&["backup", cloud.scene.source()])
+        .expect(0)
+        .prints("cloud: stored")
+        .prints("disk: stored");
     let pack = server.objects().into_keys().find(|key| key.contains("/packs/")).unwrap();
     server.flip_byte(&pack);
     let target = cloud.scene.path("out");
@@ -141,7 +151,8 @@ fn one_of_three_destinations_full_or_locked_does_not_keep_the_others() {
     let cloud = Cloud::new(garage::ACCESS_KEY, garage::SECRET_KEY, 6);
     let folder = cloud.scene.world.path("home/.config/lifeboat");
     fs::create_dir_all(&folder).unwrap();
-    let destination = |name: &str, url: &str| format!("[[destination]]\nname = \"{name}\"\nurl = \"{url}\"\n");
+    let destination =
+        |name: &str, url: &str| format!("[[destination]]\nname = \"{name}\"\nurl = \"{url}\"\n");
     let configuration = destination("disk", &cloud.scene.path("disk"))
         + &destination("cloud", &garage.url("host"))
         + &destination("second", &cloud.scene.path("second"));
@@ -199,7 +210,9 @@ fn a_node_of_three_is_killed_in_the_middle_of_a_backup_and_of_a_restore() {
 fn secrets_and_their_traces_are_nowhere_in_what_is_printed_or_kept() {
     let (_server, cloud, url) = faulty(2);
     let loud = cloud.person.clone().with("RUST_LOG", "trace");
-    for arguments in [vec!["-vv", "backup", cloud.scene.source()], vec!["-vv", "snapshots"], vec!["-vv", "check"]] {
+    for arguments in
+        [vec!["-vv", "backup", cloud.scene.source()], vec!["-vv", "snapshots"], vec!["-vv", "check"]]
+    {
         let ended = loud.run(&[&["-r", url.as_str()], &arguments[..]].concat()).expect(0);
         for text in [&ended.out, &ended.err] {
             assert!(!text.contains(faulty_s3::SECRET_KEY) && !text.contains("secret\n"), "{text}");

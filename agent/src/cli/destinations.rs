@@ -43,7 +43,12 @@ pub fn at(settings: &Settings, place: &OsStr) -> Result<Target> {
         name: path_text::display(place.as_bytes()),
         location: Location::parse(place)?,
         is_default: false,
-        options: StoreOptions { state: Some(stores(settings)), ..StoreOptions::default() },
+        options: StoreOptions {
+            state: Some(stores(settings)),
+            #[cfg(feature = "gdrive")]
+            google: settings.google.clone(),
+            ..StoreOptions::default()
+        },
     })
 }
 
@@ -126,6 +131,8 @@ fn target(settings: &Settings, destination: &Destination) -> Result<Target> {
             state: Some(stores(settings)),
             #[cfg(feature = "s3")]
             access_key: access_key(destination).map_err(named)?,
+            #[cfg(feature = "gdrive")]
+            google: destination.google.clone(),
             limits: destination.limits.clone(),
         },
     })

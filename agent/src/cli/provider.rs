@@ -5,14 +5,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use lifeboat_providers::conformance::{self, Outcome};
-#[cfg(feature = "s3")]
+#[cfg(any(feature = "s3", feature = "gdrive"))]
 use lifeboat_providers::pace::Pace;
 use serde_json::json;
 
 use super::destinations;
 use super::session::{Session, Target};
 use crate::backup::destinations::{proof_word, proof_words};
-use crate::repository::connect::{Location, Mode};
+use crate::repository::connect::{self, Location, Mode};
 use crate::repository::runtime;
 use crate::{Error, Result};
 
@@ -21,6 +21,40 @@ use crate::{Error, Result};
 pub enum Provider {
     /// Try what a store really does: whether it verifies hashes, creates conditionally, lists completely
     Check(Check),
+    /// Sign in to a provider, once, for all later runs
+    #[command(subcommand)]
+    Login(Login),
+}
+
+/// Where to sign in.
+#[derive(Debug, Subcommand)]
+pub enum Login {
+    /// A Google account: opens a page in the browser, and keeps the grant in a file that only this user can read
+    Gdrive(Gdrive),
+}
+
+/// Arguments of `provider login gdrive`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "docs/operations/gdrive.md says how to register an app with Google, which is needed once. The file from Google is looked for \
+                        at ~/.config/lifeboat/google-client.json."
+)]
+pub struct Gdrive {
+    /// The client secret from Google's console
+    #[arg(long, value_name = "FILE")]
+    client: Option<std::path::PathBuf>,
+    /// Where the grant is kept
+    #[arg(long, value_name = "FILE")]
+    token: Option<std::path::PathBuf>,
+    /// Show a code to type on another machine, for a server without a browser
+    #[arg(long)]
+    device: bool,
+    /// Make this folder in the Drive, and print the repository's URL
+    #[arg(long, value_name = "NAME", default_value = "Lifeboat")]
+    folder: String,
+    /// The root URL in place of Google's
+    #[arg(long, value_name = "URL", hide = true)]
+    endpoint: Option<String>,
 }
 
 /// Arguments of `provider check`.
@@ -46,6 +80,10 @@ impl Provider {
     pub fn run(self, session: &Session) -> Result<ExitCode> {
         match self {
             Self::Check(arguments) => check(session, &arguments),
+            #[cfg(feature = "gdrive")]
+            Self::Login(Login::Gdrive(arguments)) => login(session, &arguments),
+            #[cfg(not(feature = "gdrive"))]
+            Self::Login(_) => Err(Error::usage("this lifeboat was built without Google Drive")),
         }
     }
 }
@@ -107,6 +145,63 @@ fn check(session: &Session, arguments: &Check) -> Result<ExitCode> {
     }
     Err(Error::failed(format_args!("{} does not do what Lifeboat relies on", report.location))
         .with_hint("Do not keep backups there until this is mended."))
+}
+
+/// Signs in and makes the folder. Only ever begun by a person: nothing else in Lifeboat asks for a sign-in.
+#[cfg(feature = "gdrive")]
+fn login(session: &Session, arguments: &Gdrive) -> Result<ExitCode> {
+    use lifeboat_providers::gdrive::{Credentials, create_folder, login};
+
+    let google = &session.settings.google;
+    let client_file = arguments.client.as_ref().unwrap_or(&google.client);
+    let token_file = arguments.token.as_ref().unwrap_or(&google.token);
+    let client = connect::google_client(client_file)?;
+    let endpoint = arguments.endpoint.as_deref();
+    let connector = || connect::google_connector(endpoint, &Pace::unlimited());
+    let output = &session.output;
+    let runtime = runtime::shared()?;
+    let connection = connector()?;
+    let signed_in = async {
+        if arguments.device {
+            let show = |prompt: &login::DevicePrompt| {
+                output.complain(format_args!(
+                    "On any machine, open {} and type the code {}",
+                    prompt.url, prompt.code
+                ));
+            };
+            login::device_flow(&client, token_file, connection, show).await
+        } else {
+            let show = |url: &str| {
+                output.complain(
+                    "Open this page in a browser on this machine (or see --device), and allow the access:",
+                );
+                output.complain(url);
+            };
+            login::installed_flow(&client, token_file, connection, show).await
+        }
+    };
+    let stopped = async {
+        while !session.signals.stop().load(std::sync::atomic::Ordering::Relaxed) {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            signed_in = signed_in => signed_in.map_err(Error::from),
+            () = stopped => Err(Error::interrupted()),
+        }
+    })?;
+    let credentials = Credentials::User { client, token_file: token_file.clone() };
+    let folder =
+        runtime.block_on(create_folder(&credentials, endpoint, &arguments.folder, None, connector()?))?;
+    if output.json() {
+        output.object("summary", &json!({ "token": token_file, "url": format!("gdrive://{folder}") }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output.say(format_args!("The grant is kept in {}.", token_file.display()));
+    output.line(format_args!("gdrive://{folder}"))?;
+    output.say("That is the folder's URL: name it by --repository, or as a [[destination]].");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn target(session: &Session, arguments: &Check) -> Result<Target> {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::Places;
+use crate::repository::connect::Google;
 use crate::{Error, Result};
 
 /// A destination as written.
@@ -25,6 +26,14 @@ pub struct DestinationFile {
     pub secret_access_key: Option<String>,
     /// A file with its secret.
     pub secret_access_key_file: Option<PathBuf>,
+    /// The JSON of an app that was registered with Google.
+    pub google_client: Option<PathBuf>,
+    /// Where the grant of a person's Google account is.
+    pub google_token: Option<PathBuf>,
+    /// The JSON key of a service account.
+    pub google_service_account: Option<PathBuf>,
+    /// The person that the service account acts for.
+    pub google_subject: Option<String>,
     /// Most bytes a second that are sent.
     pub limit_upload: Option<Limit>,
     /// Most bytes a second that are received.
@@ -45,6 +54,8 @@ pub struct Destination {
     pub location: OsString,
     /// An S3 access key, if one is configured.
     pub access_key: Option<ConfiguredKey>,
+    /// Where the credentials of a Google account are.
+    pub google: Google,
     /// Bytes a second and objects a second.
     pub limits: Limits,
 }
@@ -141,7 +152,14 @@ pub fn check(
             .map_err(|e| e.context(format_args!("destination {name}")))?;
         let limits = limits(&file).map_err(|e| e.context(format_args!("destination {name}")))?;
         let location = places.resolve_location(&file.url, base);
-        destinations.push(Destination { name, location, access_key, limits });
+        let resolve = |path: &Option<PathBuf>| path.as_ref().map(|path| places.resolve(path, base));
+        let google = Google {
+            client: resolve(&file.google_client).unwrap_or_else(|| places.google.client.clone()),
+            token: resolve(&file.google_token).unwrap_or_else(|| places.google.token.clone()),
+            service_account: resolve(&file.google_service_account),
+            subject: file.google_subject.clone(),
+        };
+        destinations.push(Destination { name, location, access_key, google, limits });
     }
     Ok(destinations)
 }

@@ -21,6 +21,8 @@ pub struct Environment {
     pub passphrase_command: Option<String>,
     /// `CREDENTIALS_DIRECTORY`, made by systemd.
     pub credentials_directory: Option<PathBuf>,
+    /// `GOOGLE_APPLICATION_CREDENTIALS`: the key of a service account.
+    pub google_credentials: Option<PathBuf>,
     /// `LIFEBOAT_CACHE_DIR`.
     pub cache_dir: Option<PathBuf>,
     /// `LIFEBOAT_STATE_DIR`.
@@ -55,6 +57,7 @@ impl Environment {
             passphrase_file: path("LIFEBOAT_PASSPHRASE_FILE"),
             passphrase_command: not_empty("LIFEBOAT_PASSPHRASE_COMMAND", "to the command")?,
             credentials_directory: path("CREDENTIALS_DIRECTORY"),
+            google_credentials: path("GOOGLE_APPLICATION_CREDENTIALS"),
             cache_dir: path("LIFEBOAT_CACHE_DIR"),
             state_dir: path("LIFEBOAT_STATE_DIR"),
             home: home.or_else(|| Some(user()?.dir)),

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crate::compress::Level;
 use crate::repository::Directories;
+use crate::repository::connect::Google;
 use crate::{Error, Result};
 
 pub use destination::Destination;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub repository: Option<OsString>,
     /// The destinations of the configuration, the primary first.
     pub destinations: Vec<Destination>,
+    /// Where the credentials of a Google account are, for places that are no destination.
+    pub google: Google,
     /// Where the key comes from, if anything says so.
     pub secret: Option<SecretSource>,
     /// Cache and state of this machine.
@@ -120,6 +123,7 @@ impl Settings {
         Ok(Self {
             repository,
             destinations,
+            google: places.google.clone(),
             secret,
             directories: Directories::new(
                 cache.unwrap_or_else(|| places.cache.clone()),

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::Environment;
+use crate::repository::connect::Google;
 use crate::{Error, Result};
 
 const SYSTEM_CONFIG: &str = "/etc/lifeboat/config.toml";
@@ -20,6 +21,8 @@ pub struct Places {
     pub state: PathBuf,
     /// The repository that is used when none is named.
     pub default_repository: DefaultRepository,
+    /// Where the credentials of a Google account are.
+    pub google: Google,
 }
 
 /// The repository that is used, and made, when none is named.
@@ -45,11 +48,15 @@ impl Places {
             named.clone().unwrap_or_else(|| home.join(fallback)).join("lifeboat")
         };
         let data = below(&environment.xdg_data, ".local/share");
+        let config = below(&environment.xdg_config, ".config");
         Ok(Self {
-            config_files: vec![
-                below(&environment.xdg_config, ".config").join("config.toml"),
-                PathBuf::from(SYSTEM_CONFIG),
-            ],
+            google: Google {
+                client: config.join("google-client.json"),
+                token: config.join("google-token.json"),
+                service_account: environment.google_credentials.clone(),
+                subject: None,
+            },
+            config_files: vec![config.join("config.toml"), PathBuf::from(SYSTEM_CONFIG)],
             cache: below(&environment.xdg_cache, ".cache"),
             state: below(&environment.xdg_state, ".local/state"),
             default_repository: DefaultRepository {

@@ -5,18 +5,23 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(feature = "gdrive")]
+use lifeboat_providers::gdrive::{
+    ClientSecret, Credentials, DriveAddress, DriveOptions, DriveProvider, KeySource,
+};
+#[cfg(any(feature = "s3", feature = "gdrive"))]
+use lifeboat_providers::http::HttpSettings;
+#[cfg(feature = "gdrive")]
+use lifeboat_providers::http::{Connector, connector};
 use lifeboat_providers::layer::limit::LimitPolicy;
 use lifeboat_providers::layer::{self, StackOptions};
 use lifeboat_providers::local::LocalProvider;
 use lifeboat_providers::pace::{Limits, Pace};
+#[cfg(feature = "s3")]
+use lifeboat_providers::s3::{AccessKey, S3Address, S3Options, S3Provider};
 use lifeboat_providers::{ErrorKind, SharedProvider};
-#[cfg(feature = "s3")]
-use lifeboat_providers::{
-    http::HttpSettings,
-    s3::{AccessKey, S3Address, S3Options, S3Provider},
-};
 
-#[cfg(feature = "s3")]
+#[cfg(any(feature = "s3", feature = "gdrive"))]
 use super::runtime;
 use crate::tree::path_text;
 use crate::{Error, Kind, Result};
@@ -29,6 +34,9 @@ pub enum Location {
     /// A folder of a bucket.
     #[cfg(feature = "s3")]
     S3(S3Address),
+    /// A folder on Google Drive.
+    #[cfg(feature = "gdrive")]
+    Drive(DriveAddress),
 }
 
 /// What a store is opened with besides its place.
@@ -39,8 +47,24 @@ pub struct StoreOptions {
     /// The access key of an S3 store; `None` for what AWS's tools would use.
     #[cfg(feature = "s3")]
     pub access_key: Option<AccessKey>,
+    /// Whose Google account.
+    #[cfg(feature = "gdrive")]
+    pub google: Google,
     /// Bytes a second and objects a second.
     pub limits: Limits,
+}
+
+/// Where the credentials of a Google account are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Google {
+    /// The JSON of the app that was registered with Google.
+    pub client: PathBuf,
+    /// What `lifeboat provider login gdrive` left.
+    pub token: PathBuf,
+    /// The key of a service account, which goes before the two others.
+    pub service_account: Option<PathBuf>,
+    /// The person that the service account acts for.
+    pub subject: Option<String>,
 }
 
 /// Whether a place must be there already.
@@ -75,6 +99,13 @@ impl Location {
             })?;
             return Ok(Self::S3(address));
         }
+        #[cfg(feature = "gdrive")]
+        if scheme.eq_ignore_ascii_case("gdrive") {
+            let address = DriveAddress::parse(&text.to_string_lossy()).map_err(|e| {
+                Error::usage(&e).with_hint("The form is gdrive://FOLDER-ID; `lifeboat provider login gdrive` makes a folder and prints it.")
+            })?;
+            return Ok(Self::Drive(address));
+        }
         if !scheme.eq_ignore_ascii_case("file") {
             return Err(Error::usage(format_args!("{shown}: lifeboat knows no store `{scheme}:`"))
                 .with_hint(format_args!(
@@ -106,6 +137,8 @@ impl Location {
             },
             #[cfg(feature = "s3")]
             Self::S3(address) => Arc::new(connect_s3(address, options, &pace)?),
+            #[cfg(feature = "gdrive")]
+            Self::Drive(address) => Arc::new(connect_drive(address, options, &pace)?),
         };
         let options = StackOptions {
             limit: LimitPolicy { transport_is_paced: self.local_path().is_none(), ..LimitPolicy::default() },
@@ -124,6 +157,8 @@ impl Location {
             }
             #[cfg(feature = "s3")]
             Self::S3(address) => address.to_string(),
+            #[cfg(feature = "gdrive")]
+            Self::Drive(address) => format!("gdrive://{}", address.folder),
         }
     }
 
@@ -133,6 +168,8 @@ impl Location {
             Self::Local(path) => Some(path),
             #[cfg(feature = "s3")]
             Self::S3(_) => None,
+            #[cfg(feature = "gdrive")]
+            Self::Drive(_) => None,
         }
     }
 }
@@ -151,6 +188,64 @@ pub fn connect_s3(address: &S3Address, options: &StoreOptions, pace: &Pace) -> R
     let http = HttpSettings { pace: pace.clone(), ..HttpSettings::default() };
     let connecting = S3Provider::connect(address.clone(), s3, &http);
     Ok(runtime::shared()?.block_on(connecting)?)
+}
+
+#[cfg(feature = "gdrive")]
+fn connect_drive(address: &DriveAddress, options: &StoreOptions, pace: &Pace) -> Result<DriveProvider> {
+    let state = options.state.clone().unwrap_or_else(|| PathBuf::from("/var/tmp/lifeboat-stores"));
+    let drive = DriveOptions {
+        shared_drive: address.shared_drive.clone(),
+        endpoint: address.endpoint.clone(),
+        ..DriveOptions::new(
+            &address.folder,
+            google_credentials(&options.google)?,
+            state.join("gdrive").join(&address.folder),
+        )
+    };
+    let connector = google_connector(address.endpoint.as_deref(), pace)?;
+    Ok(runtime::shared()?.block_on(DriveProvider::connect(drive, connector))?)
+}
+
+/// Connections to Google, or to what stands for it.
+///
+/// # Errors
+/// `NoRepository` if the system has no root certificates.
+#[cfg(feature = "gdrive")]
+pub fn google_connector(endpoint: Option<&str>, pace: &Pace) -> Result<Connector> {
+    let is_plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let http = HttpSettings { pace: pace.clone(), ..HttpSettings::default() };
+    Ok(connector(&http, !is_plain)?)
+}
+
+/// The credentials that are there.
+///
+/// # Errors
+/// `Usage` that says how to get some if there are none.
+#[cfg(feature = "gdrive")]
+pub fn google_credentials(google: &Google) -> Result<Credentials> {
+    if let Some(path) = &google.service_account {
+        return Ok(Credentials::ServiceAccount {
+            key: KeySource::File(path.clone()),
+            subject: google.subject.clone(),
+        });
+    }
+    Ok(Credentials::User { client: google_client(&google.client)?, token_file: google.token.clone() })
+}
+
+/// The app that was registered with Google.
+///
+/// # Errors
+/// `Usage` if its file cannot be read or is none.
+#[cfg(feature = "gdrive")]
+pub fn google_client(path: &Path) -> Result<ClientSecret> {
+    let hint = "docs/operations/gdrive.md says how to get this file from Google, and where to put it.";
+    let text = std::fs::read_to_string(path).map(zeroize::Zeroizing::new).map_err(|e| {
+        let why = crate::error::describe_io(&e);
+        Error::usage(format_args!("cannot read the Google client secret {}: {why}", path.display()))
+            .with_hint(hint)
+    })?;
+    ClientSecret::from_json(&text)
+        .map_err(|e| Error::usage(format_args!("{}: {e}", path.display())).with_hint(hint))
 }
 
 fn explain(error: lifeboat_providers::Error, path: &Path) -> Error {

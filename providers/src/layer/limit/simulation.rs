@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::join_all;
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
