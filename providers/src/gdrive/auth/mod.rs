@@ -64,7 +64,7 @@ pub(super) struct Access {
 
 /// Where tokens come from.
 enum Source {
-    User(user::User),
+    User(Box<user::User>),
     Service(service::Service),
 }
 
@@ -110,7 +110,7 @@ impl Tokens {
     ) -> Result<Self> {
         let source = match credentials {
             Credentials::User { client: app, token_file } => {
-                Source::User(user::User::new(app.clone(), token_file.clone(), client.clone())?)
+                Source::User(Box::new(user::User::new(app.clone(), token_file.clone(), client.clone())?))
             }
             Credentials::ServiceAccount { key, subject } => {
                 let scope = credentials.scope();
