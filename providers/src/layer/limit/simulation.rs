@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -102,28 +103,32 @@ impl Provider for Simulated {
     }
 
     async fn get(&self, _: &Key, _: Option<Range<u64>>) -> Result<Bytes> {
-        unimplemented!()
+        Err(puts_only("get"))
     }
 
     async fn head(&self, _: &Key) -> Result<ObjectInfo> {
-        unimplemented!()
+        Err(puts_only("head"))
     }
 
     fn list(&self, _: &Prefix) -> BoxStream<'_, Result<ObjectInfo>> {
-        unimplemented!()
+        stream::empty().boxed()
     }
 
     async fn delete(&self, _: &Key) -> Result<()> {
-        unimplemented!()
+        Err(puts_only("delete"))
     }
 
     async fn usage(&self) -> Result<Usage> {
-        unimplemented!()
+        Err(puts_only("usage"))
     }
 
     fn capabilities(&self) -> Capabilities {
         Capabilities { concurrency_preferred: self.nature.preferred, ..MemoryProvider::new().capabilities() }
     }
+}
+
+fn puts_only(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Unsupported, operation, "simulated:", "only puts are simulated")
 }
 
 /// Puts by so many workers for so long; the bytes stored per second.
