@@ -142,13 +142,19 @@ impl ChunkReader {
         for location in places {
             match self.chunk_at(kind, id, length, location) {
                 Ok(chunk) => return Ok(Some(chunk)),
-                Err(e) if e.kind() == Kind::Damaged => {
+                // A store that cannot give one object may do so for ever: where there are other destinations, that is as good as damage.
+                Err(e) if e.kind() == Kind::Damaged || self.may_ask_others(&e) => {
                     damage.get_or_insert(e);
                 }
                 Err(e) => return Err(e),
             }
         }
         Ok(None)
+    }
+
+    /// Whether another destination may have what this one failed to give.
+    pub(crate) fn may_ask_others(&self, error: &Error) -> bool {
+        error.kind() == Kind::Store && !self.repository.siblings().is_empty()
     }
 
     /// The chunk from another destination: the pack it should lie in is healed from there, or, where the other has packed it differently, the

@@ -164,7 +164,7 @@ impl Run<'_> {
         let key = layout::pack(first.kind, &first.pack)?;
         let bytes = match self.reader.repository().store().get_range(&key, start..end) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == Kind::Damaged => {
+            Err(e) if e.kind() == Kind::Damaged || self.reader.may_ask_others(&e) => {
                 // Perhaps only a part of it is damaged, or there is another copy.
                 needed.iter().for_each(|item| self.write_alone(item));
                 return Ok(());

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -73,11 +73,6 @@ impl Simulated {
     }
 }
 
-/// Nothing but puts is simulated.
-fn only_puts(operation: &'static str) -> Error {
-    Error::new(ErrorKind::Unsupported, operation, "simulated:", "only puts are simulated")
-}
-
 #[async_trait]
 impl Provider for Simulated {
     fn location(&self) -> String {
@@ -108,28 +103,32 @@ impl Provider for Simulated {
     }
 
     async fn get(&self, _: &Key, _: Option<Range<u64>>) -> Result<Bytes> {
-        Err(only_puts("get"))
+        Err(puts_only("get"))
     }
 
     async fn head(&self, _: &Key) -> Result<ObjectInfo> {
-        Err(only_puts("head"))
+        Err(puts_only("head"))
     }
 
     fn list(&self, _: &Prefix) -> BoxStream<'_, Result<ObjectInfo>> {
-        futures_util::stream::once(async { Err(only_puts("list")) }).boxed()
+        stream::empty().boxed()
     }
 
     async fn delete(&self, _: &Key) -> Result<()> {
-        Err(only_puts("delete"))
+        Err(puts_only("delete"))
     }
 
     async fn usage(&self) -> Result<Usage> {
-        Err(only_puts("usage"))
+        Err(puts_only("usage"))
     }
 
     fn capabilities(&self) -> Capabilities {
         Capabilities { concurrency_preferred: self.nature.preferred, ..MemoryProvider::new().capabilities() }
     }
+}
+
+fn puts_only(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Unsupported, operation, "simulated:", "only puts are simulated")
 }
 
 /// Puts by so many workers for so long; the bytes stored per second.
