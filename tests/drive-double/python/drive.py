@@ -108,9 +108,11 @@ def finish(request):
 def download(setting, id, chunk=QUANTUM):
     out = io.BytesIO()
     loader = MediaIoBaseDownload(out, setting.user.files().get_media(fileId=id), chunksize=chunk)
-    done = False
+    done, rounds = False, 0
     while not done:
         _, done = loader.next_chunk()
+        rounds += 1
+        assert rounds < 1000, "the download does not end"
     return out.getvalue()
 
 
@@ -295,6 +297,9 @@ def shared_drive(setting):
     refused(files.get(fileId=id), 404, "notFound")
     assert files.get(fileId=id, supportsAllDrives=True, fields="driveId").execute() == {"driveId": setting.drive}
     assert files.list(q="name = 'a'").execute()["files"] == []
+    # Without content it needs no storage.
+    beside = files.create(body={"name": "a"}, fields="id").execute()["id"]
+    assert [file["id"] for file in files.list(q="name = 'a'").execute()["files"]] == [beside]
     assert files.list(q=f"'{setting.drive}' in parents").execute()["files"] == []
     found = files.list(
         q="name = 'a' and trashed = false",

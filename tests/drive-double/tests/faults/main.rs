@@ -216,6 +216,8 @@ fn a_call_takes_effect_after_its_client_has_gone() {
         double.wait_until(LONG, |all| all.iter().any(|one| one.call == Call::Create && one.bytes_in > 0))
     );
     drop(stream);
+    // Another call lets the server see that this client has gone.
+    assert_eq!(client.get("/drive/v3/about?fields=user").status, 200);
     assert_eq!(double.files().len(), 1);
     double.release();
     assert!(double.wait_until(LONG, |all| all.iter().any(|one| one.call == Call::Create && one.finished)));
