@@ -64,7 +64,7 @@ fn ask_garage(server: SocketAddr, script: &str) -> Option<String> {
 
 /// Bytes that repeat themselves nowhere and that a script knows as well.
 fn content(len: usize) -> Vec<u8> {
-    (0..len as u64).map(|at| (at * 2_654_435_761 >> 13) as u8).collect()
+    (0..len as u64).map(|at| ((at * 2_654_435_761) >> 13) as u8).collect()
 }
 
 const CONTENT: &str = "content = lambda n: bytes(at * 2654435761 >> 13 & 255 for at in range(n))\n";
