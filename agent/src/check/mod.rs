@@ -5,8 +5,8 @@
 //! | [`subset`] | which packs are read |
 //! | [`packs`] | packs against the index, by names and sizes |
 //! | [`data`] | every byte of packs: hash, authentication, decoding, ids |
-//! | [`stated`] | what the store itself says of hashes |
-//! | [`heal`] | damaged and missing objects from other destinations |
+//! | [`mod@stated`] | what the store itself says of hashes |
+//! | [`mod@heal`] | damaged and missing objects from other destinations |
 //! | [`trees`] | every directory and list, and that every chunk has a place |
 //! | [`touched`] | which snapshots and paths damage touches |
 

@@ -12,7 +12,11 @@ use serde_json::json;
 use super::destinations;
 use super::session::{Session, Target};
 use crate::backup::destinations::{proof_word, proof_words};
-use crate::repository::connect::{self, Location, Mode};
+#[cfg(any(feature = "s3", feature = "gdrive"))]
+use crate::repository::connect;
+#[cfg(feature = "s3")]
+use crate::repository::connect::Location;
+use crate::repository::connect::Mode;
 use crate::repository::runtime;
 use crate::{Error, Result};
 
@@ -93,7 +97,7 @@ fn check(session: &Session, arguments: &Check) -> Result<ExitCode> {
     let runtime = runtime::shared()?;
     #[cfg(feature = "s3")]
     if let Location::S3(address) = &target.location {
-        let provider = crate::repository::connect::connect_s3(address, &target.options, &Pace::unlimited())?;
+        let provider = connect::connect_s3(address, &target.options, &Pace::unlimited())?;
         let found = runtime.block_on(provider.probe_anew())?;
         let swept = runtime.block_on(provider.sweep_uploads(lifeboat_providers::s3::STALE_AFTER));
         abilities(session, &found, swept.ok())?;

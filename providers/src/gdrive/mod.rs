@@ -9,7 +9,7 @@
 //! | [`address`], [`options`] | where a repository lies, whose credentials |
 //! | [`auth`], [`login`] | tokens for requests; the one sign-in of a person |
 //! | [`api`], [`wire`], [`rope`] | the calls of Drive; requests by hand; bodies without copies |
-//! | [`file`], [`resolve`], [`folders`], [`ids`] | which file is the object; folders; ids chosen before a file is made |
+//! | [`mod@file`], [`resolve`], [`folders`], [`ids`] | which file is the object; folders; ids chosen before a file is made |
 //! | [`state`] | what this machine remembers |
 //! | [`upload`], [`download`], [`listing`] | `put`, `get`, `list` |
 //! | [`error`] | what Google's refusals mean |

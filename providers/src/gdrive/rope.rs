@@ -107,7 +107,7 @@ mod tests {
             for end in start..=whole.len() {
                 let rope = Rope::part(&body, start as u64..end as u64);
                 assert_eq!(rope.len(), (end - start) as u64);
-                assert_eq!(rope.pieces.concat(), whole[start..end].as_bytes());
+                assert_eq!(rope.pieces.concat(), &whole.as_bytes()[start..end]);
             }
         }
         assert_eq!(Rope::part(&body, 5..u64::MAX).pieces.concat(), b"fghi");
