@@ -5,4 +5,4 @@ mod interrupted;
 mod names;
 mod refusals;
 mod scene;
-mod sign_in;
+pub(crate) mod sign_in;

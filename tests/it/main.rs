@@ -33,6 +33,7 @@ mod restoring;
 mod s3;
 mod scene;
 mod servers;
+mod three_destinations;
 mod tidy;
 mod usability;
 mod versions;

@@ -154,7 +154,7 @@ fn look(session: &Session, repository: &Repository, options: &CheckOptions) -> R
 
 /// Which snapshots are at some destinations only.
 fn compare(session: &Session, first: &Repository) -> Result<()> {
-    let holdings = holdings::ask(session, first)?;
+    let holdings = holdings::ask(session, first, &first.load_history()?)?;
     let held: Vec<_> =
         holdings.iter().filter_map(|holding| Some((holding, holding.held.as_ref().ok()?))).collect();
     let all: HashSet<Sha256> = held.iter().flat_map(|(_, held)| held.snapshots.iter().copied()).collect();

@@ -7,6 +7,7 @@ use lifeboat_providers::{Proof, Sha256, Usage};
 use super::destinations;
 use super::session::{Session, Target};
 use crate::repository::{Area, Repository, layout};
+use crate::snapshot::History;
 use crate::{Error, Result};
 
 /// A destination and what is there.
@@ -33,8 +34,15 @@ pub struct Held {
 ///
 /// # Errors
 /// `Usage` if the configuration means nothing. What a destination cannot say is in the result.
-pub fn ask(session: &Session, open: &Repository) -> Result<Vec<Holding>> {
+pub fn ask(session: &Session, open: &Repository, history: &History) -> Result<Vec<Holding>> {
     let targets = destinations::all(&session.settings)?;
+    if let [only] = targets.as_slice() {
+        // It was listed a moment ago.
+        let snapshots = history.snapshots.iter().map(|snapshot| snapshot.id).collect();
+        let usage = open.store().usage().unwrap_or_default();
+        let held = Ok(Held { snapshots, proof: open.store().capabilities().proof, usage });
+        return Ok(vec![Holding { name: only.name.clone(), place: only.location.place(), held }]);
+    }
     let own = open.store().location();
     std::thread::scope(|scope| {
         let start = |target: &Target| {

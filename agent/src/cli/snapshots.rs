@@ -43,7 +43,7 @@ impl Snapshots {
         } else {
             self.snapshots.iter().map(|text| history.find(text, &filter)).collect::<Result<_>>()?
         };
-        let holdings = holdings::ask(session, &repository)?;
+        let holdings = holdings::ask(session, &repository, &history)?;
         for holding in &holdings {
             if let Err(error) = &holding.held {
                 session.output.warning(format_args!(

@@ -29,7 +29,7 @@ impl Status {
     pub fn run(self, session: &Session) -> Result<ExitCode> {
         let repository = session.open_any()?;
         let history = session.history(&repository)?;
-        let holdings = holdings::ask(session, &repository)?;
+        let holdings = holdings::ask(session, &repository, &history)?;
         // What is forgotten at one destination may be kept at another: only what this one has is asked of the others.
         let rows: Vec<Row> = holdings.iter().map(|holding| Row::of(holding, &history)).collect();
         if session.output.json() {

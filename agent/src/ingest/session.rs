@@ -58,7 +58,8 @@ pub fn open(
     let key = layout::session(u128::from_be_bytes(random_bytes()?))?;
     OPEN.lock().insert(key.clone());
     let open = OpenSession { repository: repository.clone(), key: key.clone() };
-    repository.store().create(&key, &repository.seal(ObjectKind::Session, &json)?)?;
+    // Nobody else has this random name: no look before the write is needed.
+    repository.store().create_or_same(&key, &repository.seal(ObjectKind::Session, &json)?)?;
     Ok(open)
 }
 

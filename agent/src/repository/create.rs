@@ -99,7 +99,7 @@ impl Repository {
     /// `NoRepository`, `WrongKey`, `Damaged`; errors of the store.
     pub fn open(provider: SharedProvider, secret: &Secret, directories: Directories) -> Result<Self> {
         let store = Store::new(provider)?;
-        store.list_ahead();
+        store.list_ahead(&[Area::Keys, Area::Snapshots, Area::Forgotten, Area::Sessions, Area::Index]);
         let key = layout::config()?;
         let stored = match store.get(&key) {
             Ok(stored) => stored,

@@ -43,13 +43,17 @@ impl Store {
 
     /// Asks a store that is some milliseconds away for the listings that nearly every command needs, so that they are here when they are
     /// needed. The index is listed after the snapshots, never before: then every chunk of those snapshots is in the index.
-    pub fn list_ahead(&self) {
+    pub fn list_ahead(&self, areas: &[Area]) {
         if self.capabilities().local_root.is_some() {
             return;
         }
         let mut senders = Vec::new();
         let mut ahead = self.ahead.lock();
-        for area in [Area::Keys, Area::Snapshots, Area::Forgotten, Area::Sessions, Area::Index] {
+        for area in areas {
+            if ahead.contains_key(area.name()) {
+                continue;
+            }
+            let area = *area;
             let (sender, waiting) = tokio::sync::oneshot::channel();
             ahead.insert(area.name().to_owned(), waiting);
             senders.push((area, sender));

@@ -106,6 +106,7 @@ impl Repository {
     pub fn load_history(&self) -> Result<History> {
         let mut history = History::default();
         // Snapshots are listed before records: one that is forgotten meanwhile is then known as such.
+        self.store().list_ahead(&[Area::Snapshots, Area::Forgotten]);
         let snapshots = self.store().list(&Area::Snapshots.prefix())?;
         let records = self.store().list(&Area::Forgotten.prefix())?;
         self.fetch_to_cache(snapshots.iter().chain(&records).map(|info| &info.key));

@@ -10,6 +10,10 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use crate::{Error, ErrorKind};
 
+/// What says that the credentials are refused, whatever is asked for.
+const LOGIN_CODES: [&str; 4] =
+    ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"];
+
 /// What is asked of a store that throttles and does not say for how long.
 const THROTTLE_DELAY: Duration = Duration::from_secs(1);
 
@@ -38,6 +42,11 @@ where
     };
     let retry_after = error.raw_response().and_then(retry_after);
     let mut translated = Error::new(kind, operation, subject, reason);
+    let code = error.as_service_error().and_then(|error| error.meta().code());
+    if code.is_some_and(|code| LOGIN_CODES.contains(&code)) {
+        // The same for every call, so that a thousand of them do not hammer a refused login.
+        translated = translated.of_the_login();
+    }
     if let Some(delay) = retry_after.or((kind == ErrorKind::Throttled).then_some(THROTTLE_DELAY)) {
         translated = translated.with_retry_after(delay);
     }

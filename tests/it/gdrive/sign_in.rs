@@ -24,7 +24,7 @@ fn browse(url: &str) -> String {
 }
 
 /// A browser that goes where it is sent: to Google, from there back.
-fn sign_in(url: &str) -> String {
+pub(crate) fn sign_in(url: &str) -> String {
     let answer = browse(url);
     let location = answer.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;

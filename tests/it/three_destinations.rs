@@ -1,0 +1,176 @@
+//! A disk, an S3 store and Google Drive at once, by real processes: signed in, backed up, cut off, damaged, brought up, restored from each.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::Command;
+
+use lifeboat_drive_double::{Call, Double, Fault, Options, Rule, When};
+use lifeboat_tests::binary::{Ended, Person, ended};
+use lifeboat_tests::faulty_s3::{self, FaultyS3};
+use lifeboat_tests::grow;
+use lifeboat_tests::random::Random;
+
+use crate::gdrive::sign_in::sign_in;
+use crate::scene::{Scene, walk};
+
+struct Three {
+    scene: Scene,
+    person: Person,
+    s3: FaultyS3,
+    drive: Double,
+    drive_url: String,
+}
+
+impl Three {
+    /// Signed in and with the repository at all of them.
+    fn new() -> Self {
+        let (scene, s3) = (Scene::new(), FaultyS3::start());
+        let drive = Double::start(Options::default()).unwrap();
+        let folder = scene.world.path("home/.config/lifeboat");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("google-client.json"), drive.client_secret()).unwrap();
+        let person = Person::new(&scene.world.path("home"))
+            .with("LIFEBOAT_PASSPHRASE", "secret")
+            .with("AWS_ACCESS_KEY_ID", faulty_s3::ACCESS_KEY)
+            .with("AWS_SECRET_ACCESS_KEY", faulty_s3::SECRET_KEY);
+        let endpoint = drive.url();
+        let mut login = person.start(&["provider", "login", "gdrive", "--endpoint", endpoint]);
+        let mut said = BufReader::new(login.stderr.take().unwrap()).lines();
+        let url = said.find_map(|line| line.ok().filter(|line| line.starts_with("http"))).unwrap();
+        sign_in(&url);
+        let signed_in = ended(login).expect(0);
+        let place = signed_in.out.trim().to_owned();
+        let drive_url = format!("{place}?endpoint={endpoint}");
+        let three = Self { person, s3, drive, drive_url, scene };
+        let destination =
+            |name: &str, url: &str| format!("[[destination]]\nname = \"{name}\"\nurl = \"{url}\"\n");
+        let configuration = destination("disk", &three.scene.path("disk"))
+            + &destination("s3", &three.s3.url("host"))
+            + &destination("drive", &three.drive_url);
+        fs::write(folder.join("config.toml"), configuration).unwrap();
+        three.run(&["init"]).expect(0);
+        three
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ended {
+        self.person.run(arguments)
+    }
+
+    fn backup(&self) -> Ended {
+        self.run(&["backup", self.scene.source()])
+    }
+
+    fn add(&self, name: &str, len: usize) {
+        grow::file(&self.scene.world.source().join(name), len, &mut Random::new(len as u64));
+    }
+
+    /// With the URL, the key and the provider's credentials, and nothing else that this machine knows.
+    fn restores_alone(&self, name: &str, url: &str) {
+        let home = self.scene.world.path(&format!("bare-{name}"));
+        let credentials = home.join(".config/lifeboat");
+        fs::create_dir_all(&credentials).unwrap();
+        for file in ["google-client.json", "google-token.json"] {
+            let from = self.scene.world.path("home/.config/lifeboat").join(file);
+            fs::copy(from, credentials.join(file)).unwrap();
+        }
+        let bare = Person::new(&home)
+            .with("LIFEBOAT_PASSPHRASE", "secret")
+            .with("AWS_ACCESS_KEY_ID", faulty_s3::ACCESS_KEY)
+            .with("AWS_SECRET_ACCESS_KEY", faulty_s3::SECRET_KEY);
+        let target = self.scene.path(&format!("from-{name}"));
+        let what = format!("latest:{}", self.scene.source());
+        bare.run(&["-r", url, "restore", &what, "--target", &target]).expect(0);
+        let same = Command::new("diff").args(["-r", self.scene.source(), &target]).output().unwrap();
+        assert!(same.status.success(), "{name}: {}", String::from_utf8_lossy(&same.stdout));
+        bare.run(&["-r", url, "check", "--read-data"]).expect(0);
+    }
+
+    fn each_restores_alone(&self) {
+        self.restores_alone("disk", &self.scene.path("disk"));
+        self.restores_alone("s3", &self.s3.url("host"));
+        self.restores_alone("drive", &self.drive_url);
+    }
+}
+
+#[test]
+fn one_run_reaches_all_and_each_restores_alone() {
+    let three = Three::new();
+    three.add("large", 9 << 20);
+    three.backup().expect(0).prints("disk: stored").prints("s3: stored").prints("drive: stored");
+    let listed = three.run(&["snapshots", "--json"]).expect(0).json();
+    let verified: Vec<_> =
+        listed[0]["destinations"].as_array().unwrap().iter().map(|at| &at["verified"]).collect();
+    assert_eq!(verified, ["read-back", "server", "server"]);
+    three.each_restores_alone();
+    three.run(&["check", "--all"]).expect(0);
+}
+
+#[test]
+fn drive_full_and_drive_away_are_caught_up_later() {
+    let three = Three::new();
+    three.backup().expect(0);
+    three.drive.set_quota(Some(1000));
+    three.add("one", 2 << 20);
+    three.backup().expect(3).prints("s3: stored").prints("drive: NOT stored");
+    three.drive.set_quota(None);
+    // A 500 after the commit, and one before it, on the way back.
+    three.drive.fault(Rule::new(
+        Call::Create,
+        When::Nth(1),
+        Fault::Error { status: 500, after_commit: true },
+    ));
+    three.drive.fault(Rule::new(
+        Call::StartUpload,
+        When::Nth(1),
+        Fault::Error { status: 503, after_commit: false },
+    ));
+    three.run(&["sync"]).expect(0).prints("drive: 1 snapshot brought from disk");
+    three.drive.clear_faults();
+    let names: Vec<String> = three.drive.files().into_iter().map(|file| file.name).collect();
+    for name in names.iter().filter(|name| name.contains('/')) {
+        assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name} is there twice");
+    }
+    three.each_restores_alone();
+}
+
+#[test]
+fn a_grant_that_has_ended_is_a_clear_error_and_starts_no_sign_in() {
+    let three = Three::new();
+    three.backup().expect(0);
+    three.drive.revoke_grant();
+    three.drive.revoke_tokens();
+    three.add("more", 1 << 20);
+    let behind = three.backup().expect(3).prints("s3: stored").prints("drive: NOT stored");
+    assert!(behind.out.contains("lifeboat provider login gdrive"), "{}", behind.out);
+}
+
+#[test]
+fn what_rots_on_drive_is_healed_from_the_others() {
+    let three = Three::new();
+    three.add("large", 3 << 20);
+    three.backup().expect(0);
+    let pack = three.drive.files().into_iter().find(|file| file.name.starts_with("packs/")).unwrap();
+    three.drive.flip_byte(&pack.id);
+    let target = three.scene.path("out");
+    let what = format!("latest:{}", three.scene.source());
+    three.run(&["-r", "drive", "restore", &what, "--target", &target]).expect(0).says("healed from disk");
+    three.run(&["-r", "drive", "check", "--read-data"]).expect(0);
+}
+
+#[test]
+fn no_secret_of_any_provider_is_printed_or_kept_where_it_does_not_belong() {
+    let three = Three::new();
+    let loud = three.person.clone().with("RUST_LOG", "trace");
+    let said = loud.run(&["-vv", "backup", three.scene.source()]).expect(0);
+    let secrets = [faulty_s3::SECRET_KEY.to_owned(), three.drive.refresh_token()];
+    for secret in &secrets {
+        assert!(!said.out.contains(secret.as_str()) && !said.err.contains(secret.as_str()));
+        for path in walk(Path::new(&three.scene.path("home"))) {
+            let own = path.ends_with("google-token.json") || path.ends_with("google-client.json");
+            let kept = fs::read(&path).unwrap_or_default();
+            let has = kept.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(own || !has, "{}", path.display());
+        }
+    }
+}
