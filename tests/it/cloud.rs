@@ -8,6 +8,7 @@ use lifeboat_tests::binary::{Ended, Person, ended};
 use lifeboat_tests::faulty_s3::{self, Fault, FaultyS3, Operation, Refusal, Rule};
 use lifeboat_tests::garage::{self, Garage, GarageCluster};
 use lifeboat_tests::grow;
+use lifeboat_tests::process::wait_for;
 use lifeboat_tests::random::Random;
 
 use crate::scene::Scene;
@@ -80,6 +81,8 @@ fn killed_in_the_middle_of_uploads_the_next_run_continues() {
     }
     let mut child = cloud.start_backup(&url);
     server.wait_for_request(|request| request.fault.is_some());
+    let is_stored = || server.objects().keys().any(|key| key.contains("/packs/")).then_some(());
+    wait_for(|| "a pack that is stored".to_owned(), is_stored);
     child.kill().unwrap();
     child.wait().unwrap();
     server.heal();
@@ -223,4 +226,15 @@ fn secrets_and_their_traces_are_nowhere_in_what_is_printed_or_kept() {
         let has = |text: &str| kept.windows(text.len()).any(|window| window == text.as_bytes());
         assert!(!has(faulty_s3::SECRET_KEY), "{}", path.display());
     }
+}
+
+#[test]
+fn a_machine_that_may_not_delete_still_backs_up() {
+    let (server, cloud, url) = faulty(1);
+    for operation in [Operation::Delete, Operation::DeleteMany] {
+        server.fault(Rule::on(operation, Fault::Refuse(Refusal::access_denied())));
+    }
+    cloud.backup(&url).expect(0).says("The snapshot is made");
+    cloud.backup(&url).expect(0);
+    cloud.restores_on_a_bare_machine(&url, faulty_s3::ACCESS_KEY, faulty_s3::SECRET_KEY);
 }

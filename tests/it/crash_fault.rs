@@ -86,7 +86,8 @@ fn fails_at_every_call(when: impl Fn(u64) -> When, fault: &Fault, name: &str) {
         let rule = Rule::new(None, when(call), fault.clone());
         failed += u64::from(!scene.survives(rule, &format!("{name} at call {call} of {calls}")));
     }
-    assert!(failed * 2 > calls, "only {failed} of {calls} faults did anything");
+    // Listings that fail ahead of their time are asked for again, and a session that cannot be removed is a warning: those faults are survived.
+    assert!(failed * 3 > calls, "only {failed} of {calls} faults did anything");
 }
 
 #[test]

@@ -248,3 +248,13 @@ fn a_destination_is_added_later() {
     three.run(&["sync"]).expect(0).prints("two: 1 snapshot brought").prints("three: 1 snapshot brought");
     three.restores_alone("three");
 }
+
+#[test]
+fn one_that_is_named_is_the_only_one_written_to() {
+    let three = Three::ready();
+    three.run(&["-r", "two", "backup", three.0.source()]).expect(0);
+    three.run(&["backup", "--to", "three", three.0.source()]).expect(0);
+    let held = NAMES.map(|name| three.objects(name, "snapshots").len());
+    assert_eq!(held, [0, 1, 1]);
+    three.run(&["backup", "--to", "four", three.0.source()]).expect(2).says("one, two, three");
+}

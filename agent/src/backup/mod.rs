@@ -255,7 +255,12 @@ pub fn run_to_all(
     context.report(Event::Phase("writing the snapshot"));
     let draft = commit::Draft { start, root, plan: &plan, parent: parent_id.clone(), summary };
     let snapshot = commit::commit(repository, &run, draft)?;
-    close(session)?;
+    // The snapshot is made whatever becomes of the session, which a policy may forbid to remove.
+    if let Err(e) = close(session) {
+        context.report(Event::Warning(format!(
+            "{e}. The snapshot is made; the next backup looks for traces of this one."
+        )));
+    }
     repository.trim_object_cache();
     destinations.extend(destinations::catch_up(repository, others, &snapshot, &options.host, context));
     destinations::remember(repository, &destinations, &snapshot, context);

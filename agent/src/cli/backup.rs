@@ -47,7 +47,7 @@ impl Backup {
                 path_text::display(path)
             ));
         }
-        let targets = destinations::named(&session.settings, &self.to)?;
+        let targets = destinations::chosen(&session.settings, &self.to)?;
         let mut stream = stream;
         let mut failed = 0;
         let (outcome, made) = loop {

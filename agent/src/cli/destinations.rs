@@ -82,6 +82,17 @@ pub fn named(settings: &Settings, names: &[String]) -> Result<Vec<Target>> {
     names.iter().map(find).collect()
 }
 
+/// Those that a command which writes is to write to: the ones named, the one that `--repository` names, or all.
+///
+/// # Errors
+/// As [`named`].
+pub fn chosen(settings: &Settings, names: &[String]) -> Result<Vec<Target>> {
+    if names.is_empty() && settings.repository.is_some() {
+        return Ok(vec![primary(settings)?]);
+    }
+    named(settings, names)
+}
+
 /// All but one of them, to heal from.
 pub fn siblings(targets: &[Target], own: &Target, output: &Arc<Output>) -> Siblings {
     let others = targets.iter().filter(|target| target.name != own.name);

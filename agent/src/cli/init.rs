@@ -75,7 +75,7 @@ impl Init {
     /// Makes the repository at all destinations where it is not: the first is made, or opened if it is there, the others become the same.
     fn run_destinations(self, session: &Session) -> Result<ExitCode> {
         let all = destinations::all(&session.settings)?;
-        let wanted = destinations::named(&session.settings, &self.to)?;
+        let wanted = destinations::chosen(&session.settings, &self.to)?;
         let (mut existing, mut unknown) = (None, None);
         for target in &all {
             match has_repository(target) {

@@ -112,7 +112,15 @@ fn adopt_leftovers(
         ),
     }));
     for key in stale {
-        repository.store().delete(&key)?;
+        match repository.store().delete(&key) {
+            // A policy may forbid it: it is met again next time, which costs a listing.
+            Err(e) if e.kind() == crate::Kind::Store => {
+                context.report(Event::Warning(format!(
+                    "the trace of a backup that was cut off cannot be removed: {e}"
+                )));
+            }
+            removed => removed?,
+        }
     }
     Ok(())
 }

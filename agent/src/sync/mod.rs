@@ -130,7 +130,9 @@ pub fn bring(
         to.store().create_or_same(&key, &SealedObject::copied(stored, snapshot.id))?;
         synced.snapshots.push(snapshot.id);
     }
-    session.close()?;
+    if let Err(e) = session.close() {
+        context.report(Event::Warning(format!("{e}. The snapshots are there all the same.")));
+    }
     record_absent(&here, &there, to, &options.host)?;
     remember(to, &complete)?;
     Ok(synced)
