@@ -15,6 +15,7 @@ use lifeboat_providers::{
 use lifeboat_tests::faulty_s3::{self, Behaviour, Checksums, Fault, FaultyS3, Operation, Refusal, Rule};
 use lifeboat_tests::garage::{self, Garage};
 use lifeboat_tests::moto::Moto;
+use lifeboat_tests::random::Random;
 use tokio::runtime::Runtime;
 
 /// Quick to give up, so that a test of what fails does not wait.
@@ -63,7 +64,7 @@ fn key(text: &str) -> Key {
 
 /// Stores bytes without pattern and gives them back with their digest.
 fn object(len: usize) -> (Bytes, Sha256) {
-    let bytes: Vec<u8> = (0..len).map(|at| (at.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+    let bytes = Random::new(len as u64).bytes(len);
     let digest = Sha256::of(&bytes);
     (bytes.into(), digest)
 }

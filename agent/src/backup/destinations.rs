@@ -6,11 +6,9 @@ use lifeboat_providers::Proof;
 use crate::events::{Context, Event};
 use crate::ingest::{Mirror, mirror};
 use crate::repository::Repository;
-use crate::repository::state::LockedMemory;
 use crate::snapshot::Snapshot;
-use crate::snapshot::history::witness;
-use crate::sync::{self, Prepared, SyncOptions};
-use crate::{Error, Result};
+use crate::sync::{self, Prepared, SyncOptions, Synced};
+use crate::{Error, Result, threads};
 
 /// Another destination.
 pub struct Destination {
@@ -52,21 +50,11 @@ pub(super) fn start(
     context: &Context,
 ) -> (Vec<Mirror>, Vec<DestinationOutcome>) {
     let (mut mirrors, mut outcomes) = (Vec::new(), Vec::new());
+    let names: Vec<_> = others.iter().map(|other| (other.name.clone(), other.place.clone())).collect();
     // At once: each is some round trips away.
-    let started: Vec<_> = std::thread::scope(|scope| {
-        let start = |other: Destination| {
-            let Destination { name, place, repository } = other;
-            let mirror_name = name.clone();
-            let start = move || repository.and_then(|there| Mirror::start(mirror_name, there, host, context));
-            (name, place, scope.spawn(start))
-        };
-        let threads: Vec<_> = others.into_iter().map(start).collect();
-        let ended = threads
-            .into_iter()
-            .map(|(name, place, thread)| (name, place, thread.join().unwrap_or_else(|_| Err(broke_down()))));
-        ended.collect()
-    });
-    for (name, place, mirror) in started {
+    let started =
+        threads::at_once(others, |other| Mirror::start(other.name, other.repository?, host, context));
+    for ((name, place), mirror) in names.into_iter().zip(started) {
         match mirror {
             Ok(mirror) => mirrors.push(mirror),
             Err(error) => {
@@ -96,69 +84,33 @@ pub(super) fn catch_up(
     host: &str,
     context: &Context,
 ) -> Vec<DestinationOutcome> {
-    let bring = |other: mirror::Finished| {
-        let place = other.repository.store().location();
-        let options = SyncOptions { host: host.to_owned(), source: None };
+    let options = SyncOptions { host: host.to_owned(), source: None };
+    let names: Vec<_> =
+        others.iter().map(|other| (other.name.clone(), other.repository.store().location())).collect();
+    let brought = threads::at_once(others, |other| {
+        other.outcome?;
         let prepared = Prepared { index: other.index, session: other.session };
-        let synced = other.outcome.and_then(|()| {
-            let synced = sync::bring(first, &other.repository, &options, Some(prepared), context)?;
-            if !synced.snapshots.contains(&snapshot.id) {
-                synced.verdict()?;
-            }
-            Ok(synced)
-        });
-        match synced {
-            Ok(synced) => DestinationOutcome {
-                name: other.name,
-                place,
-                stored: Some(other.repository.store().capabilities().proof),
-                bytes_stored: other.bytes_stored + synced.bytes,
-                snapshots_caught_up: (synced.snapshots.len() as u64).saturating_sub(1),
-                error: None,
-            },
-            Err(error) => {
-                warn(context, &other.name, &error);
-                DestinationOutcome::failed(other.name, place, error)
-            }
+        let synced = sync::bring(first, &other.repository, &options, Some(prepared), context)?;
+        if !synced.snapshots.contains(&snapshot.id) {
+            synced.verdict()?;
+        }
+        Ok((other.repository.store().capabilities().proof, other.bytes_stored, synced))
+    });
+    let outcome = |(name, place): (String, String), brought: Result<(Proof, u64, Synced)>| match brought {
+        Ok((proof, bytes_stored, synced)) => DestinationOutcome {
+            name,
+            place,
+            stored: Some(proof),
+            bytes_stored: bytes_stored + synced.bytes,
+            snapshots_caught_up: (synced.snapshots.len() as u64).saturating_sub(1),
+            error: None,
+        },
+        Err(error) => {
+            warn(context, &name, &error);
+            DestinationOutcome::failed(name, place, error)
         }
     };
-    std::thread::scope(|scope| {
-        let start = |other: mirror::Finished| {
-            let (name, place) = (other.name.clone(), other.repository.store().location());
-            (name, place, scope.spawn(|| bring(other)))
-        };
-        let threads: Vec<_> = others.into_iter().map(start).collect();
-        let outcome = |(name, place, thread): (String, String, std::thread::ScopedJoinHandle<'_, _>)| {
-            thread.join().unwrap_or_else(|_| DestinationOutcome::failed(name, place, broke_down()))
-        };
-        threads.into_iter().map(outcome).collect()
-    })
-}
-
-fn broke_down() -> Error {
-    Error::failed("a thread that served it broke down: this is a bug in lifeboat")
-}
-
-/// Remembers at which destinations the snapshot is missing, so that nobody takes it for removed there.
-pub(super) fn remember(
-    repository: &Repository,
-    outcomes: &[DestinationOutcome],
-    snapshot: &Snapshot,
-    context: &Context,
-) {
-    let behind: Vec<_> = outcomes.iter().filter(|outcome| outcome.stored.is_none()).collect();
-    if behind.is_empty() {
-        return;
-    }
-    let remembered = LockedMemory::open(repository.directories()).and_then(|mut memory| {
-        for outcome in &behind {
-            memory.memory.owes(&outcome.place, witness(snapshot));
-        }
-        memory.save()
-    });
-    if let Err(error) = remembered {
-        context.report(Event::Warning(format!("{error}: which destinations are behind is not remembered")));
-    }
+    names.into_iter().zip(brought).map(|(name, brought)| outcome(name, brought)).collect()
 }
 
 fn warn(context: &Context, name: &str, error: &Error) {

@@ -36,9 +36,10 @@ use crate::fetch::ChunkReader;
 use crate::fs::Owners;
 use crate::ingest::{ChunkSink, Ingest, IngestOptions, session};
 use crate::pack::directory::PackKind;
-use crate::repository::state::LockedMemory;
+use crate::repository::state::{self, LockedMemory};
 use crate::repository::{Area, OwnDirectories, Repository, layout};
 use crate::scan::exclude::ExcludeRules;
+use crate::snapshot::history::witness;
 use crate::snapshot::manifest::Summary;
 use crate::snapshot::{History, Snapshot};
 use crate::tree::Entry;
@@ -263,7 +264,11 @@ pub fn run_to_all(
     }
     repository.trim_object_cache();
     destinations.extend(destinations::catch_up(repository, others, &snapshot, &options.host, context));
-    destinations::remember(repository, &destinations, &snapshot, context);
+    let is_behind = |outcome: &&DestinationOutcome| outcome.stored.is_none();
+    let behind: Vec<_> = destinations.iter().filter(is_behind).map(|outcome| outcome.place.clone()).collect();
+    if let Err(e) = state::owe(repository.directories(), &behind, &witness(&snapshot)) {
+        context.report(Event::Warning(e.to_string()));
+    }
     Ok(Outcome { snapshot: Some(snapshot), summary, parent: parent_id, errors_total, sockets, destinations })
 }
 

@@ -182,6 +182,6 @@ pub(super) struct FailOnPanic<'a>(pub(super) &'a Scheduler);
 
 impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
-        self.0.fail(Error::failed("a worker thread broke down: this is a bug in lifeboat"));
+        self.0.fail(crate::threads::broke_down());
     }
 }

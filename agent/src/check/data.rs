@@ -14,7 +14,7 @@ use crate::index::{PackSummary, SegmentLocation};
 use crate::pack::directory::{DirectoryChunk, Segment};
 use crate::repository::{Repository, layout};
 use crate::seal::header::HEADER_BYTES;
-use crate::{Error, Kind, Result};
+use crate::{Kind, Result};
 use lifeboat_providers::Sha256;
 
 /// What reading one pack came to.
@@ -72,12 +72,7 @@ impl Check<'_> {
             }
             Ok(())
         };
-        let outcomes: Vec<Result<()>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads.min(packs.len())).map(|_| scope.spawn(work)).collect();
-            let broke = |_| Err(Error::failed("a worker thread broke down: this is a bug in lifeboat"));
-            workers.into_iter().map(|worker| worker.join().unwrap_or_else(broke)).collect()
-        });
-        outcomes.into_iter().collect::<Result<()>>()?;
+        crate::threads::run(threads.min(packs.len()), work)?;
         let mut results = results.into_inner();
         results.sort_by_key(|result| result.pack.id);
         Ok(results)

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lifeboat_providers::{Key, ObjectInfo};
 use parking_lot::Mutex;
 
+use crate::Result;
 use crate::events::{Context, Counters};
 use crate::repository::{Area, Repository, layout};
-use crate::{Error, Result};
 
 /// What the store stated.
 #[derive(Debug, Default)]
@@ -55,12 +55,7 @@ pub fn stated(repository: &Repository, context: &Context) -> Result<Stated> {
         Ok(())
     };
     let at_once = capabilities.concurrency_preferred.max(1);
-    let outcomes: Vec<Result<()>> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
-        let broke = |_| Err(Error::failed("a worker thread broke down: this is a bug in lifeboat"));
-        workers.into_iter().map(|worker| worker.join().unwrap_or_else(broke)).collect()
-    });
-    outcomes.into_iter().collect::<Result<()>>()?;
+    crate::threads::run(at_once, work)?;
     let mut found = found.into_inner();
     found.wrong.sort_unstable();
     Ok(found)

@@ -15,11 +15,9 @@ use super::{default_repository, destinations};
 use crate::backup::destinations::{falls_over, proof_word, proof_words};
 use crate::backup::{self, BackupOptions, Outcome, Plan, Stream};
 use crate::fs::size::human;
-use crate::repository::state::LockedMemory;
-use crate::repository::{Directories, OwnDirectories, Repository};
+use crate::repository::{Directories, OwnDirectories, Repository, state};
 use crate::scan::ahead::Ahead;
 use crate::scan::exclude::ExcludeRules;
-use crate::snapshot::Snapshot;
 use crate::snapshot::history::witness;
 use crate::tree::path_text;
 use crate::{Error, Kind, Result};
@@ -55,12 +53,12 @@ impl Backup {
             let attempt = self.first(session, &targets, failed).and_then(|repository| {
                 let outcome =
                     self.run_to(session, &repository, rest, &plan, &rules, &options, &mut stream)?;
-                let names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
+                let mut names = targets.iter().map(|target| target.name.clone());
                 let made = Made {
-                    name: names.get(failed).cloned().unwrap_or_default(),
+                    failed: names.by_ref().take(failed).collect(),
+                    name: names.next().unwrap_or_default(),
                     proof: repository.store().capabilities().proof,
                     directories: repository.directories().clone(),
-                    failed: names.get(..failed).unwrap_or_default().to_vec(),
                 };
                 Ok((outcome, made))
             });
@@ -80,8 +78,11 @@ impl Backup {
                 }
             }
         };
-        if let Some(snapshot) = outcome.snapshot.as_ref().filter(|_| failed > 0) {
-            owe(session, &made.directories, targets.get(..failed).unwrap_or_default(), snapshot);
+        if let Some(snapshot) = &outcome.snapshot {
+            let places: Vec<_> = targets.iter().take(failed).map(|target| target.location.place()).collect();
+            if let Err(e) = state::owe(&made.directories, &places, &witness(snapshot)) {
+                session.output.warning(e);
+            }
         }
         if self.stdin && outcome.summary.bytes_total == 0 {
             session.output.warning(
@@ -165,19 +166,6 @@ impl Backup {
             .with_hint("Run it without --dry-run, or name a repository by --repository."));
         }
         default_repository::create(session, Default::default())
-    }
-}
-
-/// Remembers that destinations that failed do not have the snapshot, so that nobody takes it for removed there.
-fn owe(session: &Session, repository: &Directories, targets: &[Target], snapshot: &Snapshot) {
-    let remembered = LockedMemory::open(repository).and_then(|mut memory| {
-        for target in targets {
-            memory.memory.owes(&target.location.place(), witness(snapshot));
-        }
-        memory.save()
-    });
-    if let Err(error) = remembered {
-        session.output.warning(format_args!("{error}: which destinations are behind is not remembered"));
     }
 }
 

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::process::ExitCode;
 
 use clap::Args;
-use lifeboat_providers::Sha256;
+use lifeboat_providers::{Key, Sha256};
 use serde_json::json;
 
+use super::destinations;
+use super::holdings::{self, Ask};
 use super::progress::Work;
 use super::session::Session;
 use super::text::{count, grouped};
-use super::{destinations, holdings};
 use crate::check::{self, CheckOptions, ReadData, Report};
 use crate::fs::size::human;
 use crate::repository::connect::Mode;
@@ -133,12 +134,14 @@ impl Check {
             let proved = count(stated.proved, "object has", "objects have");
             session.output.say(format_args!("The store states that {proved} the hash of its name."));
         }
-        let left = stated.wrong.iter().filter(|key| !(self.repair && repository.heal(key).is_some()));
-        match left.clone().next() {
+        // Once for each: to heal is to fetch and to write.
+        let is_left = |key: &&Key| !(self.repair && repository.heal(key).is_some());
+        let left: Vec<_> = stated.wrong.iter().filter(is_left).collect();
+        match left.first() {
             None => Ok(()),
             Some(first) => Err(Error::damaged(format_args!(
                 "the store states another hash than their name for {} ({first})",
-                count(left.count() as u64, "object", "objects")
+                count(left.len() as u64, "object", "objects")
             ))
             .with_hint("`lifeboat check --all --repair` takes them from another destination.")),
         }
@@ -154,7 +157,7 @@ fn look(session: &Session, repository: &Repository, options: &CheckOptions) -> R
 
 /// Which snapshots are at some destinations only.
 fn compare(session: &Session, first: &Repository) -> Result<()> {
-    let holdings = holdings::ask(session, first, &first.load_history()?)?;
+    let holdings = holdings::ask(session, first, None, Ask::Snapshots)?;
     let held: Vec<_> =
         holdings.iter().filter_map(|holding| Some((holding, holding.held.as_ref().ok()?))).collect();
     let all: HashSet<Sha256> = held.iter().flat_map(|(_, held)| held.snapshots.iter().copied()).collect();

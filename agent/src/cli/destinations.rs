@@ -12,7 +12,7 @@ use crate::repository::connect::{Location, Mode, StoreOptions};
 use crate::repository::siblings::Connect;
 use crate::repository::{Repository, Siblings};
 use crate::tree::path_text;
-use crate::{Error, Result};
+use crate::{Error, Result, threads};
 
 /// All places that are meant, the primary first.
 ///
@@ -107,20 +107,13 @@ pub fn siblings(targets: &[Target], own: &Target, output: &Arc<Output>) -> Sibli
 
 /// Opens places besides the first, all at once, by the keys of the first.
 pub fn open_others(first: &Repository, targets: &[Target]) -> Vec<Other> {
-    std::thread::scope(|scope| {
-        let open = |target: &Target| {
-            let (name, place) = (target.name.clone(), target.location.place());
-            let target = target.clone();
-            let open = move || first.open_sibling(target.connect(Mode::Open)?);
-            (name, place, scope.spawn(open))
-        };
-        let threads: Vec<_> = targets.iter().map(open).collect();
-        let ended = threads.into_iter().map(|(name, place, thread)| {
-            let broke_down = |_| Err(Error::failed("a thread broke down: this is a bug in lifeboat"));
-            Other { name, place, repository: thread.join().unwrap_or_else(broke_down) }
-        });
-        ended.collect()
-    })
+    let opened = threads::at_once(targets, |target| first.open_sibling(target.connect(Mode::Open)?));
+    let other = |(target, repository): (&Target, _)| Other {
+        name: target.name.clone(),
+        place: target.location.place(),
+        repository,
+    };
+    targets.iter().zip(opened).map(other).collect()
 }
 
 fn default(settings: &Settings) -> Target {

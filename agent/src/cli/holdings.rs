@@ -6,9 +6,10 @@ use lifeboat_providers::{Proof, Sha256, Usage};
 
 use super::destinations;
 use super::session::{Session, Target};
+use crate::repository::connect::Mode;
 use crate::repository::{Area, Repository, layout};
 use crate::snapshot::History;
-use crate::{Error, Result};
+use crate::{Result, threads};
 
 /// A destination and what is there.
 pub struct Holding {
@@ -26,50 +27,51 @@ pub struct Held {
     pub snapshots: HashSet<Sha256>,
     /// How what is stored there is proved.
     pub proof: Proof,
-    /// Space, as far as the store tells.
+    /// Space, as far as it was asked for and the store tells.
     pub usage: Usage,
 }
 
-/// Asks all destinations but the one that is open already, and puts that one among them.
+/// What else is asked besides the snapshots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Nothing.
+    Snapshots,
+    /// The space too, which is a request of its own at some stores.
+    Space,
+}
+
+/// Asks all destinations, at once. One that is the only one is not asked for its snapshots where its history is `known`.
 ///
 /// # Errors
 /// `Usage` if the configuration means nothing. What a destination cannot say is in the result.
-pub fn ask(session: &Session, open: &Repository, history: &History) -> Result<Vec<Holding>> {
+pub fn ask(session: &Session, open: &Repository, known: Option<&History>, ask: Ask) -> Result<Vec<Holding>> {
     let targets = destinations::all(&session.settings)?;
-    if let [only] = targets.as_slice() {
-        // It was listed a moment ago.
-        let snapshots = history.snapshots.iter().map(|snapshot| snapshot.id).collect();
-        let usage = open.store().usage().unwrap_or_default();
-        let held = Ok(Held { snapshots, proof: open.store().capabilities().proof, usage });
-        return Ok(vec![Holding { name: only.name.clone(), place: only.location.place(), held }]);
-    }
     let own = open.store().location();
-    std::thread::scope(|scope| {
-        let start = |target: &Target| {
-            let (name, place) = (target.name.clone(), target.location.place());
-            let (target, is_open) = (target.clone(), place == own);
-            let work = move || {
-                if is_open {
-                    return look(open);
-                }
-                look(&open.open_sibling(target.connect(crate::repository::connect::Mode::Open)?)?)
-            };
-            (name, place, scope.spawn(work))
-        };
-        let threads: Vec<_> = targets.iter().map(start).collect();
-        let broke_down = |_| Err(Error::failed("a thread broke down: this is a bug in lifeboat"));
-        let ended = threads.into_iter().map(|(name, place, thread)| Holding {
-            name,
-            place,
-            held: thread.join().unwrap_or_else(broke_down),
-        });
-        Ok(ended.collect())
-    })
+    let is_only = targets.len() == 1;
+    let held = threads::at_once(&targets, |target| match known.filter(|_| is_only) {
+        Some(history) => Ok(Held::of(open, history.snapshots.iter().map(|snapshot| snapshot.id), ask)),
+        None if target.location.place() == own => look(open, ask),
+        None => look(&open.open_sibling(target.connect(Mode::Open)?)?, ask),
+    });
+    let holding = |(target, held): (&Target, _)| Holding {
+        name: target.name.clone(),
+        place: target.location.place(),
+        held,
+    };
+    Ok(targets.iter().zip(held).map(holding).collect())
 }
 
-fn look(repository: &Repository) -> Result<Held> {
+fn look(repository: &Repository, ask: Ask) -> Result<Held> {
     let listed = repository.store().list(&Area::Snapshots.prefix())?;
-    let snapshots = listed.iter().filter_map(|info| layout::sha256_of(&info.key).ok()).collect();
-    let usage = repository.store().usage().unwrap_or_default();
-    Ok(Held { snapshots, proof: repository.store().capabilities().proof, usage })
+    Ok(Held::of(repository, listed.iter().filter_map(|info| layout::sha256_of(&info.key).ok()), ask))
+}
+
+impl Held {
+    fn of(repository: &Repository, snapshots: impl Iterator<Item = Sha256>, ask: Ask) -> Self {
+        let usage = match ask {
+            Ask::Snapshots => Usage::default(),
+            Ask::Space => repository.store().usage().unwrap_or_default(),
+        };
+        Self { snapshots: snapshots.collect(), proof: repository.store().capabilities().proof, usage }
+    }
 }

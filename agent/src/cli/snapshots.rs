@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::holdings::{self, Holding};
+use super::holdings::{self, Ask, Holding};
 use super::session::{FilterArgs, Session};
 use super::text::{self, Align, Table, count};
 use super::unread;
@@ -43,7 +43,7 @@ impl Snapshots {
         } else {
             self.snapshots.iter().map(|text| history.find(text, &filter)).collect::<Result<_>>()?
         };
-        let holdings = holdings::ask(session, &repository, &history)?;
+        let holdings = holdings::ask(session, &repository, Some(&history), Ask::Snapshots)?;
         for holding in &holdings {
             if let Err(error) = &holding.held {
                 session.output.warning(format_args!(

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::EXIT_INCOMPLETE;
-use super::holdings::{self, Holding};
+use super::holdings::{self, Ask, Holding};
 use super::session::Session;
 use super::text::{self, Align, Table, count};
 use crate::Result;
@@ -29,7 +29,7 @@ impl Status {
     pub fn run(self, session: &Session) -> Result<ExitCode> {
         let repository = session.open_any()?;
         let history = session.history(&repository)?;
-        let holdings = holdings::ask(session, &repository, &history)?;
+        let holdings = holdings::ask(session, &repository, Some(&history), Ask::Space)?;
         // What is forgotten at one destination may be kept at another: only what this one has is asked of the others.
         let rows: Vec<Row> = holdings.iter().map(|holding| Row::of(holding, &history)).collect();
         if session.output.json() {

@@ -25,7 +25,6 @@ const PACKS_IN_MEMORY: usize = 4;
 pub struct Mirror {
     /// What the destination is called.
     pub name: String,
-    repository: Repository,
     index: Arc<Index>,
     shared: Arc<Shared>,
     running: Mutex<Running>,
@@ -74,7 +73,7 @@ impl Mirror {
         let indexer = Indexer::new(repository.clone(), index.clone(), claims, context.clone());
         let session = session::open(&repository, host, &index, &indexer, context)?;
         let shared = Arc::new(Shared {
-            repository: repository.clone(),
+            repository,
             indexer,
             bytes_waiting: AtomicU64::new(0),
             bytes_stored: AtomicU64::new(0),
@@ -90,13 +89,13 @@ impl Mirror {
             .collect::<Result<_, _>>()
             .map_err(|e| Error::io("cannot start a thread", e))?;
         let running = Mutex::new(Running { queue: Some(queue), threads, session: Some(session) });
-        Ok(Self { name, repository, index, shared, running })
+        Ok(Self { name, index, shared, running })
     }
 
     /// Takes a pack if there is room for it. Never waits.
     pub fn offer(&self, object: &SealedObject, entry: &PackEntry) {
         let shared = &self.shared;
-        let room = (PACKS_IN_MEMORY * self.repository.config().pack_bytes) as u64;
+        let room = (PACKS_IN_MEMORY * shared.repository.config().pack_bytes) as u64;
         let waiting = shared.bytes_waiting.fetch_add(entry.stored_bytes, Ordering::AcqRel);
         let fits = waiting == 0 || waiting + entry.stored_bytes <= room;
         let is_taken = fits
@@ -128,7 +127,7 @@ impl Mirror {
         };
         Finished {
             name: self.name.clone(),
-            repository: self.repository.clone(),
+            repository: self.shared.repository.clone(),
             index: self.index.clone(),
             bytes_stored: self.shared.bytes_stored.load(Ordering::Acquire),
             session: running.session.take(),

@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 
+use bytes::Bytes;
 use lifeboat_providers::SharedProvider;
 
 use super::config::{ClearHeader, Config};
@@ -42,11 +43,7 @@ impl Repository {
     ) -> Result<Self> {
         let store = Store::new(provider)?;
         let key = layout::config()?;
-        if store.head(&key)?.is_some() {
-            return Err(already(&store));
-        }
-        refuse_leftovers(&store)?;
-        refuse_strangers(&store)?;
+        refuse_taken(&store)?;
         let id = RepositoryId::generate()?;
         let master = MasterKey::generate()?;
         let keys = Keys::derive(&master);
@@ -100,16 +97,10 @@ impl Repository {
     pub fn open(provider: SharedProvider, secret: &Secret, directories: Directories) -> Result<Self> {
         let store = Store::new(provider)?;
         store.list_ahead(&[Area::Keys, Area::Snapshots, Area::Forgotten, Area::Sessions, Area::Index]);
-        let key = layout::config()?;
-        let stored = match store.get(&key) {
-            Ok(stored) => stored,
-            Err(e) if super::store::is_missing(&e) => {
-                refuse_leftovers(&store)?;
-                return Err(none_here(&store));
-            }
-            Err(e) => return Err(e),
+        let Some((stored, clear)) = stored_config(&store)? else {
+            refuse_leftovers(&store)?;
+            return Err(none_here(&store));
         };
-        let (clear, _) = ClearHeader::parse(&stored).map_err(|e| e.context(store.location()))?;
         let master = slots::unlock(&store, clear.repository, secret)?;
         let keys = Keys::derive(&master);
         let config = Config::open(&stored, &keys.seal).map_err(|e| {
@@ -136,12 +127,7 @@ impl Repository {
     /// `NoRepository` if there is none; `Usage` if it is another one; `Damaged`; errors of the store.
     pub fn open_sibling(&self, provider: SharedProvider) -> Result<Self> {
         let store = Store::new(provider)?;
-        let stored = match store.get(&layout::config()?) {
-            Ok(stored) => stored,
-            Err(e) if super::store::is_missing(&e) => return Err(none_here(&store)),
-            Err(e) => return Err(e),
-        };
-        let (clear, _) = ClearHeader::parse(&stored).map_err(|e| e.context(store.location()))?;
+        let (stored, clear) = stored_config(&store)?.ok_or_else(|| none_here(&store))?;
         if clear.repository != self.id {
             return Err(Error::usage(format_args!(
                 "{} and {} are two repositories, not two copies of one",
@@ -162,11 +148,7 @@ impl Repository {
     pub fn create_sibling(&self, provider: SharedProvider) -> Result<Self> {
         let store = Store::new(provider.clone())?;
         let key = layout::config()?;
-        if store.head(&key)?.is_some() {
-            return Err(already(&store));
-        }
-        refuse_leftovers(&store)?;
-        refuse_strangers(&store)?;
+        refuse_taken(&store)?;
         for info in self.store.list(&Area::Keys.prefix())? {
             // Those of an earlier try are the same.
             store.replace(&info.key, &SealedObject::from_stored(self.store.get(&info.key)?.into()))?;
@@ -186,6 +168,26 @@ impl Repository {
 /// Errors of the store.
 pub fn exists(store: &Store) -> Result<bool> {
     Ok(store.head(&layout::config()?)?.is_some())
+}
+
+/// The stored `config` and what of it is clear; `None` if there is none.
+fn stored_config(store: &Store) -> Result<Option<(Bytes, ClearHeader)>> {
+    let stored = match store.get(&layout::config()?) {
+        Ok(stored) => stored,
+        Err(e) if super::store::is_missing(&e) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let (clear, _) = ClearHeader::parse(&stored).map_err(|e| e.context(store.location()))?;
+    Ok(Some((stored, clear)))
+}
+
+/// Refuses a place where a new repository would meet another one, what is left of one, or a person's files.
+fn refuse_taken(store: &Store) -> Result<()> {
+    if exists(store)? {
+        return Err(already(store));
+    }
+    refuse_leftovers(store)?;
+    refuse_strangers(store)
 }
 
 /// Which repository the stored `config` belongs to, if there is one that can be read.

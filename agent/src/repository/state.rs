@@ -187,6 +187,24 @@ impl LockedMemory {
     }
 }
 
+/// Remembers that a snapshot is not at these places yet, so that nobody takes it for removed there.
+///
+/// # Errors
+/// If the memory cannot be opened or written; the words say what follows.
+pub fn owe(directories: &Directories, places: &[String], snapshot: &Witness) -> Result<()> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    let remember = || {
+        let mut memory = LockedMemory::open(directories)?;
+        places.iter().for_each(|place| memory.memory.owes(place, snapshot.clone()));
+        memory.save()
+    };
+    remember().map_err(|e| {
+        Error::new(e.kind(), format_args!("{e}: which destinations are behind is not remembered"))
+    })
+}
+
 /// What is remembered, without a lock and without making anything: for looking. [`trouble`] tells a memory that cannot be read from none.
 pub fn peek(directories: &Directories) -> Option<Memory> {
     read(&directories.state.join(MEMORY_FILE)).ok().flatten()

@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::StreamExt as _;
 use lifeboat_providers::layer;
 use lifeboat_providers::{
-    Capabilities, ErrorKind, Key, ObjectInfo, Prefix, Proof, ProviderExt as _, PutMode, Receipt, Sha256,
+    Capabilities, ErrorKind, Key, ObjectInfo, Prefix, ProviderExt as _, PutMode, Receipt, Sha256,
     SharedProvider, Usage,
 };
 use parking_lot::Mutex;
@@ -68,7 +68,7 @@ impl Store {
                     let provider = &provider;
                     async move {
                         // Nobody may be waiting any more.
-                        let _ = sender.send(provider.list(&area.prefix()).try_collect().await);
+                        let _ = sender.send(provider.list_all(&area.prefix()).await);
                     }
                 });
                 futures_util::future::join_all(listings).await;
@@ -123,13 +123,13 @@ impl Store {
     ///
     /// # Errors
     /// As [`lifeboat_providers::Provider::put`].
-    pub fn create_or_same(&self, key: &Key, object: &SealedObject) -> Result<Proof> {
+    pub fn create_or_same(&self, key: &Key, object: &SealedObject) -> Result<()> {
         let mode = match self.capabilities().conditional_create {
             true => PutMode::CreateNew,
             false => PutMode::Replace,
         };
         match self.put(key, object, mode) {
-            Ok(receipt) => Ok(receipt.proof),
+            Ok(_) => Ok(()),
             Err(e) if e.kind() == ErrorKind::Exists => self.confirm_same(key, object),
             Err(e) => Err(self.at(e)),
         }
@@ -154,12 +154,12 @@ impl Store {
     }
 
     /// The name is taken: by the same bytes (an earlier run that was cut off), or by a damaged copy, which is replaced.
-    fn confirm_same(&self, key: &Key, object: &SealedObject) -> Result<Proof> {
+    fn confirm_same(&self, key: &Key, object: &SealedObject) -> Result<()> {
         let proof = self.provider.prove(key, object.body().len(), object.sha256());
-        match self.runtime.block_on(proof).map_err(|e| self.at(e))? {
-            Some(proof) => Ok(proof),
-            None => Ok(self.replace(key, object)?.proof),
+        if self.runtime.block_on(proof).map_err(|e| self.at(e))?.is_none() {
+            self.replace(key, object)?;
         }
+        Ok(())
     }
 
     /// Reads an object whole.
@@ -224,20 +224,10 @@ impl Store {
     pub fn list(&self, prefix: &Prefix) -> Result<Vec<ObjectInfo>> {
         let waiting = self.ahead.lock().remove(prefix.as_str());
         // What failed ahead is asked for again, and fails with its own words.
-        let ahead = waiting.and_then(|waiting| self.runtime.block_on(waiting).ok()?.ok());
-        let mut all = match ahead {
-            Some(all) => all,
-            None => {
-                let mut all = Vec::new();
-                self.for_each(prefix, |info| {
-                    all.push(info);
-                    Ok(())
-                })?;
-                all
-            }
-        };
-        all.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        Ok(all)
+        match waiting.and_then(|waiting| self.runtime.block_on(waiting).ok()?.ok()) {
+            Some(all) => Ok(all),
+            None => self.runtime.block_on(self.provider.list_all(prefix)).map_err(|e| self.at(e)),
+        }
     }
 
     /// Removes an object; succeeds if it is not there.

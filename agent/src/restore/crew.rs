@@ -56,7 +56,7 @@ struct Assignment<'c> {
 
 impl Drop for Assignment<'_> {
     fn drop(&mut self) {
-        let outcome = self.outcome.take().unwrap_or_else(|| Err(broke_down()));
+        let outcome = self.outcome.take().unwrap_or_else(|| Err(crate::threads::broke_down()));
         let mut state = self.crew.state.lock();
         if let Err(e) = outcome {
             state.failed = true;
@@ -162,7 +162,10 @@ impl Run<'_> {
                 }
             };
             // Whatever ended one was told to the walk.
-            let ended = workers.into_iter().flatten().map(|worker| worker.join().map_err(|_| broke_down()));
+            let ended = workers
+                .into_iter()
+                .flatten()
+                .map(|worker| worker.join().map_err(|_| crate::threads::broke_down()));
             let ended: Result<Vec<()>> = ended.collect();
             walked.and(ended.map(drop))
         })
@@ -211,8 +214,4 @@ impl Drop for CloseAtEnd<'_> {
     fn drop(&mut self) {
         self.0.close();
     }
-}
-
-fn broke_down() -> Error {
-    Error::failed("a worker thread broke down: this is a bug in lifeboat")
 }

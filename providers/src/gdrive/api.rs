@@ -1,6 +1,7 @@
 //! The calls of Drive v3 that are made, each as one function: what the generated client has by it (metadata,
 //! listings, deletes), the rest by plain requests (see [`super::wire`]).
 
+use bytes::Bytes;
 use std::future::Future;
 use std::time::SystemTime;
 
@@ -11,7 +12,6 @@ use hyper::header::CONTENT_TYPE;
 
 use super::error::{Failure, Outcome, Refusal, retry_after, server_time};
 use super::file::{self, Remote};
-use super::rope::Rope;
 use super::wire::{AGENT, Outgoing, Wire};
 use crate::http::Connector;
 use crate::{ErrorKind, Usage};
@@ -246,7 +246,7 @@ impl Api {
         let path = format!("drive/v3/files?supportsAllDrives=true&fields={}", file::FIELDS);
         let outgoing = Outgoing::new(Method::POST, self.wire.url(&path))
             .header(CONTENT_TYPE, "application/json; charset=UTF-8")
-            .body(Rope::one(metadata.to_string()));
+            .body(Bytes::from(metadata.to_string()));
         let file: api::File = self.wire.json(outgoing).await?;
         Remote::new(file)
             .ok_or_else(|| Failure::Broken("Google Drive made a folder without an id".to_owned()))

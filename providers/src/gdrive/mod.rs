@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`address`], [`options`] | where a repository lies, whose credentials |
 //! | [`auth`], [`login`] | tokens for requests; the one sign-in of a person |
-//! | [`api`], [`wire`], [`rope`] | the calls of Drive; requests by hand; bodies without copies |
+//! | [`api`], [`wire`] | the calls of Drive; requests by hand |
 //! | [`mod@file`], [`resolve`], [`folders`], [`ids`] | which file is the object; folders; ids chosen before a file is made |
 //! | [`state`] | what this machine remembers |
 //! | [`upload`], [`download`], [`listing`] | `put`, `get`, `list` |
@@ -36,7 +36,6 @@ mod listing;
 pub mod login;
 mod options;
 mod resolve;
-mod rope;
 mod setup;
 mod state;
 mod upload;

@@ -12,9 +12,8 @@ use serde::de::DeserializeOwned;
 
 use super::auth::Tokens;
 use super::error::{Failure, Outcome, Refusal};
-use super::rope::Rope;
-use crate::http::Connector;
-use crate::{Error, ErrorKind, Result};
+use crate::http::{Connector, RopeBody};
+use crate::{Body, Error, ErrorKind, Result};
 
 /// What Lifeboat calls itself.
 pub(super) const AGENT: &str = concat!("lifeboat/", env!("CARGO_PKG_VERSION"));
@@ -30,12 +29,12 @@ pub(super) struct Outgoing {
     pub(super) method: Method,
     pub(super) url: String,
     pub(super) headers: Vec<(HeaderName, String)>,
-    pub(super) body: Rope,
+    pub(super) body: Body,
 }
 
 impl Outgoing {
     pub(super) fn new(method: Method, url: impl Into<String>) -> Self {
-        Self { method, url: url.into(), headers: Vec::new(), body: Rope::default() }
+        Self { method, url: url.into(), headers: Vec::new(), body: Body::default() }
     }
 
     pub(super) fn header(mut self, name: HeaderName, value: impl ToString) -> Self {
@@ -43,8 +42,8 @@ impl Outgoing {
         self
     }
 
-    pub(super) fn body(mut self, body: Rope) -> Self {
-        self.body = body;
+    pub(super) fn body(mut self, body: impl Into<Body>) -> Self {
+        self.body = body.into();
         self
     }
 
@@ -62,7 +61,7 @@ impl Outgoing {
         for (name, value) in self.headers {
             request = request.header(name, value);
         }
-        request.body(self.body.into_body()).map_err(|_| malformed("the request"))
+        request.body(common::Body::new(RopeBody::from(&self.body))).map_err(|_| malformed("the request"))
     }
 }
 
@@ -176,7 +175,7 @@ pub(super) async fn post_form(
     let outgoing = Outgoing::new(Method::POST, url)
         .header(hyper::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(hyper::header::ACCEPT, "application/json")
-        .body(Rope::one(form));
+        .body(Bytes::from(form));
     let answer = async {
         let request = outgoing.request(None)?;
         let response = client.request(request).await.map_err(|error| Failure::transport(&error))?;

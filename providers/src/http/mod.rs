@@ -6,8 +6,10 @@
 //! | file | job |
 //! |---|---|
 //! | [`connect`] | TCP connections: timeouts, keep-alive, TLS |
+//! | [`rope`] | bodies without copies |
 
 mod connect;
+mod rope;
 
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use crate::pace::Pace;
 use crate::{Error, ErrorKind, Result};
 
 pub use connect::{Connection, Connector, TcpConnector, connector};
+pub use rope::RopeBody;
 
 /// How connections are made and when they count as dead.
 #[derive(Debug, Clone)]

@@ -113,7 +113,6 @@ pub(super) async fn build(
     access_key: Option<&AccessKey>,
     transport: &Transport,
 ) -> Result<aws_sdk_s3::Client> {
-    let timeouts = TimeoutConfig::builder().operation_timeout(Duration::MAX).build();
     let region = region(address).await;
     let credentials = match access_key {
         Some(key) => SharedCredentialsProvider::new(Credentials::new(
@@ -142,7 +141,7 @@ pub(super) async fn build(
         .credentials_provider(credentials)
         .identity_cache(aws_sdk_s3::config::IdentityCache::lazy().load_timeout(CREDENTIALS_TIMEOUT).build())
         .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts)
+        .timeout_config(TimeoutConfig::disabled())
         // A slow line is no reason to give up; a silent one is noticed by the transport and the timeout layer.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)

@@ -1,9 +1,6 @@
 //! Storing an object in one request, and proving that it is what was sent.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
@@ -15,11 +12,11 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
 
 use super::S3Provider;
 use super::abilities::{Abilities, decoded, encoded, signing};
 use super::error::translate;
+use crate::http::RopeBody;
 use crate::{Body, Error, ErrorKind, Key, ProviderExt as _, PutMode, Receipt, Result, Sha256};
 
 /// Data packs, which the storage class is for.
@@ -145,39 +142,6 @@ pub(super) fn byte_stream(body: &Body) -> ByteStream {
     match body.pieces() {
         [] => ByteStream::new(SdkBody::from(Bytes::new())),
         [one] => ByteStream::new(SdkBody::from(one.clone())),
-        pieces => {
-            let rope = Rope { pieces: pieces.iter().cloned().collect(), left: body.len() };
-            ByteStream::new(SdkBody::from_body_1_x(rope))
-        }
-    }
-}
-
-/// The pieces of a body, one frame each.
-struct Rope {
-    pieces: VecDeque<Bytes>,
-    left: u64,
-}
-
-impl http_body::Body for Rope {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Infallible>>> {
-        let piece = self.pieces.pop_front();
-        if let Some(piece) = &piece {
-            self.left = self.left.saturating_sub(piece.len() as u64);
-        }
-        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.pieces.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        _ => ByteStream::new(SdkBody::from_body_1_x(RopeBody::<Infallible>::from(body))),
     }
 }

@@ -12,6 +12,7 @@ use lifeboat_providers::gdrive::{ClientSecret, Credentials, DriveOptions, DriveP
 use lifeboat_providers::http::{Connector, HttpSettings, connector};
 use lifeboat_providers::layer::retry::{RetryPolicy, RetryProvider};
 use lifeboat_providers::{Key, Provider, PutMode, Receipt, Result, Sha256};
+use lifeboat_tests::random::Random;
 use tempfile::TempDir;
 
 /// The least that Drive takes: many chunks without many bytes.
@@ -131,16 +132,7 @@ pub fn key(text: &str) -> Key {
 
 /// Bytes without pattern.
 pub fn noise(len: usize, seed: u64) -> Bytes {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes.into()
+    Random::new(seed).bytes(len).into()
 }
 
 /// More than goes into one request, and no multiple of a chunk.

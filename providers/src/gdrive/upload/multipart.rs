@@ -1,5 +1,6 @@
 //! A small object in one request: what is said of the file, and its bytes. The only way for an object of no bytes.
 
+use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
 
 use super::{Sent, Target, sent};
@@ -7,7 +8,6 @@ use crate::Body;
 use crate::gdrive::Drive;
 use crate::gdrive::error::Outcome;
 use crate::gdrive::file::FILE_TYPE;
-use crate::gdrive::rope::Rope;
 use crate::gdrive::state::Plan;
 
 impl Drive {
@@ -29,20 +29,20 @@ fn boundary(plan: &Plan) -> String {
     format!("lifeboat-{number:016x}-{digest}")
 }
 
-fn related(boundary: &str, metadata: &str, body: &Body) -> Rope {
-    let mut rope = Rope::one(format!(
+fn related(boundary: &str, metadata: &str, body: &Body) -> Body {
+    let head = format!(
         "--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{metadata}\r\n\
          --{boundary}\r\nContent-Type: {FILE_TYPE}\r\n\r\n"
-    ));
-    rope.append(Rope::part(body, 0..body.len()));
-    rope.append(Rope::one(format!("\r\n--{boundary}--\r\n")));
-    rope
+    );
+    let tail = format!("\r\n--{boundary}--\r\n");
+    let mut pieces = vec![Bytes::from(head)];
+    pieces.extend_from_slice(body.pieces());
+    pieces.push(Bytes::from(tail));
+    Body::new(pieces)
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::Sha256;
 

@@ -4,6 +4,7 @@
 //! file later asks the session how much it holds, and goes on there. What it says (status 308, header `Range`) is all
 //! that counts: Drive may take a part of a chunk, or nothing of it.
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_RANGE, HeaderName, LOCATION, RANGE};
 use hyper::{Method, Response, StatusCode};
@@ -13,7 +14,6 @@ use crate::Body;
 use crate::gdrive::Drive;
 use crate::gdrive::error::{Failure, Outcome};
 use crate::gdrive::file::FILE_TYPE;
-use crate::gdrive::rope::Rope;
 use crate::gdrive::state::Plan;
 use crate::gdrive::wire::{Outgoing, refusal, require_success};
 
@@ -56,7 +56,7 @@ impl Drive {
         let outgoing = json_type(target.request(self, plan, "resumable"))
             .header(UPLOAD_TYPE, FILE_TYPE)
             .header(UPLOAD_LENGTH, plan.size)
-            .body(Rope::one(target.metadata(plan)));
+            .body(Bytes::from(target.metadata(plan)));
         let response = self.api.wire().send(outgoing).await?;
         if response.status() == StatusCode::CONFLICT {
             return Ok(Sent::Taken);
@@ -87,7 +87,7 @@ impl Drive {
                 let end = held.saturating_add(self.chunk_bytes).min(plan.size);
                 let outgoing = Outgoing::new(Method::PUT, url)
                     .header(CONTENT_RANGE, format_args!("bytes {held}-{}/{}", end - 1, plan.size))
-                    .body(Rope::part(body, held..end));
+                    .body(body.part(held..end));
                 self.step(outgoing, plan).await?
             } else {
                 self.ask(url, plan).await?
