@@ -176,6 +176,15 @@ impl From<providers::Error> for Error {
                 (Kind::NoRepository, Some("Check the place that was named, and the configuration."))
             }
             ErrorKind::NotFound => (Kind::Damaged, Some("Run `lifeboat check` to see what is missing.")),
+            ErrorKind::Cancelled => {
+                (Kind::Interrupted, Some("What was stored is used when you run the same command again."))
+            }
+            ErrorKind::Unreachable => (
+                Kind::Store,
+                Some(
+                    "Check the address and the network, or that the server runs; then run the command again.",
+                ),
+            ),
             _ => (Kind::Store, None),
         };
         let mut own = Self::new(kind, &error);

@@ -28,6 +28,8 @@ pub enum ErrorKind {
     /// The store has not answered for so long that nothing more is tried for now, see [`crate::layer::circuit`].
     /// Final for this run; another destination may do.
     Unreachable,
+    /// The caller asked to stop, see [`crate::layer::cancel`]. What was under way may have taken effect or not.
+    Cancelled,
     /// Any other failure. Final.
     Other,
 }

@@ -11,12 +11,12 @@ use lifeboat_tests::random::Random;
 use crate::scene::{Scene, walk};
 
 /// A scene whose configuration names three directories as destinations.
-struct Three(Scene, Person);
+pub(crate) struct Three(pub(crate) Scene, pub(crate) Person);
 
-const NAMES: [&str; 3] = ["one", "two", "three"];
+pub(crate) const NAMES: [&str; 3] = ["one", "two", "three"];
 
 impl Three {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let scene = Scene::new();
         let person = Person::new(&scene.world.path("home")).with("LIFEBOAT_PASSPHRASE", "secret");
         let three = Self(scene, person);
@@ -29,47 +29,48 @@ impl Three {
         three
     }
 
-    fn ready() -> Self {
+    pub(crate) fn ready() -> Self {
         let three = Self::new();
         three.run(&["init"]).expect(0);
         three
     }
 
-    fn place(&self, name: &str) -> PathBuf {
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
         self.0.world.path(&format!("at-{name}"))
     }
 
-    fn run(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         self.1.run(arguments)
     }
 
-    fn backup(&self) -> Ended {
+    pub(crate) fn backup(&self) -> Ended {
         self.run(&["backup", self.0.source()])
     }
 
     /// Puts a file of bytes without pattern into the source.
-    fn add(&self, name: &str, len: usize) {
+    pub(crate) fn add(&self, name: &str, len: usize) {
         grow::file(&self.0.world.source().join(name), len, &mut Random::new(len as u64));
     }
 
     /// As if the disk were not there.
-    fn take_away(&self, name: &str) {
+    pub(crate) fn take_away(&self, name: &str) {
         fs::rename(self.place(name), self.0.world.path("away")).unwrap();
     }
 
-    fn bring_back(&self, name: &str) {
+    pub(crate) fn bring_back(&self, name: &str) {
         fs::rename(self.0.world.path("away"), self.place(name)).unwrap();
     }
 
-    fn objects(&self, name: &str, folder: &str) -> Vec<PathBuf> {
+    pub(crate) fn objects(&self, name: &str, folder: &str) -> Vec<PathBuf> {
         walk(&self.place(name).join(folder)).into_iter().filter(|path| path.is_file()).collect()
     }
 
     /// Restores the newest snapshot from this destination alone, with a home that knows of no other, and compares.
-    fn restores_alone(&self, name: &str) {
+    pub(crate) fn restores_alone(&self, name: &str) {
         let place = self.place(name);
         let home = self.0.world.path(&format!("bare-{name}"));
         let target = self.0.path(&format!("restored-{name}"));
+        let _ = fs::remove_dir_all(&target);
         let bare = Person::new(&home).with("LIFEBOAT_PASSPHRASE", "secret");
         let place = place.to_str().unwrap();
         bare.run(&["-r", place, "restore", &format!("latest:{}", self.0.source()), "--target", &target])
@@ -81,7 +82,7 @@ impl Three {
     }
 }
 
-fn flip(path: &Path) {
+pub(crate) fn flip(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

@@ -1,14 +1,22 @@
 //! The other destinations of a run: prepared before it, fed while it goes on, brought up to the first when it is done. Whatever goes wrong at
 //! one of them is said, and ends nothing.
 
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
 use lifeboat_providers::Proof;
 
 use crate::events::{Context, Event};
 use crate::ingest::{Mirror, mirror};
-use crate::repository::Repository;
+use crate::repository::lost::Look;
+use crate::repository::{Repository, state};
 use crate::snapshot::Snapshot;
 use crate::sync::{self, Prepared, SyncOptions, Synced};
+use crate::words::count;
 use crate::{Error, Result, threads};
+
+/// The run waits for so long at most until destinations are ready to be fed.
+const READY_WITHIN: Duration = Duration::from_secs(3);
 
 /// Another destination.
 pub struct Destination {
@@ -16,8 +24,8 @@ pub struct Destination {
     pub name: String,
     /// What its place is, for messages and the memory.
     pub place: String,
-    /// The repository there, or why it cannot be used.
-    pub repository: Result<Repository>,
+    /// Opens the repository there.
+    pub open: Box<dyn FnOnce() -> Result<Repository> + Send>,
 }
 
 /// What became of the snapshot at a destination.
@@ -43,32 +51,91 @@ impl DestinationOutcome {
     }
 }
 
-/// Prepares all that can be used; the outcomes are of the others.
+/// Destinations that are being prepared, and those that are.
+pub(super) struct Preparing {
+    waiting: Vec<Waiting>,
+    results: Receiver<(usize, Result<Mirror>)>,
+}
+
+struct Waiting {
+    name: String,
+    place: String,
+    /// Once it is known.
+    outcome: Option<Result<()>>,
+}
+
+/// Prepares all of them at once. Those that are ready within a moment are fed while the run goes on; nobody waits for the rest, which are brought up when
+/// it is done.
 pub(super) fn start(
     others: Vec<Destination>,
     host: &str,
+    look: Look,
     context: &Context,
-) -> (Vec<Mirror>, Vec<DestinationOutcome>) {
-    let (mut mirrors, mut outcomes) = (Vec::new(), Vec::new());
-    let names: Vec<_> = others.iter().map(|other| (other.name.clone(), other.place.clone())).collect();
-    // At once: each is some round trips away.
-    let started =
-        threads::at_once(others, |other| Mirror::start(other.name, other.repository?, host, context));
-    for ((name, place), mirror) in names.into_iter().zip(started) {
-        match mirror {
-            Ok(mirror) => mirrors.push(mirror),
-            Err(error) => {
-                warn(context, &name, &error);
-                outcomes.push(DestinationOutcome::failed(name, place, error));
-            }
+) -> (Vec<Mirror>, Preparing) {
+    let (sender, results) = std::sync::mpsc::channel();
+    let mut waiting = Vec::new();
+    for (number, other) in others.into_iter().enumerate() {
+        let Destination { name, place, open } = other;
+        waiting.push(Waiting { name: name.clone(), place, outcome: None });
+        let (sender, host, context) = (sender.clone(), host.to_owned(), context.clone());
+        let prepare = move || {
+            let mirror = open().and_then(|repository| Mirror::start(name, repository, &host, look, &context));
+            // The run may be over.
+            let _ = sender.send((number, mirror));
+        };
+        if let Err(e) = std::thread::Builder::new().name("prepare".to_owned()).spawn(prepare)
+            && let Some(waiting) = waiting.last_mut()
+        {
+            waiting.outcome = Some(Err(Error::io("cannot start a thread", e)));
         }
     }
-    (mirrors, outcomes)
+    let mut preparing = Preparing { waiting, results };
+    let mirrors = preparing.wait(Some(Instant::now() + READY_WITHIN));
+    (mirrors, preparing)
+}
+
+impl Preparing {
+    /// None.
+    pub(super) fn none() -> Self {
+        Self { waiting: Vec::new(), results: std::sync::mpsc::channel().1 }
+    }
+
+    /// Those that get ready until then, or ever.
+    fn wait(&mut self, until: Option<Instant>) -> Vec<Mirror> {
+        let mut mirrors = Vec::new();
+        while self.waiting.iter().any(|waiting| waiting.outcome.is_none()) {
+            let result = match until {
+                Some(until) => {
+                    self.results.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
+                }
+                None => self.results.recv().ok(),
+            };
+            let Some((number, mirror)) = result else { break };
+            let Some(waiting) = self.waiting.get_mut(number) else { continue };
+            waiting.outcome = Some(mirror.map(|mirror| mirrors.push(mirror)));
+        }
+        mirrors
+    }
+
+    /// Waits for those that were not ready in time, and says of the others why they are not.
+    pub(super) fn finish(mut self, context: &Context) -> (Vec<mirror::Finished>, Vec<DestinationOutcome>) {
+        let late = self.wait(None).iter().map(Mirror::finish).collect();
+        let mut failed = Vec::new();
+        for waiting in self.waiting {
+            let broke = || Err(threads::broke_down());
+            if let Err(error) = waiting.outcome.unwrap_or_else(broke) {
+                warn(context, &waiting.name, &error);
+                failed.push(DestinationOutcome::failed(waiting.name, waiting.place, error));
+            }
+        }
+        (late, failed)
+    }
 }
 
 /// Ends the part of destinations in a run that came to nothing: what they have is indexed, the sessions are closed.
-pub(super) fn abandon(others: Vec<mirror::Finished>) {
-    for other in others {
+pub(super) fn abandon(others: Vec<mirror::Finished>, mut preparing: Preparing) {
+    let late = preparing.wait(None);
+    for other in others.into_iter().chain(late.iter().map(Mirror::finish)) {
         if let (Ok(()), Some(session)) = (other.outcome, other.session) {
             // One that stays makes the next run look for packs that are not indexed.
             let _ = session.close();
@@ -76,7 +143,7 @@ pub(super) fn abandon(others: Vec<mirror::Finished>) {
     }
 }
 
-/// Brings all of them up to the first, which has the snapshot.
+/// Brings all of them up to the first, which has the snapshot; and the first up to one of them that has what was made while the first was away.
 pub(super) fn catch_up(
     first: &Repository,
     others: Vec<mirror::Finished>,
@@ -84,23 +151,28 @@ pub(super) fn catch_up(
     host: &str,
     context: &Context,
 ) -> Vec<DestinationOutcome> {
-    let options = SyncOptions { host: host.to_owned(), source: None };
+    let options =
+        SyncOptions { host: host.to_owned(), source: None, made: vec![snapshot.clone()], look: Look::Daily };
     let names: Vec<_> =
         others.iter().map(|other| (other.name.clone(), other.repository.store().location())).collect();
     let brought = threads::at_once(others, |other| {
         other.outcome?;
-        let prepared = Prepared { index: other.index, session: other.session };
+        let prepared = Prepared { index: other.index, session: other.session, has_lost: other.has_lost };
         let synced = sync::bring(first, &other.repository, &options, Some(prepared), context)?;
-        if !synced.snapshots.contains(&snapshot.id) {
+        if !synced.snapshots.contains(&snapshot.id) && !synced.present.contains(&snapshot.id) {
             synced.verdict()?;
+            return Err(Error::failed("the snapshot did not come there"));
         }
-        Ok((other.repository.store().capabilities().proof, other.bytes_stored, synced))
+        Ok((other.repository, other.bytes_stored, synced))
     });
-    let outcome = |(name, place): (String, String), brought: Result<(Proof, u64, Synced)>| match brought {
-        Ok((proof, bytes_stored, synced)) => DestinationOutcome {
+    let back: Vec<&Repository> = brought.iter().flatten().map(|(repository, ..)| repository).collect();
+    bring_back(first, &back, host, context);
+    let outcome = |(name, place): (String, String), brought: Result<(Repository, u64, Synced)>| match brought
+    {
+        Ok((repository, bytes_stored, synced)) => DestinationOutcome {
             name,
             place,
-            stored: Some(proof),
+            stored: Some(repository.store().capabilities().proof),
             bytes_stored: bytes_stored + synced.bytes,
             snapshots_caught_up: (synced.snapshots.len() as u64).saturating_sub(1),
             error: None,
@@ -111,6 +183,32 @@ pub(super) fn catch_up(
         }
     };
     names.into_iter().zip(brought).map(|(name, brought)| outcome(name, brought)).collect()
+}
+
+/// Brings to the first what it is known to lack: snapshots that were made while it was away.
+fn bring_back(first: &Repository, others: &[&Repository], host: &str, context: &Context) {
+    let is_owed = || {
+        let memory = state::peek(first.directories());
+        memory.is_some_and(|memory| !memory.owed_at(&first.directories().place).is_empty())
+    };
+    let options = SyncOptions { host: host.to_owned(), source: None, made: Vec::new(), look: Look::Daily };
+    for other in others {
+        if !is_owed() {
+            return;
+        }
+        let place = first.store().location();
+        match sync::run(other, first, &options, context) {
+            Ok(synced) if synced.snapshots.is_empty() => {}
+            Ok(synced) => context.report(Event::Notice(format!(
+                "{place} now has {} that {} made while it was away",
+                count(synced.snapshots.len() as u64, "snapshot", "snapshots"),
+                if synced.snapshots.len() == 1 { "was" } else { "were" },
+            ))),
+            Err(e) => context.report(Event::Warning(format!(
+                "{place} lacks what was stored elsewhere while it was away, and that could not be brought: {e}. `lifeboat sync` tries again"
+            ))),
+        }
+    }
 }
 
 fn warn(context: &Context, name: &str, error: &Error) {

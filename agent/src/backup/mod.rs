@@ -35,15 +35,14 @@ use crate::events::{Context, Counters, Event};
 use crate::fetch::ChunkReader;
 use crate::fs::Owners;
 use crate::ingest::{ChunkSink, Ingest, IngestOptions, session};
-use crate::pack::directory::PackKind;
+use crate::repository::lost::Look;
 use crate::repository::state::{self, LockedMemory};
-use crate::repository::{Area, OwnDirectories, Repository, layout};
+use crate::repository::{OwnDirectories, Repository};
 use crate::scan::exclude::ExcludeRules;
 use crate::snapshot::history::witness;
 use crate::snapshot::manifest::Summary;
 use crate::snapshot::{History, Snapshot};
 use crate::tree::Entry;
-use crate::words::count;
 use crate::{Error, Result, locks};
 
 use destinations::{Destination, DestinationOutcome};
@@ -188,12 +187,15 @@ pub fn run_to_all(
     let expected = parent.map_or(0, |parent| parent.manifest.summary.bytes_total);
     context.counters.bytes_total.store(expected, std::sync::atomic::Ordering::Relaxed);
     context.report(Event::Phase("loading the index"));
-    let index = Arc::new(load_index(repository, context)?);
+    // A run that reads everything anew also looks whether what it leaves out as known is there.
+    let look = if options.rescan { Look::Now } else { Look::Daily };
+    let sound = repository.load_sound_index(look, |text| context.report(Event::Warning(text)))?;
+    let index = Arc::new(sound.index);
     let ingest_options =
         IngestOptions { level: options.level, verify: options.verify, dry_run: options.dry_run };
-    let (mirrors, mut destinations) = match options.dry_run {
-        true => (Vec::new(), Vec::new()),
-        false => destinations::start(others, &options.host, context),
+    let (mirrors, preparing) = match options.dry_run {
+        true => (Vec::new(), destinations::Preparing::none()),
+        false => destinations::start(others, &options.host, look, context),
     };
     let ingest = Ingest::start_with_mirrors(repository, index.clone(), ingest_options, mirrors, context)?;
     let session = match options.dry_run {
@@ -222,18 +224,18 @@ pub fn run_to_all(
     let root = run.everything(&plan, stream, parent);
     // Whatever happened, what was stored is completed and indexed: the next run continues from it.
     let kept = if options.dry_run { Ok(()) } else { ingest.finish() };
-    let others = ingest.finish_mirrors();
+    let mut others = ingest.finish_mirrors();
     let close = |session: Option<session::OpenSession>| session.map_or(Ok(()), session::OpenSession::close);
     let root = match (root, kept) {
         (Ok(root), Ok(())) => root,
         // An upload's error is the cause; that the workers stopped is its consequence. The session stays, so that the next run looks for
         // packs that are not indexed.
         (_, Err(e)) => {
-            destinations::abandon(others);
+            destinations::abandon(others, preparing);
             return Err(e);
         }
         (Err(e), Ok(())) => {
-            destinations::abandon(others);
+            destinations::abandon(others, preparing);
             close(session)?;
             return Err(if e.kind() == crate::Kind::Interrupted { interrupted(context) } else { e });
         }
@@ -250,7 +252,7 @@ pub fn run_to_all(
             parent: parent_id,
             errors_total,
             sockets,
-            destinations,
+            destinations: Vec::new(),
         });
     }
     context.report(Event::Phase("writing the snapshot"));
@@ -264,6 +266,8 @@ pub fn run_to_all(
     }
     locks::extend(repository, run.reader, run.reader.index(), &[&snapshot], context);
     repository.trim_object_cache();
+    let (late, mut destinations) = preparing.finish(context);
+    others.extend(late);
     destinations.extend(destinations::catch_up(repository, others, &snapshot, &options.host, context));
     let is_behind = |outcome: &&DestinationOutcome| outcome.stored.is_none();
     let behind: Vec<_> = destinations.iter().filter(is_behind).map(|outcome| outcome.place.clone()).collect();
@@ -353,70 +357,6 @@ impl Run<'_> {
         }
         Ok(())
     }
-}
-
-fn load_index(repository: &Repository, context: &Context) -> Result<crate::index::Index> {
-    let catalog = repository.load_catalog()?;
-    catalog.warn(|text| context.report(Event::Warning(text)));
-    if repository.store().capabilities().local_root.is_none() {
-        return Ok(catalog.index);
-    }
-    // To deduplicate against what is gone would lose data in silence. A listing of a local store costs next to nothing.
-    let packs = repository.with_sound_index(&catalog.index, crate::index::Index::packs)?;
-    let all = packs.len();
-    let lost = lost_packs(repository, packs)?;
-    if lost.is_empty() {
-        return Ok(catalog.index);
-    }
-    if lost.len() == all && all > 1 {
-        return Err(Error::damaged(format_args!(
-            "all {all} packs that the index names are missing at {}",
-            repository.store().location()
-        ))
-        .with_hint(
-            "Is the whole repository mounted and copied? If they are gone for good: `lifeboat repair index`.",
-        ));
-    }
-    context.report(Event::Warning(format!(
-        "of the repository's {}, {} missing or cut off: what is still on this machine of that is stored again. \
-         `lifeboat check` shows which snapshots have lost data, `lifeboat repair index` mends the index",
-        count(all as u64, "pack", "packs"),
-        count(lost.len() as u64, "is", "are"),
-    )));
-    index_without(repository, &lost)
-}
-
-type PackIds = std::collections::HashSet<lifeboat_providers::Sha256>;
-
-/// Packs that the index names and that are not there in full.
-fn lost_packs(repository: &Repository, packs: Vec<crate::index::PackSummary>) -> Result<PackIds> {
-    let mut stored = std::collections::HashMap::new();
-    for kind in [PackKind::Data, PackKind::Metadata] {
-        repository.store().for_each(&Area::of_packs(kind).prefix(), |info| {
-            if let Ok(id) = layout::sha256_of(&info.key)
-                && layout::pack(kind, &id)? == info.key
-            {
-                stored.insert(id, info.size);
-            }
-            Ok(())
-        })?;
-    }
-    let lost = |pack: &crate::index::PackSummary| stored.get(&pack.id) != Some(&pack.stored_bytes);
-    Ok(packs.into_iter().filter(lost).map(|pack| pack.id).collect())
-}
-
-/// The index as if some packs were not named: for this run only, the stored one stays as it is.
-fn index_without(repository: &Repository, lost: &PackIds) -> Result<crate::index::Index> {
-    let index = crate::index::Index::scratch(&repository.index_cache());
-    for info in repository.store().list(&Area::Index.prefix())? {
-        // What is foreign or damaged was reported before.
-        let Ok(id) = layout::sha256_of(&info.key) else { continue };
-        if let Ok(mut shard) = repository.read_shard(&id) {
-            shard.packs.retain(|pack| !lost.contains(&pack.id));
-            index.add(&[(id, shard)])?;
-        }
-    }
-    Ok(index)
 }
 
 fn warn_about_missing(repository: &Repository, history: &History, context: &Context) {

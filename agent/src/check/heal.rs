@@ -1,11 +1,14 @@
-//! Takes what a check found damaged or missing from other destinations.
+//! Takes what a check found damaged or missing from other destinations, and asks them for what seems to be removed.
 
 use std::collections::BTreeSet;
 
 use lifeboat_providers::Key;
 
 use super::Report;
-use crate::repository::{Repository, layout};
+use crate::Result;
+use crate::repository::{Repository, layout, state};
+use crate::snapshot::history::witness;
+use crate::snapshot::manifest::Witness;
 
 /// Heals every object that the report names and another destination has intact; returns how many there were to heal, and how many were.
 pub fn heal(repository: &Repository, report: &Report) -> (u64, u64) {
@@ -18,4 +21,28 @@ pub fn heal(repository: &Repository, report: &Report) -> (u64, u64) {
         .collect();
     let healed = named.iter().filter(|key| repository.heal(key).is_some()).count();
     (named.len() as u64, healed as u64)
+}
+
+/// Snapshots that the report names as removed and that another destination has: they are remembered as on their way, and not removed. Returns each with the
+/// name of a destination that has it.
+///
+/// # Errors
+/// If the memory cannot be written.
+pub fn found_elsewhere(repository: &Repository, report: &Report) -> Result<Vec<(Witness, String)>> {
+    let mut found: Vec<(Witness, String)> = Vec::new();
+    if report.removed.is_empty() {
+        return Ok(found);
+    }
+    let others = repository.siblings().open_all(repository);
+    for id in &report.removed {
+        let holder = others.iter().find_map(|(name, other)| Some((name, other.read_snapshot(id).ok()?)));
+        if let Some((name, snapshot)) = holder {
+            found.push((witness(&snapshot), name.clone()));
+        }
+    }
+    let place = repository.directories().place.clone();
+    for (witness, _) in &found {
+        state::owe(repository.directories(), std::slice::from_ref(&place), witness)?;
+    }
+    Ok(found)
 }

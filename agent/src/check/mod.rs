@@ -34,7 +34,7 @@ use crate::snapshot::{History, chain};
 use crate::words::count;
 use crate::{Error, Kind, Result};
 
-pub use heal::heal;
+pub use heal::{found_elsewhere, heal};
 pub use stated::stated;
 pub use subset::ReadData;
 
@@ -77,6 +77,8 @@ pub struct Report {
     pub damages: Vec<Damage>,
     /// What that touches.
     pub touched: Vec<Touched>,
+    /// Snapshots that were removed without a record, or never came.
+    pub removed: Vec<Sha256>,
     /// What is odd but harms nothing.
     pub warnings: Vec<String>,
     /// Snapshots examined.
@@ -243,6 +245,7 @@ fn check_history(repository: &Repository, history: &History, report: &mut Report
     let memory = state::peek(repository.directories());
     let chain = chain::examine(history, memory.as_ref(), &repository.directories().place);
     for missing in chain.gone(history) {
+        report.removed.extend(missing.id.as_ref().and_then(|id| id.parse::<Sha256>().ok()));
         let object = match &missing.id {
             Some(id) => format!("snapshots/{id}"),
             None => format!("snapshot {} of writer {}", missing.sequence, missing.writer),

@@ -45,18 +45,18 @@ impl Backup {
                 path_text::display(path)
             ));
         }
-        let targets = destinations::chosen(&session.settings, &self.to)?;
+        let targets = destinations::chosen(session, &self.to)?;
         let mut stream = stream;
         let mut failed = 0;
-        let (outcome, made) = loop {
+        let mut reasons: Vec<(String, String)> = Vec::new();
+        let (outcome, mut made) = loop {
             let rest = targets.get(failed + 1..).unwrap_or_default();
             let attempt = self.first(session, &targets, failed).and_then(|repository| {
                 let outcome =
                     self.run_to(session, &repository, rest, &plan, &rules, &options, &mut stream)?;
-                let mut names = targets.iter().map(|target| target.name.clone());
                 let made = Made {
-                    failed: names.by_ref().take(failed).collect(),
-                    name: names.next().unwrap_or_default(),
+                    failed: Vec::new(),
+                    name: targets.get(failed).map(|target| target.name.clone()).unwrap_or_default(),
                     proof: repository.store().capabilities().proof,
                     directories: repository.directories().clone(),
                 };
@@ -74,12 +74,18 @@ impl Backup {
                     session.output.warning(format_args!(
                         "the destination {name} failed: {e}. The backup goes on with {next}"
                     ));
+                    reasons.push((name.to_owned(), e.to_string()));
                     failed += 1;
                 }
             }
         };
+        made.failed = reasons;
         if let Some(snapshot) = &outcome.snapshot {
-            let places: Vec<_> = targets.iter().take(failed).map(|target| target.location.place()).collect();
+            // Those that failed, and those that were not chosen this time.
+            let written = targets.get(failed..).unwrap_or_default();
+            let is_owed = |target: &&Target| !written.iter().any(|written| written.name == target.name);
+            let all = destinations::all(session)?;
+            let places: Vec<_> = all.iter().filter(is_owed).map(|target| target.location.place()).collect();
             if let Err(e) = state::owe(&made.directories, &places, &witness(snapshot)) {
                 session.output.warning(e);
             }
@@ -129,7 +135,7 @@ impl Backup {
             one_file_system: options.one_file_system,
             own: OwnDirectories::of(repository),
         });
-        let others = destinations::open_others(repository, rest);
+        let others = destinations::others(repository, rest);
         let running = session.begin_backup(ahead);
         if let Some(stream) = stream {
             running.context().set_current(|current| current.extend_from_slice(&stream.path));
@@ -181,7 +187,7 @@ fn summary_object(made: &Made, outcome: &Outcome) -> Value {
             "error": null,
         })
     });
-    let failed = made.failed.iter().map(|name| json!({ "name": name, "stored": false }));
+    let failed = made.failed.iter().map(|(name, why)| json!({ "name": name, "stored": false, "error": why }));
     let others = outcome.destinations.iter().map(|other| {
         json!({
             "name": other.name,
@@ -288,8 +294,8 @@ fn destinations_lines(output: &Output, at: &Made, outcome: &Outcome) -> Result<(
             (None, None) => output.line(format_args!("  {name}: NOT stored"))?,
         }
     }
-    for name in &at.failed {
-        output.line(format_args!("  {name}: NOT stored: it failed, and the backup went on without it"))?;
+    for (name, why) in &at.failed {
+        output.line(format_args!("  {name}: NOT stored: {why}"))?;
     }
     Ok(())
 }
@@ -299,6 +305,6 @@ struct Made {
     name: String,
     proof: Proof,
     directories: Directories,
-    /// Destinations that were tried before.
-    failed: Vec<String>,
+    /// Destinations that were tried before, and why they did not do.
+    failed: Vec<(String, String)>,
 }

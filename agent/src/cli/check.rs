@@ -1,17 +1,16 @@
 //! `lifeboat check`: proof that the repository can be restored.
 
-use std::collections::HashSet;
 use std::process::ExitCode;
 
 use clap::Args;
-use lifeboat_providers::{Key, Sha256};
+use lifeboat_providers::Key;
 use serde_json::json;
 
-use super::destinations;
 use super::holdings::{self, Ask};
 use super::progress::Work;
 use super::session::Session;
 use super::text::{count, grouped};
+use super::{EXIT_INCOMPLETE, destinations};
 use crate::check::{self, CheckOptions, ReadData, Report};
 use crate::fs::size::human;
 use crate::repository::connect::Mode;
@@ -58,7 +57,9 @@ impl Check {
         if self.all {
             return self.all_destinations(session, &options);
         }
-        self.one(session, &session.open()?, &options)?.verdict()?;
+        let repository = session.open()?;
+        let verdict = self.one(session, &repository, &options)?.verdict();
+        verdict.map_err(|e| self.with_others(&repository, e))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -67,6 +68,16 @@ impl Check {
         // A check changes nothing, and judges this destination by itself.
         let alone = repository.clone().with_siblings(Siblings::none());
         let mut report = look(session, &alone, options)?;
+        let elsewhere = check::found_elsewhere(repository, &report)?;
+        if !elsewhere.is_empty() {
+            for (witness, name) in &elsewhere {
+                let short = witness.id.get(..8).unwrap_or(&witness.id);
+                session.output.warning(format_args!(
+                    "snapshot {short} is at {name} and not here: `lifeboat sync` brings it"
+                ));
+            }
+            report = look(session, &alone, options)?;
+        }
         if self.repair && report.verdict().is_err() {
             let (damaged, healed) = check::heal(repository, &report);
             session.output.say(format_args!(
@@ -85,8 +96,18 @@ impl Check {
         Ok(report)
     }
 
+    /// Where there are other destinations, what they have comes before any other remedy.
+    fn with_others(&self, repository: &Repository, error: Error) -> Error {
+        if self.repair || repository.siblings().is_empty() {
+            return error;
+        }
+        error.with_hint(
+            "Run the same check with --repair first: it takes what is damaged or missing from another destination.",
+        )
+    }
+
     fn all_destinations(&self, session: &Session, options: &CheckOptions) -> Result<ExitCode> {
-        let targets = destinations::all(&session.settings)?;
+        let targets = destinations::all(session)?;
         let first = session.open_any()?;
         let mut worst: Option<Error> = None;
         for target in &targets {
@@ -95,7 +116,8 @@ impl Check {
             let checked = opened.and_then(|repository| {
                 let siblings = destinations::siblings(&targets, target, &session.output);
                 let repository = repository.with_siblings(siblings);
-                self.one(session, &repository, options)?.verdict()?;
+                let verdict = self.one(session, &repository, options)?.verdict();
+                verdict.map_err(|e| self.with_others(&repository, e))?;
                 self.stated(session, &repository)
             });
             match checked {
@@ -110,8 +132,9 @@ impl Check {
                 }
             }
         }
-        compare(session, &first)?;
-        worst.map_or(Ok(ExitCode::SUCCESS), Err)
+        let behind = compare(session, &first)?;
+        let done = if behind == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) };
+        worst.map_or(Ok(done), Err)
     }
 
     /// What the store says of hashes; with `--repair`, what is wrong is healed.
@@ -155,25 +178,33 @@ fn look(session: &Session, repository: &Repository, options: &CheckOptions) -> R
     report
 }
 
-/// Which snapshots are at some destinations only.
-fn compare(session: &Session, first: &Repository) -> Result<()> {
-    let holdings = holdings::ask(session, first, None, Ask::Snapshots)?;
-    let held: Vec<_> =
-        holdings.iter().filter_map(|holding| Some((holding, holding.held.as_ref().ok()?))).collect();
-    let all: HashSet<Sha256> = held.iter().flat_map(|(_, held)| held.snapshots.iter().copied()).collect();
-    for (holding, held) in held {
-        let lacking = all.len() - held.snapshots.len();
+/// Which snapshots are at some destinations only; how many destinations lack something that was not forgotten there.
+fn compare(session: &Session, first: &Repository) -> Result<u64> {
+    let holdings = holdings::ask(session, first, None, Ask::History)?;
+    let all = holdings::union(&holdings);
+    let mut behind = 0;
+    for holding in &holdings {
+        let Ok(held) = &holding.held else { continue };
+        let lacking = held.lacking(&all).len() as u64;
+        behind += u64::from(lacking > 0);
         if session.output.json() {
             session.output.object("comparison", &json!({ "name": holding.name, "lacking": lacking }))?;
         } else if lacking > 0 {
             session.output.line(format_args!(
-                "{} does not have {} that others have: `lifeboat sync` brings what was not forgotten there.",
+                "{} lacks {} that others have: `lifeboat sync` brings what is missing.",
                 holding.name,
-                count(lacking as u64, "snapshot", "snapshots")
+                count(lacking, "snapshot", "snapshots")
             ))?;
         }
     }
-    Ok(())
+    if behind == 0 && !session.output.json() && !session.output.quiet() {
+        let number = holdings.iter().filter(|holding| holding.held.is_ok()).count() as u64;
+        session.output.line(format_args!(
+            "{}: none lacks a snapshot.",
+            count(number, "destination was compared", "destinations were compared")
+        ))?;
+    }
+    Ok(behind)
 }
 
 fn print_objects(session: &Session, report: &Report) -> Result<()> {

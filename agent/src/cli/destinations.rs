@@ -5,50 +5,56 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
 use super::output::Output;
-use super::session::Target;
+use super::retries;
+use super::session::{Session, Target};
 use crate::backup::destinations::Destination as Other;
 use crate::config::{Destination, Settings};
-use crate::repository::connect::{Location, Mode, StoreOptions};
+use crate::repository::connect::{Location, Mode, StoreOptions, Watch};
 use crate::repository::siblings::Connect;
 use crate::repository::{Repository, Siblings};
 use crate::tree::path_text;
-use crate::{Error, Result, threads};
+use crate::{Error, Result};
 
 /// All places that are meant, the primary first.
 ///
 /// # Errors
 /// `Usage` if one of them means nothing.
-pub fn all(settings: &Settings) -> Result<Vec<Target>> {
+pub fn all(session: &Session) -> Result<Vec<Target>> {
+    let settings = &session.settings;
     let Some(named) = &settings.repository else {
         if settings.destinations.is_empty() {
             return Ok(vec![default(settings)]);
         }
-        return settings.destinations.iter().map(|destination| target(settings, destination)).collect();
+        let all = settings.destinations.iter().map(|destination| target(session, destination));
+        return all.collect::<Result<_>>().and_then(all_different);
     };
     let destination = settings.destinations.iter().find(|destination| named == destination.name.as_str());
     if let Some(destination) = destination {
         // The others are still there to heal from, and to be used when this one cannot be: only the order is another.
         let rest = settings.destinations.iter().filter(|other| other.name != destination.name);
-        return std::iter::once(destination).chain(rest).map(|each| target(settings, each)).collect();
+        let all = std::iter::once(destination).chain(rest).map(|each| target(session, each));
+        return all.collect::<Result<_>>().and_then(all_different);
     }
-    Ok(vec![at(settings, named)?])
+    Ok(vec![at(session, named)?])
 }
 
 /// A place that is no destination of the configuration.
 ///
 /// # Errors
 /// `Usage` if it means nothing.
-pub fn at(settings: &Settings, place: &OsStr) -> Result<Target> {
+pub fn at(session: &Session, place: &OsStr) -> Result<Target> {
+    let name = path_text::display(place.as_bytes());
     Ok(Target {
-        name: path_text::display(place.as_bytes()),
         location: Location::parse(place)?,
         is_default: false,
         options: StoreOptions {
-            state: Some(stores(settings)),
+            state: Some(stores(&session.settings)),
             #[cfg(feature = "gdrive")]
-            google: settings.google.clone(),
+            google: session.settings.google.clone(),
+            watch: watch(session, &name),
             ..StoreOptions::default()
         },
+        name,
     })
 }
 
@@ -56,22 +62,22 @@ pub fn at(settings: &Settings, place: &OsStr) -> Result<Target> {
 ///
 /// # Errors
 /// As [`all`].
-pub fn primary(settings: &Settings) -> Result<Target> {
-    Ok(all(settings)?.into_iter().next().unwrap_or_else(|| default(settings)))
+pub fn primary(session: &Session) -> Result<Target> {
+    Ok(all(session)?.into_iter().next().unwrap_or_else(|| default(&session.settings)))
 }
 
 /// Those with the names given, in that order; all of them if none is given.
 ///
 /// # Errors
 /// `Usage` for a name that no destination has.
-pub fn named(settings: &Settings, names: &[String]) -> Result<Vec<Target>> {
-    let all = all(settings)?;
+pub fn named(session: &Session, names: &[String]) -> Result<Vec<Target>> {
+    let all = all(session)?;
     if names.is_empty() {
         return Ok(all);
     }
     let find = |name: &String| {
         all.iter().find(|target| target.name == *name).cloned().ok_or_else(|| {
-            let known: Vec<&str> = settings.destinations.iter().map(|d| d.name.as_str()).collect();
+            let known: Vec<&str> = session.settings.destinations.iter().map(|d| d.name.as_str()).collect();
             Error::usage(format_args!("there is no destination {name}")).with_hint(if known.is_empty() {
                 "The configuration has no [[destination]].".to_owned()
             } else {
@@ -86,11 +92,11 @@ pub fn named(settings: &Settings, names: &[String]) -> Result<Vec<Target>> {
 ///
 /// # Errors
 /// As [`named`].
-pub fn chosen(settings: &Settings, names: &[String]) -> Result<Vec<Target>> {
-    if names.is_empty() && settings.repository.is_some() {
-        return Ok(vec![primary(settings)?]);
+pub fn chosen(session: &Session, names: &[String]) -> Result<Vec<Target>> {
+    if names.is_empty() && session.settings.repository.is_some() {
+        return Ok(vec![primary(session)?]);
     }
-    named(settings, names)
+    named(session, names)
 }
 
 /// All but one of them, to heal from.
@@ -105,15 +111,38 @@ pub fn siblings(targets: &[Target], own: &Target, output: &Arc<Output>) -> Sibli
     Siblings::new(connections.collect(), Arc::new(move |text| output.warning(text)))
 }
 
-/// Opens places besides the first, all at once, by the keys of the first.
-pub fn open_others(first: &Repository, targets: &[Target]) -> Vec<Other> {
-    let opened = threads::at_once(targets, |target| first.open_sibling(target.connect(Mode::Open)?));
-    let other = |(target, repository): (&Target, _)| Other {
-        name: target.name.clone(),
-        place: target.location.place(),
-        repository,
+/// Places besides the first, to be opened by the keys of the first.
+pub fn others(first: &Repository, targets: &[Target]) -> Vec<Other> {
+    let other = |target: &Target| {
+        let (first, target) = (first.clone(), target.clone());
+        Other {
+            name: target.name.clone(),
+            place: target.location.place(),
+            open: Box::new(move || first.open_sibling(target.connect(Mode::Open)?)),
+        }
     };
-    targets.iter().zip(opened).map(other).collect()
+    targets.iter().map(other).collect()
+}
+
+/// Refuses the same place under two names: what is there would count as two copies.
+fn all_different(targets: Vec<Target>) -> Result<Vec<Target>> {
+    for (at, target) in targets.iter().enumerate() {
+        if let Some(other) = targets.iter().take(at).find(|other| other.real_place() == target.real_place()) {
+            return Err(Error::usage(format_args!(
+                "the destinations {} and {} are one place: {}",
+                other.name,
+                target.name,
+                target.location.place()
+            ))
+            .with_hint("Take one of them out of the configuration: a second copy must lie somewhere else."));
+        }
+    }
+    Ok(targets)
+}
+
+/// Who is told of failed attempts, and what ends calls.
+fn watch(session: &Session, name: &str) -> Watch {
+    Watch { stop: Some(session.signals.stop().clone()), notify: Some(retries::teller(&session.output, name)) }
 }
 
 fn default(settings: &Settings) -> Target {
@@ -125,14 +154,15 @@ fn default(settings: &Settings) -> Target {
     }
 }
 
-fn target(settings: &Settings, destination: &Destination) -> Result<Target> {
+fn target(session: &Session, destination: &Destination) -> Result<Target> {
     let named = |e: Error| e.context(format_args!("destination {}", destination.name));
     Ok(Target {
         name: destination.name.clone(),
         location: Location::parse(&destination.location).map_err(named)?,
         is_default: false,
         options: StoreOptions {
-            state: Some(stores(settings)),
+            state: Some(stores(&session.settings)),
+            watch: watch(session, &destination.name),
             #[cfg(feature = "s3")]
             access_key: access_key(destination).map_err(named)?,
             #[cfg(feature = "gdrive")]

@@ -8,7 +8,7 @@ use super::destinations;
 use super::session::{Session, Target};
 use crate::repository::connect::Mode;
 use crate::repository::{Area, Repository, layout};
-use crate::snapshot::History;
+use crate::snapshot::{History, Snapshot};
 use crate::{Result, threads};
 
 /// A destination and what is there.
@@ -25,6 +25,8 @@ pub struct Holding {
 pub struct Held {
     /// Snapshots by id.
     pub snapshots: HashSet<Sha256>,
+    /// What they say, and which were forgotten there, if that was asked for.
+    pub history: Option<History>,
     /// How what is stored there is proved.
     pub proof: Proof,
     /// Space, as far as it was asked for and the store tells.
@@ -36,20 +38,27 @@ pub struct Held {
 pub enum Ask {
     /// Nothing.
     Snapshots,
-    /// The space too, which is a request of its own at some stores.
+    /// What they say, and which were forgotten.
+    History,
+    /// That, and the space, which is a request of its own at some stores.
     Space,
 }
 
-/// Asks all destinations, at once. One that is the only one is not asked for its snapshots where its history is `known`.
+/// Asks all destinations, at once. One that is the only one is not asked for its snapshots where they are `known`.
 ///
 /// # Errors
 /// `Usage` if the configuration means nothing. What a destination cannot say is in the result.
 pub fn ask(session: &Session, open: &Repository, known: Option<&History>, ask: Ask) -> Result<Vec<Holding>> {
-    let targets = destinations::all(&session.settings)?;
+    let targets = destinations::all(session)?;
     let own = open.store().location();
     let is_only = targets.len() == 1;
     let held = threads::at_once(&targets, |target| match known.filter(|_| is_only) {
-        Some(history) => Ok(Held::of(open, history.snapshots.iter().map(|snapshot| snapshot.id), ask)),
+        Some(history) => Ok(Held {
+            snapshots: history.snapshots.iter().map(|snapshot| snapshot.id).collect(),
+            history: None,
+            proof: open.store().capabilities().proof,
+            usage: usage(open, ask),
+        }),
         None if target.location.place() == own => look(open, ask),
         None => look(&open.open_sibling(target.connect(Mode::Open)?)?, ask),
     });
@@ -62,16 +71,47 @@ pub fn ask(session: &Session, open: &Repository, known: Option<&History>, ask: A
 }
 
 fn look(repository: &Repository, ask: Ask) -> Result<Held> {
-    let listed = repository.store().list(&Area::Snapshots.prefix())?;
-    Ok(Held::of(repository, listed.iter().filter_map(|info| layout::sha256_of(&info.key).ok()), ask))
+    let (snapshots, history) = match ask {
+        Ask::Snapshots => {
+            let listed = repository.store().list(&Area::Snapshots.prefix())?;
+            (listed.iter().filter_map(|info| layout::sha256_of(&info.key).ok()).collect(), None)
+        }
+        Ask::History | Ask::Space => {
+            let history = repository.load_history()?;
+            (history.snapshots.iter().map(|snapshot| snapshot.id).collect(), Some(history))
+        }
+    };
+    let proof = repository.store().capabilities().proof;
+    Ok(Held { snapshots, history, proof, usage: usage(repository, ask) })
+}
+
+fn usage(repository: &Repository, ask: Ask) -> Usage {
+    match ask {
+        Ask::Space => repository.store().usage().unwrap_or_default(),
+        Ask::Snapshots | Ask::History => Usage::default(),
+    }
+}
+
+/// All snapshots that any destination has, the newest last.
+pub fn union(holdings: &[Holding]) -> Vec<&Snapshot> {
+    let mut known = HashSet::new();
+    let histories = holdings.iter().filter_map(|holding| holding.held.as_ref().ok()?.history.as_ref());
+    let mut all: Vec<&Snapshot> = histories
+        .flat_map(|history| &history.snapshots)
+        .filter(|snapshot| known.insert(snapshot.id))
+        .collect();
+    all.sort_by_key(|snapshot| (snapshot.manifest.time, snapshot.id));
+    all
 }
 
 impl Held {
-    fn of(repository: &Repository, snapshots: impl Iterator<Item = Sha256>, ask: Ask) -> Self {
-        let usage = match ask {
-            Ask::Snapshots => Usage::default(),
-            Ask::Space => repository.store().usage().unwrap_or_default(),
+    /// Those of `all` that are not here and were not forgotten here.
+    pub fn lacking<'s>(&self, all: &[&'s Snapshot]) -> Vec<&'s Snapshot> {
+        let was_forgotten = |snapshot: &Snapshot| {
+            let forgotten = self.history.as_ref().map(|history| &history.forgotten);
+            forgotten.is_some_and(|forgotten| forgotten.contains_key(&snapshot.id.to_string()))
         };
-        Self { snapshots: snapshots.collect(), proof: repository.store().capabilities().proof, usage }
+        let is_lacking = |s: &&&Snapshot| !self.snapshots.contains(&s.id) && !was_forgotten(s);
+        all.iter().filter(is_lacking).copied().collect()
     }
 }

@@ -59,7 +59,7 @@ impl Init {
     /// `Usage` if there is one already; if it cannot be made.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
         let target = session.target()?;
-        if destinations::all(&session.settings)?.len() > 1 || !self.to.is_empty() {
+        if destinations::all(session)?.len() > 1 || !self.to.is_empty() {
             return self.run_destinations(session);
         }
         refuse_existing(&target)?;
@@ -74,8 +74,8 @@ impl Init {
 
     /// Makes the repository at all destinations where it is not: the first is made, or opened if it is there, the others become the same.
     fn run_destinations(self, session: &Session) -> Result<ExitCode> {
-        let all = destinations::all(&session.settings)?;
-        let wanted = destinations::chosen(&session.settings, &self.to)?;
+        let all = destinations::all(session)?;
+        let wanted = destinations::chosen(session, &self.to)?;
         let (mut existing, mut unknown) = (None, None);
         for target in &all {
             match has_repository(target) {

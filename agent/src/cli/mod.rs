@@ -28,6 +28,7 @@ pub mod progress;
 mod provider;
 mod repair;
 mod restore;
+mod retries;
 pub mod session;
 mod signals;
 mod snapshots;

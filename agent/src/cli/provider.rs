@@ -211,12 +211,12 @@ fn login(session: &Session, arguments: &Gdrive) -> Result<ExitCode> {
 fn target(session: &Session, arguments: &Check) -> Result<Target> {
     let Some(place) = &arguments.place else { return session.target() };
     if let Some(name) = place.to_str()
-        && let Ok(found) = destinations::named(&session.settings, &[name.to_owned()])
+        && let Ok(found) = destinations::named(session, &[name.to_owned()])
         && let Some(target) = found.into_iter().next()
     {
         return Ok(target);
     }
-    destinations::at(&session.settings, place)
+    destinations::at(session, place)
 }
 
 #[cfg(feature = "s3")]

@@ -158,7 +158,10 @@ fn report_objects(session: &Session, repaired: &SnapshotRepair) -> Result<()> {
         output.object("lost", &json!({ "snapshot": snapshot, "path": path_text::to_text(path) }))?;
     }
     let (count, lost) = (repaired.repaired.len(), repaired.lost.len());
-    output.object("summary", &json!({ "repaired": count, "lost": lost, "gone": repaired.gone }))
+    output.object(
+        "summary",
+        &json!({ "repaired": count, "lost": lost, "gone": repaired.gone, "elsewhere": repaired.elsewhere }),
+    )
 }
 
 fn report_snapshots(session: &Session, repaired: &SnapshotRepair, arguments: &Snapshots) -> Result<()> {
@@ -172,7 +175,13 @@ fn report_snapshots(session: &Session, repaired: &SnapshotRepair, arguments: &Sn
     if shown < repaired.lost.len() {
         output.line(format_args!("… and {} more (-v lists all)", repaired.lost.len() - shown))?;
     }
-    for gone in &repaired.gone {
+    for elsewhere in &repaired.elsewhere {
+        let short = elsewhere.get(..8).unwrap_or("of which no id is known here");
+        output.line(format_args!(
+            "snapshot {short} is at another destination: `lifeboat check --repair` or `lifeboat sync` brings it here"
+        ))?;
+    }
+    for gone in repaired.gone.iter().filter(|gone| !gone.is_empty()) {
         output.line(format_args!("snapshot {gone} cannot be read: nothing of it can be saved here"))?;
     }
     for (old, new) in &repaired.repaired {
@@ -181,7 +190,7 @@ fn report_snapshots(session: &Session, repaired: &SnapshotRepair, arguments: &Sn
             None => output.line(format_args!("{} would be written once more", old.short_id()))?,
         }
     }
-    if repaired.repaired.is_empty() && repaired.gone.is_empty() {
+    if repaired.repaired.is_empty() && repaired.gone.is_empty() && repaired.elsewhere.is_empty() {
         return output.line("No snapshot is damaged; nothing was changed.");
     }
     if !arguments.forget && !arguments.dry_run {

@@ -145,6 +145,14 @@ impl Target {
     }
 }
 
+impl Target {
+    /// The place, by which two names of one are found out.
+    pub fn real_place(&self) -> String {
+        let path = self.location.local_path().and_then(|path| fs::canonicalize(path).ok());
+        path.map_or_else(|| self.location.place(), |path| path.display().to_string())
+    }
+}
+
 impl Globals {
     /// How to print, as far as the command line says.
     pub fn style(&self, color: bool) -> Style {
@@ -191,7 +199,7 @@ impl Session {
     /// # Errors
     /// `Usage` if what was named means nothing.
     pub fn target(&self) -> Result<Target> {
-        destinations::primary(&self.settings)
+        destinations::primary(self)
     }
 
     /// Opens the repository that was named, the first destination, or the default one. A memory of it that cannot be read is warned about.
@@ -210,14 +218,26 @@ impl Session {
     /// # Errors
     /// As [`Session::open`], of the first.
     pub fn open_any(&self) -> Result<Repository> {
-        let targets = destinations::all(&self.settings)?;
+        let targets = destinations::all(self)?;
         if self.settings.repository.is_some() || targets.len() == 1 {
             return self.open();
         }
         let mut failed: Vec<(&Target, Error)> = Vec::new();
+        let mut behind: Option<(&Target, Repository)> = None;
         for target in &targets {
             match self.open_target(target) {
+                // Another may have what this one lacks, the newest snapshot for one.
+                Ok((repository, _)) if repository.seems_behind() => {
+                    behind = behind.or(Some((target, repository)));
+                }
                 Ok((repository, _)) => {
+                    if let Some((behind, _)) = &behind {
+                        self.output.warning(format_args!(
+                            "the destination {} lacks snapshots that others have, or may have: {} is used in its place. `lifeboat status` \
+                             compares them, `lifeboat sync` brings what is missing",
+                            behind.name, target.name
+                        ));
+                    }
                     for (target, error) in &failed {
                         let (name, used) = (&target.name, repository.store().location());
                         self.output.warning(format_args!(
@@ -237,6 +257,13 @@ impl Session {
                 }
                 Err(e) => failed.push((target, e)),
             }
+        }
+        if let Some((target, repository)) = behind {
+            for (other, error) in &failed {
+                self.output.warning(format_args!("the destination {} cannot be used: {error}", other.name));
+            }
+            self.warn_of_memory(&repository);
+            return Ok(repository.with_siblings(destinations::siblings(&targets, target, &self.output)));
         }
         let mut failed = failed.into_iter();
         let first = failed.next();
@@ -258,7 +285,7 @@ impl Session {
     /// # Errors
     /// As [`Session::open`].
     pub fn open_with_secret(&self) -> Result<(Repository, Secret)> {
-        let targets = destinations::all(&self.settings)?;
+        let targets = destinations::all(self)?;
         let Some(target) = targets.first() else {
             return Err(default_repository::none_named(&self.settings));
         };

@@ -6,13 +6,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::EXIT_INCOMPLETE;
-use super::holdings::{self, Ask, Holding};
+use super::holdings::{self, Ask, Held, Holding};
 use super::session::Session;
 use super::text::{self, Align, Table, count};
 use crate::Result;
 use crate::backup::destinations::{proof_word, proof_words};
 use crate::fs::size::human;
-use crate::snapshot::History;
+use crate::snapshot::Snapshot;
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -28,10 +28,11 @@ impl Status {
     /// `NoRepository`, `WrongKey`; errors of the store of the first destination that can be opened.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
         let repository = session.open_any()?;
-        let history = session.history(&repository)?;
-        let holdings = holdings::ask(session, &repository, Some(&history), Ask::Space)?;
-        // What is forgotten at one destination may be kept at another: only what this one has is asked of the others.
-        let rows: Vec<Row> = holdings.iter().map(|holding| Row::of(holding, &history)).collect();
+        // For the chain's sake: whoever looks is told of what was removed.
+        session.history(&repository)?;
+        let holdings = holdings::ask(session, &repository, None, Ask::Space)?;
+        let all = holdings::union(&holdings);
+        let rows: Vec<Row> = holdings.iter().map(|holding| Row::of(holding, &all)).collect();
         if session.output.json() {
             for row in &rows {
                 session.output.object("destination", &row.object())?;
@@ -39,7 +40,7 @@ impl Status {
         } else {
             print(session, &rows)?;
         }
-        let is_complete = rows.iter().all(|row| row.error.is_none() && row.lacking == 0);
+        let is_complete = rows.iter().all(|row| row.error.is_none() && row.lacking == Some(0));
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) })
     }
 }
@@ -47,8 +48,9 @@ impl Status {
 struct Row {
     name: String,
     place: String,
-    snapshots: u64,
-    lacking: u64,
+    /// What is not known is none: the destination cannot be reached.
+    snapshots: Option<u64>,
+    lacking: Option<u64>,
     newest: Option<chrono::DateTime<chrono::FixedOffset>>,
     verified: Option<lifeboat_providers::Proof>,
     available: Option<u64>,
@@ -56,34 +58,21 @@ struct Row {
 }
 
 impl Row {
-    fn of(holding: &Holding, history: &History) -> Self {
-        let (name, place) = (holding.name.clone(), holding.place.clone());
-        match &holding.held {
-            Ok(held) => {
-                let here = history.snapshots.iter().filter(|snapshot| held.snapshots.contains(&snapshot.id));
-                let newest = here.clone().map(|snapshot| snapshot.manifest.time).max();
-                let lacking = history.snapshots.len() - here.count();
-                Self {
-                    name,
-                    place,
-                    snapshots: held.snapshots.len() as u64,
-                    lacking: lacking as u64,
-                    newest,
-                    verified: Some(held.proof),
-                    available: held.usage.available_bytes,
-                    error: None,
-                }
-            }
-            Err(error) => Self {
-                name,
-                place,
-                snapshots: 0,
-                lacking: 0,
-                newest: None,
-                verified: None,
-                available: None,
-                error: Some(error.to_string()),
-            },
+    fn of(holding: &Holding, all: &[&Snapshot]) -> Self {
+        let held = holding.held.as_ref();
+        let newest = |held: &Held| {
+            let here = all.iter().filter(|snapshot| held.snapshots.contains(&snapshot.id));
+            here.map(|snapshot| snapshot.manifest.time).max()
+        };
+        Self {
+            name: holding.name.clone(),
+            place: holding.place.clone(),
+            snapshots: held.ok().map(|held| held.snapshots.len() as u64),
+            lacking: held.ok().map(|held| held.lacking(all).len() as u64),
+            newest: held.ok().and_then(newest),
+            verified: held.ok().map(|held| held.proof),
+            available: held.ok().and_then(|held| held.usage.available_bytes),
+            error: held.err().map(ToString::to_string),
         }
     }
 
@@ -122,8 +111,8 @@ fn print(session: &Session, rows: &[Row]) -> Result<()> {
         table.row(vec![
             row.name.clone(),
             row.place.clone(),
-            text::grouped(row.snapshots),
-            text::grouped(row.lacking),
+            row.snapshots.map_or_else(|| "?".to_owned(), text::grouped),
+            row.lacking.map_or_else(|| "?".to_owned(), text::grouped),
             newest,
             row.available.map_or_else(|| "-".to_owned(), human),
             verified,
@@ -137,7 +126,7 @@ fn print(session: &Session, rows: &[Row]) -> Result<()> {
             output.warning(format_args!("{}: {error}", row.name));
         }
     }
-    let behind = rows.iter().filter(|row| row.lacking > 0).count() as u64;
+    let behind = rows.iter().filter(|row| row.lacking.is_some_and(|lacking| lacking > 0)).count() as u64;
     if behind > 0 {
         output.line(format_args!(
             "{} behind: `lifeboat sync` brings what is missing.",

@@ -11,13 +11,15 @@ use super::text::{count, not_empty};
 use super::{EXIT_INCOMPLETE, destinations};
 use crate::fs::size::human;
 use crate::repository::Repository;
+use crate::repository::lost::Look;
 use crate::sync::{self, SyncOptions, Synced};
 use crate::{Error, Kind, Result};
 
 /// Arguments of `sync`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without options, the first destination that can be opened is the origin, and all others are brought up to it. Only what is \
+    after_help = "Without options, all destinations are brought to the same snapshots, but those that were forgotten somewhere stay forgotten there: the first that \
+                        can be opened gets what others have, then the others what it has. Only what is \
                         missing is moved, each object is proved by hash where it arrives, and a run that is cut off is continued by the next. \
                         What was forgotten at a destination is not brought back.\n\nExit code 3: a destination could not be brought up."
 )]
@@ -39,7 +41,7 @@ impl Sync {
     /// # Errors
     /// `Usage` if there are no two destinations; errors of the origin. What fails at a destination is printed.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
-        let all = destinations::all(&session.settings)?;
+        let all = destinations::all(session)?;
         if all.len() < 2 {
             return Err(Error::usage("there is one destination only, and nothing to bring up to it")
                 .with_hint(
@@ -49,7 +51,7 @@ impl Sync {
         let (origin, from) = self.origin(session, &all)?;
         let targets: Vec<Target> = match self.to.as_slice() {
             [] => all.into_iter().filter(|target| target.name != origin.name).collect(),
-            names => destinations::named(&session.settings, names)?,
+            names => destinations::named(session, names)?,
         };
         if targets.iter().any(|target| target.name == origin.name) {
             return Err(Error::usage(format_args!("{} cannot be brought up to itself", origin.name))
@@ -82,7 +84,7 @@ impl Sync {
 
     fn origin(&self, session: &Session, all: &[Target]) -> Result<(Target, Repository)> {
         let candidates = match &self.from {
-            Some(name) => destinations::named(&session.settings, std::slice::from_ref(name))?,
+            Some(name) => destinations::named(session, std::slice::from_ref(name))?,
             None => all.iter().filter(|target| !self.to.contains(&target.name)).cloned().collect(),
         };
         let mut first = None;
@@ -106,9 +108,33 @@ impl Sync {
 
     fn bring(&self, session: &Session, from: &Repository, target: &Target) -> Result<Synced> {
         let to = from.open_sibling(target.connect(crate::repository::connect::Mode::Open)?)?;
-        let options = SyncOptions { host: session.settings.host.clone(), source: self.source.clone() };
+        if self.from.is_none() && self.to.is_empty() {
+            // What was made while the first was away, or by others, is brought to it before anything is brought from it.
+            let back = self.one_way(session, &to, from, Look::Daily)?;
+            if !back.snapshots.is_empty() {
+                session.output.notice(format_args!(
+                    "{} brought from {} to {}",
+                    count(back.snapshots.len() as u64, "snapshot", "snapshots"),
+                    target.name,
+                    from.store().location()
+                ));
+            }
+            for damage in &back.damage {
+                session.output.warning(format_args!("{}: {damage}", target.name));
+            }
+        }
+        self.one_way(session, from, &to, Look::Now)
+    }
+
+    fn one_way(&self, session: &Session, from: &Repository, to: &Repository, look: Look) -> Result<Synced> {
+        let options = SyncOptions {
+            host: session.settings.host.clone(),
+            source: self.source.clone(),
+            made: Vec::new(),
+            look,
+        };
         let running = session.begin(Work::Check);
-        let synced = sync::run(from, &to, &options, running.context());
+        let synced = sync::run(from, to, &options, running.context());
         running.end();
         synced
     }
@@ -123,7 +149,7 @@ fn report(session: &Session, origin: &Target, target: &Target, synced: &Synced) 
                 "from": origin.name,
                 "to": target.name,
                 "snapshots": synced.snapshots.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "present": synced.present,
+                "present": synced.present.len(),
                 "incomplete": synced.incomplete.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "packs": synced.packs,
                 "segments_repacked": synced.segments,
@@ -138,7 +164,7 @@ fn report(session: &Session, origin: &Target, target: &Target, synced: &Synced) 
         return Ok(());
     }
     if synced.snapshots.is_empty() && synced.incomplete.is_empty() {
-        let there = count(synced.present, "snapshot", "snapshots");
+        let there = count(synced.present.len() as u64, "snapshot", "snapshots");
         return output.line(format_args!("{}: up to date with {}, {there}.", target.name, origin.name));
     }
     output.line(format_args!(
@@ -148,6 +174,6 @@ fn report(session: &Session, origin: &Target, target: &Target, synced: &Synced) 
         origin.name,
         count(synced.packs, "pack", "packs"),
         human(synced.bytes),
-        synced.present,
+        synced.present.len(),
     ))
 }

@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 use super::claims::Claims;
 use super::indexer::Indexer;
 use super::session::{self, OpenSession};
-use crate::events::Context;
+use crate::events::{Context, Event};
 use crate::index::Index;
 use crate::index::shard::PackEntry;
+use crate::repository::lost::{Look, Sound};
 use crate::repository::{Repository, layout};
 use crate::seal::SealedObject;
 use crate::{Error, Result};
@@ -26,6 +27,7 @@ pub struct Mirror {
     /// What the destination is called.
     pub name: String,
     index: Arc<Index>,
+    has_lost: bool,
     shared: Arc<Shared>,
     running: Mutex<Running>,
 }
@@ -45,6 +47,8 @@ pub struct Finished {
     pub repository: Repository,
     /// Its index, with all that was stored.
     pub index: Arc<Index>,
+    /// Packs that its index names are not there.
+    pub has_lost: bool,
     /// Bytes that were stored there.
     pub bytes_stored: u64,
     /// Tells others that this writer is at work there, until the snapshot is written.
@@ -67,8 +71,16 @@ impl Mirror {
     ///
     /// # Errors
     /// Errors of its store; if the system gives no threads.
-    pub fn start(name: String, repository: Repository, host: &str, context: &Context) -> Result<Self> {
-        let index = Arc::new(repository.load_catalog()?.index);
+    pub fn start(
+        name: String,
+        repository: Repository,
+        host: &str,
+        look: Look,
+        context: &Context,
+    ) -> Result<Self> {
+        let warn = |text: String| context.report(Event::Warning(text));
+        let Sound { index, lost } = repository.load_sound_index(look, warn)?;
+        let index = Arc::new(index);
         let claims = Arc::new(Claims::new());
         let indexer = Indexer::new(repository.clone(), index.clone(), claims, context.clone());
         let session = session::open(&repository, host, &index, &indexer, context)?;
@@ -89,7 +101,7 @@ impl Mirror {
             .collect::<Result<_, _>>()
             .map_err(|e| Error::io("cannot start a thread", e))?;
         let running = Mutex::new(Running { queue: Some(queue), threads, session: Some(session) });
-        Ok(Self { name, index, shared, running })
+        Ok(Self { name, index, has_lost: lost > 0, shared, running })
     }
 
     /// Takes a pack if there is room for it. Never waits.
@@ -129,6 +141,7 @@ impl Mirror {
             name: self.name.clone(),
             repository: self.shared.repository.clone(),
             index: self.index.clone(),
+            has_lost: self.has_lost,
             bytes_stored: self.shared.bytes_stored.load(Ordering::Acquire),
             session: running.session.take(),
             outcome,

@@ -38,6 +38,8 @@ pub struct SnapshotRepair {
     pub lost: Vec<(String, Vec<u8>)>,
     /// Snapshots that cannot be read at all, or are gone: nothing of them can be saved here.
     pub gone: Vec<String>,
+    /// Snapshots that are not here, or damaged, and that another destination has, or may have.
+    pub elsewhere: Vec<String>,
 }
 
 /// Repairs all snapshots.
@@ -79,6 +81,9 @@ pub fn snapshots(
         };
         repair.repaired.push((old, new));
     }
+    // What another destination has is not lost: a `sync` brings it.
+    let (elsewhere, gone) = elsewhere(repository, gone);
+    repair.elsewhere = elsewhere.into_iter().map(|witness| witness.id).collect();
     repair.gone = gone.iter().map(|witness| witness.id.clone()).collect();
     if options.forget && !options.dry_run {
         let old: Vec<&Snapshot> = repair.repaired.iter().map(|(old, _)| old).collect();
@@ -125,6 +130,24 @@ fn earlier_copy<'h>(history: &'h History, old: &Snapshot, manifest: &Manifest) -
     history.snapshots.iter().find(|snapshot| {
         let copy = &snapshot.manifest;
         copy.repaired_from.as_deref() == Some(id.as_str()) && copy.root == manifest.root
+    })
+}
+
+/// Parts those that another destination has, or may have as it cannot be asked, from those that nobody has.
+fn elsewhere(repository: &Repository, gone: Vec<Witness>) -> (Vec<Witness>, Vec<Witness>) {
+    let others = if gone.is_empty() { Vec::new() } else { repository.siblings().open_all(repository) };
+    let histories: Vec<Option<History>> = others.iter().map(|(_, other)| other.load_history().ok()).collect();
+    gone.into_iter().partition(|witness| {
+        histories.iter().any(|history| {
+            history.as_ref().is_none_or(|history| {
+                history.snapshots.iter().any(|snapshot| {
+                    let manifest = &snapshot.manifest;
+                    snapshot.id.to_string() == witness.id
+                        || (witness.id.is_empty()
+                            && (&manifest.writer, manifest.sequence) == (&witness.writer, witness.sequence))
+                })
+            })
+        })
     })
 }
 

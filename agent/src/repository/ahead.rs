@@ -112,6 +112,12 @@ impl Ahead {
         Some(Arc::try_unwrap(listing).unwrap_or_else(|shared| shared.to_vec()))
     }
 
+    /// As [`Ahead::listing`], and leaves it for whoever asks next.
+    pub(super) async fn peek(&self, prefix: &Prefix) -> Option<Arc<Vec<ObjectInfo>>> {
+        let coming = self.listings.lock().get(prefix.as_str()).cloned()?;
+        coming.await.ok()?
+    }
+
     /// An object, if it was asked for; once.
     pub(super) async fn object(&self, key: &Key) -> Option<Bytes> {
         let coming = self.objects.lock().remove(key)?;

@@ -1,9 +1,11 @@
 //! From the place that a person names to the store there, with retries of what may pass.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 #[cfg(feature = "gdrive")]
 use lifeboat_providers::gdrive::{
@@ -14,13 +16,15 @@ use lifeboat_providers::http::HttpSettings;
 #[cfg(feature = "gdrive")]
 use lifeboat_providers::http::{Connector, connector};
 use lifeboat_providers::layer::limit::LimitPolicy;
-use lifeboat_providers::layer::{self, StackOptions};
+use lifeboat_providers::layer::retry::RetryNotify;
+use lifeboat_providers::layer::{self, CancelProvider, Operation, StackOptions};
 use lifeboat_providers::local::LocalProvider;
 use lifeboat_providers::pace::{Limits, Pace};
 #[cfg(feature = "s3")]
 use lifeboat_providers::s3::{AccessKey, S3Address, S3Options, S3Provider};
 use lifeboat_providers::{ErrorKind, SharedProvider};
 
+use super::Area;
 #[cfg(any(feature = "s3", feature = "gdrive"))]
 use super::runtime;
 use crate::tree::path_text;
@@ -52,6 +56,23 @@ pub struct StoreOptions {
     pub google: Google,
     /// Bytes a second and objects a second.
     pub limits: Limits,
+    /// Who watches its calls.
+    pub watch: Watch,
+}
+
+/// Who watches the calls of a store.
+#[derive(Clone, Default)]
+pub struct Watch {
+    /// Ends calls of a distant store when it is set.
+    pub stop: Option<Arc<AtomicBool>>,
+    /// Told of every attempt that failed.
+    pub notify: Option<RetryNotify>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("stop", &self.stop).field("notify", &self.notify.is_some()).finish()
+    }
 }
 
 /// Where the credentials of a Google account are.
@@ -140,12 +161,20 @@ impl Location {
             #[cfg(feature = "gdrive")]
             Self::Drive(address) => Arc::new(connect_drive(address, options, &pace)?),
         };
-        let options = StackOptions {
-            limit: LimitPolicy { transport_is_paced: self.local_path().is_none(), ..LimitPolicy::default() },
+        let is_far = self.local_path().is_none();
+        let stack = StackOptions {
+            limit: LimitPolicy { transport_is_paced: is_far, ..LimitPolicy::default() },
             pace,
+            notify: options.watch.notify.clone(),
             ..StackOptions::default()
         };
-        Ok(layer::stack(provider, options))
+        let provider = layer::stack(provider, stack);
+        // A disk of this machine is quick enough to finish what it was given.
+        let stop = options.watch.stop.as_ref().filter(|_| is_far);
+        Ok(match stop {
+            Some(stop) => Arc::new(CancelProvider::new(provider, stop.clone(), puts_in_order)),
+            None => provider,
+        })
     }
 
     /// The place in words, as [`lifeboat_providers::Provider::location`] of its store says it, without a connection.
@@ -172,6 +201,12 @@ impl Location {
             Self::Drive(_) => None,
         }
     }
+}
+
+/// What a run that is asked to stop still does: index what was stored, say that it is over. Packs are what it stops.
+fn puts_in_order(operation: Operation, subject: &str) -> bool {
+    let is_pack = [Area::Packs, Area::Meta].iter().any(|area| subject.starts_with(area.name()));
+    matches!(operation, Operation::Put | Operation::Delete | Operation::DeleteMany) && !is_pack
 }
 
 /// The provider of a bucket, for those who need more of it than the contract has.

@@ -8,6 +8,7 @@
 //! | [`config`] | the `config` object |
 //! | [`connect`] | from a path or URL to a store |
 //! | [`create`] | making and unlocking a repository |
+//! | [`lost`] | packs that the index names and the store does not have |
 //! | [`object_cache`] | copies of a remote store's metadata |
 //! | [`own`] | what it takes up on this machine |
 //! | [`runtime`] | the threads that stores share |
@@ -22,6 +23,7 @@ pub mod config;
 pub mod connect;
 pub mod create;
 pub mod layout;
+pub mod lost;
 mod object_cache;
 mod own;
 pub mod runtime;

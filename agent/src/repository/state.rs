@@ -100,6 +100,9 @@ pub struct Memory {
     /// Snapshots that are known to be at other places and were not brought to this one yet, by place.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub owed: BTreeMap<String, Vec<Witness>>,
+    /// When the packs at each place were last compared with its index, in seconds of this machine's clock.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub packs_listed: BTreeMap<String, u64>,
 }
 
 impl Memory {

@@ -233,6 +233,18 @@ impl Store {
         self.runtime.block_on(list).map_err(|e| self.at(e))
     }
 
+    /// Whether a folder is empty, as far as a listing that was asked for ahead shows, or a new one of a store that is near.
+    ///
+    /// # Errors
+    /// As [`lifeboat_providers::Provider::list`].
+    pub fn seems_empty(&self, prefix: &Prefix) -> Result<bool> {
+        match self.runtime.block_on(self.ahead.peek(prefix)) {
+            Some(listed) => Ok(listed.is_empty()),
+            None if self.is_far() => Ok(false),
+            None => Ok(self.list(prefix)?.is_empty()),
+        }
+    }
+
     /// Removes an object; succeeds if it is not there.
     ///
     /// # Errors

@@ -50,6 +50,14 @@ impl Repository {
         chain::examine(history, memory.as_ref(), &self.directories().place).gone(history).count() as u64
     }
 
+    /// Whether others may have snapshots that are not here: some were made while this place was away, as this machine remembers, or there are none
+    /// at all, because it was made anew.
+    pub fn seems_behind(&self) -> bool {
+        let place = &self.directories().place;
+        let is_owed = state::peek(self.directories()).is_some_and(|memory| !memory.owed_at(place).is_empty());
+        is_owed || self.store().seems_empty(&Area::Snapshots.prefix()).unwrap_or(false)
+    }
+
     /// Words on [`Repository::count_removed`]; `None` for none.
     pub fn removed_snapshots(&self, history: &History) -> Option<String> {
         let gone = self.count_removed(history);

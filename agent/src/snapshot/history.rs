@@ -83,14 +83,18 @@ impl History {
 
     /// The newest snapshot of the same host and source before this one of which nothing is known to be lost.
     pub fn whole_before(&self, snapshot: &Snapshot) -> Option<&Snapshot> {
-        let wanted = &snapshot.manifest;
         let was_repaired =
             |id: &str| self.snapshots.iter().any(|other| other.manifest.repaired_from.as_deref() == Some(id));
-        self.snapshots.iter().rev().find(|other| {
+        self.older(snapshot)
+            .find(|other| other.manifest.lost_total == 0 && !was_repaired(&other.id.to_string()))
+    }
+
+    /// Snapshots of the same host and source before this one, the newest first.
+    pub fn older<'h>(&'h self, snapshot: &Snapshot) -> impl Iterator<Item = &'h Snapshot> + use<'h> {
+        let wanted = snapshot.manifest.clone();
+        self.snapshots.iter().rev().filter(move |other| {
             let manifest = &other.manifest;
             manifest.time < wanted.time
-                && manifest.lost_total == 0
-                && !was_repaired(&other.id.to_string())
                 && manifest.host == wanted.host
                 && manifest.source == wanted.source
                 && (manifest.source.is_some() || manifest.paths == wanted.paths)

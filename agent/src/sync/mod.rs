@@ -2,19 +2,24 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`needed`] | which segments the snapshots to be brought need |
+//! | [`reach`] | everything that snapshots lead to |
+//! | [`needed`] | which segments the snapshots to be brought need, and whether a destination has all of one |
 //! | [`copy`] | packs from one store to the other, several at once |
+//! | [`absent`] | snapshots that were forgotten before they ever came |
 //!
 //! A destination may have a history of its own: what was forgotten there is not brought back, and what it has besides stays.
 
+mod absent;
 mod copy;
 pub(crate) mod needed;
+mod reach;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use lifeboat_providers::Sha256;
 
+use crate::chunk::ChunkId;
 use crate::events::{Context, Event};
 use crate::fetch::ChunkReader;
 use crate::index::Index;
@@ -22,6 +27,7 @@ use crate::index::shard::PackEntry;
 use crate::ingest::session::{self, OpenSession};
 use crate::ingest::{ChunkSink, Ingest, IngestOptions};
 use crate::pack::directory::PackKind;
+use crate::repository::lost::Look;
 use crate::repository::state::LockedMemory;
 use crate::repository::{Area, Repository, layout};
 use crate::seal::SealedObject;
@@ -31,12 +37,16 @@ use crate::words::count;
 use crate::{Error, Kind, Result, locks};
 
 /// What is brought.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct SyncOptions {
     /// This machine, as it tells others that it is at work.
     pub host: String,
     /// Only snapshots of this source.
     pub source: Option<String>,
+    /// Snapshots that were made at the origin a moment ago, whether its listing shows them or not.
+    pub made: Vec<Snapshot>,
+    /// When packs of the destination are looked for that its index names and that are not there.
+    pub look: Look,
 }
 
 /// What was brought.
@@ -44,8 +54,8 @@ pub struct SyncOptions {
 pub struct Synced {
     /// Snapshots that were brought.
     pub snapshots: Vec<Sha256>,
-    /// Snapshots that were there already.
-    pub present: u64,
+    /// Snapshots of the origin that were there already.
+    pub present: HashSet<Sha256>,
     /// Snapshots that could not be brought, because something of them is damaged or missing at the origin.
     pub incomplete: Vec<Sha256>,
     /// Packs that were copied as they are.
@@ -64,6 +74,8 @@ pub struct Prepared {
     pub index: Arc<Index>,
     /// Its open session.
     pub session: Option<OpenSession>,
+    /// Whether packs that its index named are not there; they are left out of the index given here.
+    pub has_lost: bool,
 }
 
 /// How a pack gets to the destination.
@@ -95,18 +107,41 @@ pub fn bring(
     context: &Context,
 ) -> Result<Synced> {
     context.report(Event::Phase("comparing destinations"));
-    let (here, there) = (from.load_history()?, to.load_history()?);
+    let (mut here, there) = (from.load_history()?, to.load_history()?);
+    // A listing may not show yet what was stored a moment ago.
+    let known: HashSet<Sha256> = here.snapshots.iter().map(|snapshot| snapshot.id).collect();
+    here.snapshots.extend(options.made.iter().filter(|made| !known.contains(&made.id)).cloned());
     let mut synced = Synced::default();
     let missing = missing(&here, &there, options, &mut synced);
-    let (index, open) = match prepared {
-        Some(Prepared { index, session }) => (index, session),
-        None => (Arc::new(to.load_catalog()?.index), None),
+    let absent = absent::forgotten_before_they_came(&here, &there, to)?;
+    let is_prepared = prepared.is_some();
+    let Destination { index, session: open, has_gaps } = match prepared {
+        Some(prepared) => Destination::of(prepared),
+        None if missing.is_empty() && options.look == Look::Daily => {
+            to.record_forgotten(absent, &options.host)?;
+            remember(to, &[])?;
+            return Ok(synced);
+        }
+        None => {
+            let sound = to.load_sound_index(options.look, |text| context.report(Event::Warning(text)))?;
+            Destination::of(Prepared {
+                index: Arc::new(sound.index),
+                session: None,
+                has_lost: sound.lost > 0,
+            })
+        }
     };
-    if missing.is_empty() {
+    // Snapshots that are there and lack something are completed, too.
+    let is_wanted = |snapshot: &&Snapshot| {
+        missing.iter().any(|missing| missing.id == snapshot.id)
+            || (has_gaps && synced.present.contains(&snapshot.id))
+    };
+    let wanted: Vec<&Snapshot> = here.snapshots.iter().filter(is_wanted).collect();
+    if wanted.is_empty() {
         if let Some(session) = open {
             session.close()?;
         }
-        record_absent(&here, &there, to, &options.host)?;
+        to.record_forgotten(absent, &options.host)?;
         remember(to, &[])?;
         return Ok(synced);
     }
@@ -117,13 +152,21 @@ pub fn bring(
         None => session::open(to, &options.host, &index, ingest.indexer(), context)?,
     };
     let reader = ChunkReader::new(from, origin.clone());
-    let all_of_it = missing.len() + usize::try_from(synced.present).unwrap_or(0) >= here.snapshots.len();
-    let copied = copy_packs(from, &reader, &ingest, &missing, all_of_it, context, &mut synced);
+    let all_of_it = missing.len() + synced.present.len() >= here.snapshots.len();
+    let copied = copy_packs(from, &reader, &ingest, &wanted, all_of_it, context, &mut synced);
     // What was copied is indexed whatever came after it.
     let finished = ingest.finish();
     copied.and(finished)?;
     context.report(Event::Phase("writing snapshots"));
-    let complete = complete(&missing, &reader, &index, &mut synced)?;
+    // After a run that wrote to both, what the older snapshot had is not looked at again for the newer one: it was proved when that one came, and
+    // packs are looked for once a day. Whoever asks for a `sync` has all of it looked at.
+    let is_trusted = is_prepared && !has_gaps && needed::has_all_packs(&reader, &index)?;
+    let older = |snapshot: &Snapshot| {
+        let is_there = |older: &&Snapshot| synced.present.contains(&older.id);
+        here.older(snapshot).find(is_there).filter(|_| is_trusted)
+    };
+    let older: Vec<Option<&Snapshot>> = missing.iter().map(|snapshot| older(snapshot)).collect();
+    let complete = complete(missing.iter().copied().zip(older), &reader, &index, context, &mut synced)?;
     for snapshot in &complete {
         let key = layout::named_by_hash(Area::Snapshots, &snapshot.id)?;
         let stored = from.store().get_named(&key)?;
@@ -134,9 +177,25 @@ pub fn bring(
         context.report(Event::Warning(format!("{e}. The snapshots are there all the same.")));
     }
     locks::extend(to, &reader, &index, &complete, context);
-    record_absent(&here, &there, to, &options.host)?;
+    to.record_forgotten(absent, &options.host)?;
     remember(to, &complete)?;
     Ok(synced)
+}
+
+/// A destination as this run found it.
+struct Destination {
+    index: Arc<Index>,
+    session: Option<OpenSession>,
+    /// Something that its snapshots need may not be there.
+    has_gaps: bool,
+}
+
+impl Destination {
+    fn of(prepared: Prepared) -> Self {
+        // What a repair found damaged is named by blank entries.
+        let has_gaps = prepared.has_lost || prepared.index.contains(&ChunkId::BLANK);
+        Self { index: prepared.index, session: prepared.session, has_gaps }
+    }
 }
 
 /// The snapshots to be brought, each writer's in order.
@@ -151,7 +210,7 @@ fn missing<'h>(
     for snapshot in &here.snapshots {
         let id = snapshot.id.to_string();
         if present.contains(&snapshot.id) {
-            synced.present += 1;
+            synced.present.insert(snapshot.id);
         } else if there.forgotten.contains_key(&id) {
             // Its destination wanted it gone.
         } else if options.source.is_none() || options.source == snapshot.manifest.source {
@@ -169,14 +228,21 @@ fn copy_packs(
     from: &Repository,
     reader: &ChunkReader,
     ingest: &Ingest,
-    missing: &[&Snapshot],
+    wanted: &[&Snapshot],
     all_of_it: bool,
     context: &Context,
     synced: &mut Synced,
 ) -> Result<()> {
     let to = ingest.repository();
-    let there: HashSet<Sha256> =
-        to.with_sound_index(&ingest.index, Index::packs)?.into_iter().map(|pack| pack.id).collect();
+    // Of these something is damaged there, and the index says so: what they lack comes in packs of other names.
+    let blanked: HashSet<Sha256> =
+        ingest.index.lookup_all(&ChunkId::BLANK).into_iter().map(|place| place.pack).collect();
+    let there: HashSet<Sha256> = to
+        .with_sound_index(&ingest.index, Index::packs)?
+        .into_iter()
+        .map(|pack| pack.id)
+        .filter(|pack| !blanked.contains(pack))
+        .collect();
     let lacking: HashMap<Sha256, u64> = from
         .with_sound_index(reader.index(), Index::packs)?
         .into_iter()
@@ -191,7 +257,7 @@ fn copy_packs(
         true => None,
         false => {
             context.report(Event::Phase("finding what is needed"));
-            Some(needed::segments(reader, missing, &ingest.index, context)?)
+            Some(needed::segments(reader, wanted, &ingest.index, context)?)
         }
     };
     context.report(Event::Phase("copying packs"));
@@ -199,6 +265,11 @@ fn copy_packs(
     let copier = copy::Copier::start(from, ingest, context)?;
     let mut repack = Vec::new();
     let sent = send(from, &lacking, needed.as_ref(), &ingest.index, |way| match way {
+        Way::Whole(entry) if blanked.contains(&entry.id) => {
+            let segments = entry.directory.segments.iter().map(|segment| segment.number).collect();
+            repack.push((entry, segments));
+            Ok(())
+        }
         Way::Whole(entry) => copier.send(entry),
         Way::Segments(entry, segments) => {
             repack.push((entry, segments));
@@ -296,44 +367,26 @@ fn repack_segments(
     Ok(())
 }
 
-/// The snapshots of which the destination now has every chunk. Only where something went wrong is each of them walked.
+/// The snapshots of which the destination now has every chunk; each with an older one of which it is known to have all.
 fn complete<'s>(
-    missing: &[&'s Snapshot],
+    missing: impl Iterator<Item = (&'s Snapshot, Option<&'s Snapshot>)>,
     reader: &ChunkReader,
     there: &Index,
+    context: &Context,
     synced: &mut Synced,
 ) -> Result<Vec<&'s Snapshot>> {
-    if synced.damage.is_empty() && needed::has_all(reader, there)? {
-        return Ok(missing.to_vec());
-    }
-    let mut complete = Vec::new();
-    for snapshot in missing {
-        match needed::is_complete(reader, snapshot, there) {
-            Ok(true) => complete.push(*snapshot),
-            Ok(false) => synced.incomplete.push(snapshot.id),
-            Err(e) if e.kind() == Kind::Damaged => {
-                synced.damage.push(format!("snapshot {}: {e}", snapshot.short_id()));
+    let mut completeness = needed::Completeness::new(reader, there, context);
+    let mut complete: Vec<&Snapshot> = Vec::new();
+    for (snapshot, older) in missing {
+        match completeness.lacks(snapshot, older)? {
+            None => complete.push(snapshot),
+            Some(why) => {
+                synced.damage.push(format!("snapshot {}: {why}", snapshot.short_id()));
                 synced.incomplete.push(snapshot.id);
             }
-            Err(e) => return Err(e),
         }
     }
     Ok(complete)
-}
-
-/// Snapshots that were forgotten at the origin before they ever came to the destination are recorded as forgotten there as well: else they
-/// would be a gap in their writer's chain, as if somebody had removed them.
-fn record_absent(here: &History, there: &History, to: &Repository, host: &str) -> Result<()> {
-    let known: HashSet<String> = there
-        .snapshots
-        .iter()
-        .map(|s| s.id)
-        .chain(there.unreadable.iter().copied())
-        .map(|id| id.to_string())
-        .collect();
-    let absent =
-        here.forgotten.iter().filter(|(id, _)| !known.contains(*id) && !there.forgotten.contains_key(*id));
-    to.record_forgotten(absent.map(|(_, witness)| witness.clone()).collect(), host)
 }
 
 /// Remembers that these snapshots are at the destination now.

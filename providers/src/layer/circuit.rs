@@ -47,12 +47,15 @@ pub struct CircuitPolicy {
     pub probe_delay_max: Duration,
     /// How long after the first of the failures the store is given up.
     pub give_up_after: Duration,
+    /// The same for a store that has not answered once: rather than down for the moment it is switched off, or the wrong address, and somebody is waiting
+    /// to hear that.
+    pub give_up_unmet_after: Duration,
     /// How long a refused login is remembered.
     pub login_memory: Duration,
 }
 
 impl Default for CircuitPolicy {
-    /// Rides out a router that restarts; gives up after five minutes.
+    /// Rides out a router that restarts; gives up after five minutes, but what never answered after 20 seconds.
     fn default() -> Self {
         Self {
             failures_min: 5,
@@ -60,6 +63,7 @@ impl Default for CircuitPolicy {
             probe_delay_min: Duration::from_secs(5),
             probe_delay_max: Duration::from_secs(60),
             give_up_after: Duration::from_secs(5 * 60),
+            give_up_unmet_after: Duration::from_secs(20),
             login_memory: Duration::from_secs(10),
         }
     }
@@ -112,7 +116,7 @@ impl CircuitProvider {
 
     /// How the store is doing.
     pub fn state(&self) -> CircuitState {
-        self.state.lock().shown(&self.policy, Instant::now())
+        self.state.lock().shown(Instant::now())
     }
 
     /// Lets a call pass, or refuses it.

@@ -1,9 +1,10 @@
 //! Layers: each wraps a [`crate::SharedProvider`] and is a provider.
 //!
 //! A layer forwards every call, those with a default in the trait included, so that nothing a store can do is
-//! lost below it. From the caller to the store they belong in this order: record, retry, limit, circuit, timeout, read-only,
+//! lost below it. From the caller to the store they belong in this order: record, cancel, retry, limit, circuit, timeout, read-only,
 //! fault. [`stack()`] puts together what a store in earnest use needs, and says why the order is this one.
 
+pub mod cancel;
 pub mod circuit;
 pub mod fault;
 pub mod limit;
@@ -15,6 +16,7 @@ pub mod timeout;
 
 use std::fmt;
 
+pub use cancel::CancelProvider;
 pub use circuit::CircuitProvider;
 pub use fault::FaultProvider;
 pub use limit::LimitProvider;

@@ -53,6 +53,8 @@ pub(super) enum Failure {
 
 #[derive(Default)]
 pub(super) struct State {
+    /// The store has answered once, so it is there and configured.
+    was_met: bool,
     outage: Option<Outage>,
     login: Option<Login>,
 }
@@ -60,6 +62,9 @@ pub(super) struct State {
 /// Failures without an answer since.
 struct Outage {
     since: Instant,
+    /// After so long the circuit opens, and after so long the store is given up.
+    open_after: Duration,
+    give_up_after: Duration,
     failures: u32,
     reason: String,
     /// Once the circuit is open.
@@ -101,14 +106,15 @@ impl State {
         }
         let outage = &*outage;
         let Some(probes) = &outage.probes else { return Admission::Pass };
-        let retry_after = outage.retry_after(policy, probes, now);
-        let (silent_for, given_up) = (outage.silent_for(now), outage.is_given_up(policy, now));
+        let retry_after = outage.retry_after(probes, now);
+        let (silent_for, given_up) = (outage.silent_for(now), outage.is_given_up(now));
         let reason = outage.reason.clone();
         Admission::Refuse(Refusal::Silent { silent_for, reason, retry_after, given_up })
     }
 
     /// The store answered; perhaps by refusing the login, for this reason.
     pub(super) fn answered(&mut self, refused_login: Option<&str>, now: Instant) {
+        self.was_met = true;
         self.outage = None;
         self.login = refused_login.map(|reason| Login { reason: reason.to_owned(), at: now });
     }
@@ -121,22 +127,29 @@ impl State {
         is_probe: bool,
         now: Instant,
     ) -> Failure {
+        let give_up_after = match self.was_met {
+            true => policy.give_up_after,
+            false => policy.give_up_unmet_after.min(policy.give_up_after),
+        };
         let outage = self.outage.get_or_insert_with(|| Outage {
             since: now,
+            open_after: policy.open_after.min(give_up_after / 3),
+            give_up_after,
             failures: 0,
             reason: String::new(),
             probes: None,
         });
         outage.failures = outage.failures.saturating_add(1);
         reason.clone_into(&mut outage.reason);
-        let is_dead = outage.failures >= policy.failures_min && outage.silent_for(now) >= policy.open_after;
+        let is_dead = outage.failures >= policy.failures_min && outage.silent_for(now) >= outage.open_after;
         match &mut outage.probes {
             None if is_dead => {
-                let delay = policy.probe_delay_min;
+                let delay = policy.probe_delay_min.min(outage.give_up_after / 4);
                 outage.probes = Some(Probes { next: now + delay, delay, is_running: false, failed: 0 });
             }
             Some(probes) if is_probe => {
-                let delay = probes.delay.saturating_mul(2).min(policy.probe_delay_max);
+                let delay =
+                    probes.delay.saturating_mul(2).min(policy.probe_delay_max).min(outage.give_up_after / 2);
                 let failed = probes.failed.saturating_add(1);
                 *probes = Probes { next: now + delay, delay, is_running: false, failed };
             }
@@ -144,10 +157,8 @@ impl State {
             _ => {}
         }
         match &outage.probes {
-            Some(_) if outage.is_given_up(policy, now) => Failure::GivenUp,
-            Some(probes) if is_probe => {
-                Failure::Probe { retry_after: outage.retry_after(policy, probes, now) }
-            }
+            Some(_) if outage.is_given_up(now) => Failure::GivenUp,
+            Some(probes) if is_probe => Failure::Probe { retry_after: outage.retry_after(probes, now) },
             _ => Failure::Passing,
         }
     }
@@ -160,12 +171,12 @@ impl State {
     }
 
     /// For people to see.
-    pub(super) fn shown(&self, policy: &CircuitPolicy, now: Instant) -> CircuitState {
+    pub(super) fn shown(&self, now: Instant) -> CircuitState {
         let Some(outage) = self.outage.as_ref().filter(|outage| outage.probes.is_some()) else {
             return CircuitState::Closed;
         };
         let silent_for = outage.silent_for(now);
-        if outage.is_given_up(policy, now) {
+        if outage.is_given_up(now) {
             CircuitState::GivenUp { silent_for }
         } else {
             CircuitState::Open { silent_for }
@@ -180,17 +191,17 @@ impl Outage {
 
     /// When a refused call had best come again. Whoever waits is told when the store is given up, not only after the probe
     /// that follows.
-    fn retry_after(&self, policy: &CircuitPolicy, probes: &Probes, now: Instant) -> Duration {
+    fn retry_after(&self, probes: &Probes, now: Instant) -> Duration {
         let until_probe =
             if probes.is_running { probes.delay } else { probes.next.saturating_duration_since(now) };
-        let until_end = policy.give_up_after.saturating_sub(self.silent_for(now));
+        let until_end = self.give_up_after.saturating_sub(self.silent_for(now));
         let soonest = if until_end.is_zero() { until_probe } else { until_probe.min(until_end) };
         soonest.max(RETRY_AFTER_MIN)
     }
 
     /// Not before a probe failed: where calls are rare, the first failures can be long ago when the circuit opens.
-    fn is_given_up(&self, policy: &CircuitPolicy, now: Instant) -> bool {
+    fn is_given_up(&self, now: Instant) -> bool {
         let was_probed = self.probes.as_ref().is_some_and(|probes| probes.failed > 0);
-        was_probed && self.silent_for(now) >= policy.give_up_after
+        was_probed && self.silent_for(now) >= self.give_up_after
     }
 }

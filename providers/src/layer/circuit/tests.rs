@@ -129,7 +129,9 @@ fn key(text: &str) -> Key {
 }
 
 fn over(store: &Arc<Moody>) -> CircuitProvider {
-    CircuitProvider::new(store.clone(), CircuitPolicy::default())
+    let policy = CircuitPolicy::default();
+    // As if it had answered before.
+    CircuitProvider::new(store.clone(), CircuitPolicy { give_up_unmet_after: policy.give_up_after, ..policy })
 }
 
 async fn put(store: &dyn Provider, name: &str) -> Result<Receipt> {
@@ -397,4 +399,26 @@ async fn waiting_for_a_dead_store_uses_up_no_attempts() {
     let key = key("a");
     let (put, deleted, ()) = tokio::join!(put(&retry, "a"), retry.delete(&key), recover);
     assert!(put.is_ok() && deleted.is_ok(), "{put:?} {deleted:?}");
+}
+
+/// Who waits for the first answer learns in seconds that there is none; a store that was there before is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answered_is_given_up_soon() {
+    for (met, least, most) in [(false, 10, 45), (true, 300, 400)] {
+        let store = Moody::new(if met { Mood::Well } else { Mood::Dead });
+        let circuit = Arc::new(CircuitProvider::new(store.clone(), CircuitPolicy::default()));
+        let policy = RetryPolicy { jitter_seed: Some(5), ..RetryPolicy::default() };
+        let retry = RetryProvider::new(circuit, policy);
+        let key = Key::new("a").unwrap();
+        if met {
+            assert_eq!(retry.head(&key).await.unwrap_err().kind(), ErrorKind::NotFound);
+            store.set(Mood::Dead);
+        }
+        let began = Instant::now();
+        // As a command begins: several questions at once.
+        let asked = join_all((0..4).map(|_| retry.head(&key))).await;
+        assert!(asked.into_iter().all(|answer| answer.unwrap_err().kind() == ErrorKind::Unreachable));
+        let waited = began.elapsed().as_secs();
+        assert!((least..most).contains(&waited), "{waited} s, met: {met}");
+    }
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Stack, StackOptions};
-use crate::layer::circuit::CircuitState;
+use crate::layer::circuit::{CircuitPolicy, CircuitState};
 use crate::layer::fault::{Fault, FaultProvider, Rule, When};
 use crate::layer::limit::LimitPolicy;
 use crate::layer::retry::RetryPolicy;
@@ -40,6 +40,13 @@ fn options() -> StackOptions {
         retry: RetryPolicy { jitter_seed: Some(3), ..RetryPolicy::default() },
         ..StackOptions::default()
     }
+}
+
+/// For a store that was there before.
+fn options_of_a_known_store() -> StackOptions {
+    let circuit = CircuitPolicy::default();
+    let circuit = CircuitPolicy { give_up_unmet_after: circuit.give_up_after, ..circuit };
+    StackOptions { circuit, ..options() }
 }
 
 fn names(count: usize) -> Vec<String> {
@@ -76,7 +83,7 @@ async fn waiting_for_bandwidth_is_not_hanging() {
 #[tokio::test(start_paused = true)]
 async fn a_run_over_a_store_that_hangs_ends_in_bounded_time() {
     let store = faulty([Rule::new(None, When::Always, Fault::Hang)]);
-    let stack = Stack::new(store.clone(), options());
+    let stack = Stack::new(store.clone(), options_of_a_known_store());
     let began = Instant::now();
     let names = names(100);
     let results = join_all(names.iter().map(|name| put(&*stack.provider, name, 1))).await;
@@ -101,7 +108,7 @@ async fn a_short_outage_is_ridden_out() {
     let failures = Arc::new(Mutex::new(0_u32));
     let counted = failures.clone();
     let notify = Arc::new(move |_: &crate::layer::retry::RetryEvent<'_>| *counted.lock() += 1);
-    let stack = Stack::new(store, StackOptions { notify: Some(notify), ..options() });
+    let stack = Stack::new(store, StackOptions { notify: Some(notify), ..options_of_a_known_store() });
     let names = names(10);
     let results = join_all(names.iter().map(|name| put(&*stack.provider, name, 1))).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
