@@ -268,14 +268,13 @@ fn summary(output: &Output, outcome: &Outcome) -> Result<()> {
 
 /// Where the snapshot is now, one line for each destination, the one it was made at first.
 fn destinations_lines(output: &Output, at: &Made, outcome: &Outcome) -> Result<()> {
-    if output.quiet()
-        || outcome.snapshot.is_none()
-        || (outcome.destinations.is_empty() && at.failed.is_empty())
-    {
+    if output.quiet() || outcome.snapshot.is_none() {
         return Ok(());
     }
+    let is_only = outcome.destinations.is_empty() && at.failed.is_empty();
+    let name = if is_only { &at.directories.place } else { &at.name };
     let stored = outcome.summary.bytes_stored;
-    output.line(format_args!("  {}: stored, {}, {}", at.name, human(stored), proof_words(at.proof)))?;
+    output.line(format_args!("  {name}: stored, {}, {}", human(stored), proof_words(at.proof)))?;
     for other in &outcome.destinations {
         let name = &other.name;
         match (other.stored, &other.error) {

@@ -25,7 +25,7 @@ const LISTED_MAX: usize = 50;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without options, everything is checked but the stored data itself: keys, snapshots, that none was removed, the \
-                        index, directories, and that every pack is there in full.\n\nExit code 14: damage was found."
+                        index, directories, and that every pack is there in full.\n\nExit code 14: damage was found. Exit code 3: with --all, a destination cannot be reached, or lacks snapshots that another one has."
 )]
 pub struct Check {
     /// Read and authenticate all stored data too
@@ -89,7 +89,7 @@ impl Check {
             }
         }
         if session.output.json() {
-            print_objects(session, &report)?;
+            print_objects(session, repository, &report)?;
         } else {
             print(session, &report)?;
         }
@@ -110,6 +110,7 @@ impl Check {
         let targets = destinations::all(session)?;
         let first = session.open_any()?;
         let mut worst: Option<Error> = None;
+        let mut unreached = 0;
         for target in &targets {
             session.output.say(format_args!("{}, {}:", target.name, target.location.place()));
             let opened = target.connect(Mode::Open).and_then(|provider| first.open_sibling(provider));
@@ -125,15 +126,20 @@ impl Check {
                 Err(e) if e.kind() == Kind::Interrupted => return Err(e),
                 Err(e) => {
                     session.output.warning(format_args!("{}: {e}", target.name));
+                    if session.output.json() {
+                        let error = json!({ "name": target.name, "error": e.to_string() });
+                        session.output.object("destination", &error)?;
+                    }
                     // Damage is worse than a destination that is away.
-                    if worst.as_ref().is_none_or(|worst| worst.kind() != Kind::Damaged) {
-                        worst = Some(e.context(format_args!("destination {}", target.name)));
+                    match e.kind() {
+                        Kind::Damaged => worst = worst.or(Some(e.context(format_args!("destination {}", target.name)))),
+                        _ => unreached += 1,
                     }
                 }
             }
         }
         let behind = compare(session, &first)?;
-        let done = if behind == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) };
+        let done = if behind + unreached == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) };
         worst.map_or(Ok(done), Err)
     }
 
@@ -207,7 +213,7 @@ fn compare(session: &Session, first: &Repository) -> Result<u64> {
     Ok(behind)
 }
 
-fn print_objects(session: &Session, report: &Report) -> Result<()> {
+fn print_objects(session: &Session, repository: &Repository, report: &Report) -> Result<()> {
     let output = &session.output;
     for warning in &report.warnings {
         output.warning(warning);
@@ -225,6 +231,7 @@ fn print_objects(session: &Session, report: &Report) -> Result<()> {
     output.object(
         "summary",
         &json!({
+            "location": repository.store().location(),
             "damages": report.damages.len(),
             "touched": report.touched.len(),
             "warnings": report.warnings.len(),

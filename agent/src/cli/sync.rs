@@ -75,6 +75,10 @@ impl Sync {
                     session
                         .output
                         .warning(format_args!("the destination {} was not brought up: {e}", target.name));
+                    if session.output.json() {
+                        let error = json!({ "from": origin.name, "to": target.name, "error": e.to_string() });
+                        session.output.object("summary", &error)?;
+                    }
                     failed += 1;
                 }
             }
@@ -154,6 +158,7 @@ fn report(session: &Session, origin: &Target, target: &Target, synced: &Synced) 
                 "packs": synced.packs,
                 "segments_repacked": synced.segments,
                 "bytes": synced.bytes,
+                "error": null,
             }),
         );
     }
