@@ -2,8 +2,8 @@
 
 use crate::guard::Guard;
 use crate::world::{
-    ACTORS, Chunks, INITIAL, Life, Outcome, PROCESSES, Packs, Plan, Process, Setting, State, Step, Store,
-    members, new_pack, new_shard, tombstone_bit,
+    ACTORS, Actors, Chunks, INITIAL, Life, Outcome, PROCESSES, Packs, Plan, Process, Setting, State, Step,
+    Store, members, new_pack, new_shard, tombstone_bit,
 };
 use crate::writer::{put_snapshot, remove_session, unlist};
 
@@ -62,6 +62,7 @@ pub fn step(setting: &Setting, state: &mut State, who: usize, plan: Plan, choice
         }
         Step::ListAllTombstones => {
             let all = setting.guards.has(Guard::AnyTombstoneCounts);
+            me.tombstones &= if all { Actors::MAX } else { 1 << who };
             let listed = if all { store.listed_tombstones() } else { 0 };
             me.shunned = store.packs_of(listed | me.tombstones);
             me.step = Step::Decide;
@@ -262,8 +263,8 @@ fn decide(setting: &Setting, store: &Store, me: &mut Process) {
 }
 
 fn read_shard(setting: &Setting, store: &Store, who: usize, me: &mut Process, state: &State) {
-    if setting.guards.has(Guard::RewriteDropsAll) {
-        me.packs |= me.shunned & !store.packs;
+    if setting.guards.has(Guard::RewriteDropsOnlyGone) {
+        me.packs &= !store.packs;
     }
     let names_gone = |shard: &usize| store.shards[*shard] & me.packs != 0;
     if let Some(shard) = (0..store.shards.len()).find(names_gone) {

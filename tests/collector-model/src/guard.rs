@@ -30,16 +30,17 @@ pub enum Guard {
     SnapshotsAfterSessions,
     /// The sweep marks again. Without: it goes by what was live when it planned.
     MarkedAgain,
-    /// The sweep loads the index again. Without: it goes by the one it planned with.
+    /// The sweep loads the index again. Without: it goes by the one it planned with. A matter of progress: nothing is deleted where something
+    /// live is not found.
     IndexAgain,
-    /// A copy in a pack that any tombstone names is no copy. Without: only the sweep's own tombstones count.
+    /// A copy in a pack that any tombstone names is no copy. Without: each collector sweeps its own, and looks at no other.
     AnyTombstoneCounts,
     /// The tombstone goes last. Without: before the index was rewritten.
     TombstoneLast,
     /// The tombstone stays until nobody is left who could have something in flight from before the sweep.
     TombstoneKept,
-    /// A shard that is rewritten leaves out all tombstoned packs that are gone. Without: only those that this sweep deleted.
-    RewriteDropsAll,
+    /// A shard that is rewritten leaves out only what is not stored, as listed after it was read. Without: all that was to be deleted.
+    RewriteDropsOnlyGone,
     /// For the plan, tombstoned packs are absent: live chunks that nothing else has are copied. A matter of progress, not of safety.
     PlanShunsTombstoned,
     /// Without conditional create: before the snapshot is put, the writer looks how long ago its last beat was.

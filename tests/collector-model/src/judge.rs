@@ -2,8 +2,11 @@
 
 use stateright::Property;
 
+use crate::world::{
+    Chunks, INITIAL, Life, Outcome, PROCESSES, Plan, Process, Role, Setting, Snapshots, State, Step, Way,
+    members,
+};
 use crate::writer;
-use crate::world::{Chunks, Outcome, Way, INITIAL, Life, PROCESSES, Plan, Process, Role, Setting, Snapshots, State, Step, members};
 
 /// Acknowledged snapshots that nobody wanted gone are there, and whole.
 pub const ACKNOWLEDGED: &str = "what was acknowledged is there and whole";
@@ -27,7 +30,9 @@ const LONE_STEPS_MAX: usize = 200;
 /// What is to be proved of a setting.
 pub fn properties(setting: &Setting) -> Vec<Property<Setting>> {
     let mut properties = vec![
-        Property::always(ACKNOWLEDGED, |setting: &Setting, state: &State| setting.acknowledged_is_whole(state)),
+        Property::always(ACKNOWLEDGED, |setting: &Setting, state: &State| {
+            setting.acknowledged_is_whole(state)
+        }),
         Property::always(VISIBLE, |setting: &Setting, state: &State| {
             broken(setting, state) & !residue(setting, state) == 0
         }),
@@ -43,7 +48,9 @@ pub fn properties(setting: &Setting) -> Vec<Property<Setting>> {
         }));
     }
     if !setting.cas {
-        properties.push(Property::always(NO_RESIDUE, |setting: &Setting, state: &State| broken(setting, state) == 0));
+        properties.push(Property::always(NO_RESIDUE, |setting: &Setting, state: &State| {
+            broken(setting, state) == 0
+        }));
     }
     properties
 }
@@ -118,6 +125,9 @@ fn can_be_freed(setting: &Setting, state: &State) -> bool {
     let garbage = members(store.packs).any(is_garbage);
     let is_through = state.processes[last].life == Life::Gone;
     let names_right = store.index() == store.packs && store.tombstoned() == 0;
-    is_through && !garbage && names_right && setting.acknowledged_is_whole(&state) && broken(setting, &state) == 0
+    is_through
+        && !garbage
+        && names_right
+        && setting.acknowledged_is_whole(&state)
+        && broken(setting, &state) == 0
 }
-

@@ -2,9 +2,7 @@
 
 use stateright::{Model, Property};
 
-use crate::world::{
-    ACTORS, Life, Outcome, PROCESSES, Process, Role, Setting, State, Step, Store, members,
-};
+use crate::world::{ACTORS, Life, Outcome, PROCESSES, Process, Role, Setting, State, Step, Store, members};
 use crate::{collector, judge, writer};
 
 /// What happens next. Processes go on in any order, and none has to.
@@ -218,4 +216,3 @@ impl Model for Setting {
         judge::properties(self)
     }
 }
-

@@ -11,7 +11,13 @@ pub const B: u8 = 2;
 pub const C: u8 = 4;
 
 /// A store with conditional create and listings that do not lag, one crash.
-fn setting(name: &'static str, packs: [u8; INITIAL], named: Packs, snapshots: [u8; INITIAL], roles: [Role; PROCESSES]) -> Setting {
+fn setting(
+    name: &'static str,
+    packs: [u8; INITIAL],
+    named: Packs,
+    snapshots: [u8; INITIAL],
+    roles: [Role; PROCESSES],
+) -> Setting {
     let stored = (0..INITIAL).filter(|pack| packs[*pack] != 0).fold(0, |set, pack| set | 1 << pack);
     Setting {
         name,
@@ -94,9 +100,35 @@ pub fn any_plan() -> Setting {
     setting("any plan", [A, A, B], 0b111, [A, B, 0], [mad, PARENT, Role::Forget, COLLECTOR])
 }
 
-/// All settings of a store with conditional create and without lag.
-pub fn all() -> Vec<Setting> {
-    vec![dedup(), parent(), writers(), duplicate(), adopt(), adopt_twice(), copy(), repair(), repack(), any_plan()]
+/// What a tombstone names is the parent of a writer that saw the tombstone; then it is forgotten.
+pub fn parent_in_tombstone() -> Setting {
+    let mad = Role::Collector(Plan::Any(0b1));
+    setting("parent in a tombstone", [A, B, 0], 0b11, [A, 0, 0], [mad, PARENT, Role::Forget, NOBODY])
+}
+
+/// All settings, with all their processes.
+pub fn all() -> impl Iterator<Item = Setting> {
+    [
+        dedup(),
+        parent(),
+        writers(),
+        duplicate(),
+        adopt(),
+        adopt_twice(),
+        copy(),
+        repair(),
+        repack(),
+        any_plan(),
+    ]
+    .into_iter()
+}
+
+/// The same questions with fewer processes, and what of [`all`] is small.
+pub fn small() -> impl Iterator<Item = Setting> {
+    let two = [dedup(), duplicate(), adopt(), copy()].map(|setting| setting.lacking(2));
+    let more =
+        [parent(), parent_in_tombstone(), writers().lacking(1), repack().lacking(1), any_plan().lacking(3)];
+    two.into_iter().chain(more)
 }
 
 impl Setting {

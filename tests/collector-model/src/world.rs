@@ -195,7 +195,11 @@ impl Store {
 
     /// The snapshots that count: stored, and not recorded as forgotten.
     pub fn visible(&self, setting: &Setting) -> Snapshots {
-        if setting.guards.has(Guard::ForgetRecords) { self.snapshots & !self.forgotten } else { self.snapshots }
+        if setting.guards.has(Guard::ForgetRecords) {
+            self.snapshots & !self.forgotten
+        } else {
+            self.snapshots
+        }
     }
 
     /// The visible snapshots that a listing shows now.

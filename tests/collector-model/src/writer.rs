@@ -26,7 +26,11 @@ pub fn step(setting: &Setting, state: &mut State, who: usize, way: Way, wants: u
         Step::PutSession => {
             put_session(setting, state, who, 0);
             (me.overdue, me.late) = (false, false);
-            me.step = if has_session_first(setting, way) { Step::ListTombstones } else { after_reading(setting, &me) };
+            me.step = if has_session_first(setting, way) {
+                Step::ListTombstones
+            } else {
+                after_reading(setting, &me)
+            };
         }
         Step::ListTombstones => {
             if !setting.guards.has(Guard::BeatSinceSent) {
@@ -52,7 +56,8 @@ pub fn step(setting: &Setting, state: &mut State, who: usize, way: Way, wants: u
         },
         Step::LoadIndex => {
             load_index(setting, state, way, wants, &mut me);
-            let again = way == Way::Parent && me.tombstones != 0 && setting.guards.has(Guard::ParentStillThere);
+            let again =
+                way == Way::Parent && me.tombstones != 0 && setting.guards.has(Guard::ParentStillThere);
             me.step = match again {
                 true => Step::LookForParent,
                 false => to_writing(setting, &me, way),
