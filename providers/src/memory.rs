@@ -123,6 +123,7 @@ impl Provider for MemoryProvider {
             conditional_create: true,
             listing_is_consistent: true,
             listing_has_digests: true,
+            retention: None,
             object_bytes_max: u64::MAX,
             pack_bytes_preferred: PACK_BYTES_PREFERRED,
             concurrency_preferred: CONCURRENCY_PREFERRED,

@@ -54,7 +54,14 @@ impl ChunkReader {
     /// A reader over an index.
     pub fn new(repository: &Repository, index: Arc<Index>) -> Self {
         let cache = SegmentCache::new(CACHE_BYTES);
-        Self { repository: repository.clone(), index, cache, rescue: None, only_here: false, others: OnceLock::new() }
+        Self {
+            repository: repository.clone(),
+            index,
+            cache,
+            rescue: None,
+            only_here: false,
+            others: OnceLock::new(),
+        }
     }
 
     /// Looks for chunks that the index does not know in packs that it does not know either, and gives `warn` a word on that: for whoever

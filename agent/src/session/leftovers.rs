@@ -3,13 +3,13 @@
 
 use super::over::{self, Listed};
 use super::{OpenSession, process::Process};
+use crate::Result;
 use crate::events::{Context, Event};
 use crate::index::Index;
 use crate::ingest::adopt;
 use crate::ingest::indexer::Indexer;
 use crate::repository::Area;
 use crate::words::count;
-use crate::Result;
 
 /// What was left.
 #[derive(Debug, Default)]
@@ -26,15 +26,22 @@ pub struct Leftovers {
 /// Errors of the store; if the state directory cannot be used.
 pub fn settle(session: &OpenSession, host: &str, context: &Context) -> Result<Leftovers> {
     let repository = &session.repository;
-    let keys = repository.store().list(&Area::Sessions.prefix())?.into_iter().map(|info| info.key);
-    let mut listed = over::read_listed(repository, keys)?;
+    let keys = match &session.others {
+        Some(keys) => keys.clone(),
+        None => {
+            let infos = repository.store().list_now(&[Area::Sessions])?.concat();
+            infos.into_iter().map(|info| info.key).collect()
+        }
+    };
+    let mut listed = over::read_listed(repository, keys.into_iter())?;
     let own = Process::own();
     // One that cannot be read says nothing of a process; it is left for `check` and the collector.
     listed.retain(|listed| {
         listed.id != session.id
-            && listed.session.as_ref().is_ok_and(|said| {
-                over::is_known_dead(listed) || (said.host == host && said.boot != own.boot)
-            })
+            && listed
+                .session
+                .as_ref()
+                .is_ok_and(|said| over::is_known_dead(listed) || (said.host == host && said.boot != own.boot))
     });
     if listed.is_empty() {
         return Ok(Leftovers::default());

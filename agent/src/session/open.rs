@@ -30,6 +30,8 @@ pub struct OpenSession {
     pub(super) beats: Arc<Beats>,
     thread: Option<JoinHandle<()>>,
     pub(super) has_outcome: Mutex<bool>,
+    /// Sessions that were there shortly before, if that is known.
+    pub(super) others: Option<Vec<Key>>,
 }
 
 /// Opens a session of the machine `host`, and learns the tombstones. What was listed before counts no more, unless it is as it was: read
@@ -40,9 +42,14 @@ pub struct OpenSession {
 pub fn open(repository: &Repository, host: &str, role: Role) -> Result<OpenSession> {
     // To name those that are known already spares saying so again.
     let known = repository.store().take_ahead(Area::Tombstones);
+    let others = repository.store().take_ahead(Area::Sessions);
     let names = known.iter().flatten().filter_map(|info| layout::sha256_of(&info.key).ok());
-    let object = SessionObject { seen: names.map(|name| name.to_string()).collect(), ..SessionObject::new(host, role) };
-    let session = begin(repository, object)?;
+    let object = SessionObject {
+        seen: names.map(|name| name.to_string()).collect(),
+        ..SessionObject::new(host, role)
+    };
+    let mut session = begin(repository, object)?;
+    session.others = others.map(|infos| infos.into_iter().map(|info| info.key).collect());
     match learn(repository, known) {
         Ok(tombstones) => Ok(session.with_tombstones(tombstones)),
         Err(e) => {
@@ -89,8 +96,7 @@ fn begin(repository: &Repository, object: SessionObject) -> Result<OpenSession> 
     let key = layout::session(id)?;
     // Before it is stored: another thread of this process must not take it for left over.
     OPEN.lock().insert(id);
-    let begun = Beats::begin(repository, key.clone(), object)
-        .and_then(|beats| Ok((beats.start()?, beats)));
+    let begun = Beats::begin(repository, key.clone(), object).and_then(|beats| Ok((beats.start()?, beats)));
     let (thread, beats) = match begun {
         Ok(begun) => begun,
         Err(e) => {
@@ -106,6 +112,7 @@ fn begin(repository: &Repository, object: SessionObject) -> Result<OpenSession> 
         beats,
         thread: Some(thread),
         has_outcome: Mutex::new(false),
+        others: None,
     })
 }
 
@@ -130,7 +137,8 @@ fn learn(repository: &Repository, known: Option<Vec<ObjectInfo>>) -> Result<Tomb
     if let Some((_, e)) = unreadable.into_iter().next() {
         return Err(e);
     }
-    let is_gone = |info: &ObjectInfo| !layout::sha256_of(&info.key).is_ok_and(|id| found.by_name.contains_key(&id));
+    let is_gone =
+        |info: &ObjectInfo| !layout::sha256_of(&info.key).is_ok_and(|id| found.by_name.contains_key(&id));
     if known.iter().chain(&tombstones).any(is_gone) {
         return Tombstones::load(repository);
     }
