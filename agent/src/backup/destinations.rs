@@ -13,7 +13,7 @@ use crate::repository::{Repository, state};
 use crate::snapshot::Snapshot;
 use crate::sync::{self, Prepared, SyncOptions, Synced};
 use crate::words::count;
-use crate::{Error, Result, threads};
+use crate::{Error, Kind, Result, threads};
 
 /// The run waits for so long at most until destinations are ready to be fed.
 const READY_WITHIN: Duration = Duration::from_secs(3);
@@ -157,8 +157,17 @@ pub(super) fn catch_up(
         others.iter().map(|other| (other.name.clone(), other.repository.store().location())).collect();
     let brought = threads::at_once(others, |other| {
         other.outcome?;
-        let prepared = Prepared { index: other.index, session: other.session, has_lost: other.has_lost };
-        let synced = sync::bring(first, &other.repository, &options, Some(prepared), context)?;
+        let session = other.session.ok_or_else(|| Error::failed("a destination without a session"))?;
+        let prepared = Prepared { index: other.index, session, has_lost: other.has_lost };
+        let synced = match sync::bring(first, &other.repository, &options, Some(prepared), context) {
+            // What it has already is not brought again.
+            Err(e) if e.kind() == Kind::Fenced => sync::run(first, &other.repository, &options, context)?,
+            synced => synced?,
+        };
+        let mut synced = synced;
+        if synced.is_partial {
+            synced.add(sync::run(first, &other.repository, &options, context)?);
+        }
         if !synced.snapshots.contains(&snapshot.id) && !synced.present.contains(&snapshot.id) {
             synced.verdict()?;
             return Err(Error::failed("the snapshot did not come there"));

@@ -34,11 +34,14 @@ use crate::compress::Level;
 use crate::events::{Context, Counters, Event};
 use crate::fetch::ChunkReader;
 use crate::fs::Owners;
-use crate::ingest::{ChunkSink, Ingest, IngestOptions, session};
+use crate::index::Index;
+use crate::ingest::{ChunkSink, Ingest, IngestOptions};
 use crate::repository::lost::Look;
 use crate::repository::state::{self, LockedMemory};
-use crate::repository::{OwnDirectories, Repository};
+use crate::repository::{OwnDirectories, Repository, Tombstones};
 use crate::scan::exclude::ExcludeRules;
+use crate::session::leftovers::{self, Leftovers};
+use crate::session::{self, OpenSession, Role};
 use crate::snapshot::history::witness;
 use crate::snapshot::manifest::Summary;
 use crate::snapshot::{History, Snapshot};
@@ -179,18 +182,25 @@ pub fn run_to_all(
         // What would end the run at its very end is better known now.
         drop(LockedMemory::open(repository.directories())?);
     }
-    context.report(Event::Phase("reading snapshots"));
-    let history = repository.load_history()?;
-    warn_about_missing(repository, &history, context);
+    let session = match options.dry_run {
+        true => None,
+        false => Some(session::open(repository, &options.host, Role::Writer)?),
+    };
+    // A run that reads everything anew also looks whether what it leaves out as known is there.
+    let look = if options.rescan { Look::Now } else { Look::Daily };
+    let prepared = prepare(repository, &plan, options, look, session.as_ref(), context);
+    let (history, index, leftovers) = match prepared {
+        Ok(prepared) => prepared,
+        Err(e) => {
+            // Nothing is stored yet. What stays of the session is met by the next run.
+            let _ = close(session);
+            return Err(e);
+        }
+    };
     let parent = parent::choose(&history, &plan, options)?;
     // What the source had last time is the best guess at what it has now.
     let expected = parent.map_or(0, |parent| parent.manifest.summary.bytes_total);
     context.counters.bytes_total.store(expected, std::sync::atomic::Ordering::Relaxed);
-    context.report(Event::Phase("loading the index"));
-    // A run that reads everything anew also looks whether what it leaves out as known is there.
-    let look = if options.rescan { Look::Now } else { Look::Daily };
-    let sound = repository.load_sound_index(look, |text| context.report(Event::Warning(text)))?;
-    let index = Arc::new(sound.index);
     let ingest_options =
         IngestOptions { level: options.level, verify: options.verify, dry_run: options.dry_run };
     let (mirrors, preparing) = match options.dry_run {
@@ -198,11 +208,11 @@ pub fn run_to_all(
         false => destinations::start(others, &options.host, look, context),
     };
     let ingest = Ingest::start_with_mirrors(repository, index.clone(), ingest_options, mirrors, context)?;
-    let session = match options.dry_run {
-        true => None,
-        false => Some(session::open(repository, &options.host, &index, ingest.indexer(), context)?),
-    };
-    let reader = ChunkReader::new(repository, index);
+    if let Some(session) = &session {
+        ingest.indexer().tell(session.beats().clone());
+        leftovers.adopt(session, &index, ingest.indexer(), context)?;
+    }
+    let reader = ChunkReader::new(repository, index).only_here();
     let run = Run {
         options,
         exclude,
@@ -225,7 +235,6 @@ pub fn run_to_all(
     // Whatever happened, what was stored is completed and indexed: the next run continues from it.
     let kept = if options.dry_run { Ok(()) } else { ingest.finish() };
     let mut others = ingest.finish_mirrors();
-    let close = |session: Option<session::OpenSession>| session.map_or(Ok(()), session::OpenSession::close);
     let root = match (root, kept) {
         (Ok(root), Ok(())) => root,
         // An upload's error is the cause; that the workers stopped is its consequence. The session stays, so that the next run looks for
@@ -257,7 +266,17 @@ pub fn run_to_all(
     }
     context.report(Event::Phase("writing the snapshot"));
     let draft = commit::Draft { start, root, plan: &plan, parent: parent_id.clone(), summary };
-    let snapshot = commit::commit(repository, &run, draft)?;
+    let snapshot = match commit::commit(repository, &run, draft, session.as_ref()) {
+        Ok(snapshot) => snapshot,
+        Err(e) => {
+            destinations::abandon(others, preparing);
+            // After any other error it is not known whether the snapshot counts: whoever ends the session finds out.
+            if e.kind() == crate::Kind::Fenced {
+                let _ = close(session);
+            }
+            return Err(e);
+        }
+    };
     // The snapshot is made whatever becomes of the session, which a policy may forbid to remove.
     if let Err(e) = close(session) {
         context.report(Event::Warning(format!(
@@ -275,6 +294,35 @@ pub fn run_to_all(
         context.report(Event::Warning(e.to_string()));
     }
     Ok(Outcome { snapshot: Some(snapshot), summary, parent: parent_id, errors_total, sockets, destinations })
+}
+
+/// Reads what the run relies on, after its session is known: snapshots, then the index.
+fn prepare(
+    repository: &Repository,
+    plan: &Plan,
+    options: &BackupOptions,
+    look: Look,
+    session: Option<&OpenSession>,
+    context: &Context,
+) -> Result<(History, Arc<Index>, Leftovers)> {
+    let leftovers = match session {
+        Some(session) => leftovers::settle(session, &options.host, context)?,
+        None => Leftovers::default(),
+    };
+    context.report(Event::Phase("reading snapshots"));
+    let history = repository.load_history()?;
+    warn_about_missing(repository, &history, context);
+    // One that is named and not there is said before the index is loaded.
+    parent::choose(&history, plan, options)?;
+    context.report(Event::Phase("loading the index"));
+    let none = Tombstones::default();
+    let tombstones = session.map_or(&none, |session| &**session.tombstones());
+    let sound = repository.load_sound_index(tombstones, look, |text| context.report(Event::Warning(text)))?;
+    Ok((history, Arc::new(sound.index), leftovers))
+}
+
+fn close(session: Option<OpenSession>) -> Result<()> {
+    session.map_or(Ok(()), OpenSession::close)
 }
 
 impl Run<'_> {

@@ -132,7 +132,9 @@ impl Check {
                     }
                     // Damage is worse than a destination that is away.
                     match e.kind() {
-                        Kind::Damaged => worst = worst.or(Some(e.context(format_args!("destination {}", target.name)))),
+                        Kind::Damaged => {
+                            worst = worst.or(Some(e.context(format_args!("destination {}", target.name))))
+                        }
                         _ => unreached += 1,
                     }
                 }

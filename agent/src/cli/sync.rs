@@ -138,7 +138,13 @@ impl Sync {
             look,
         };
         let running = session.begin(Work::Check);
-        let synced = sync::run(from, to, &options, running.context());
+        let mut synced = sync::run(from, to, &options, running.context());
+        if let Err(e) = &synced
+            && e.kind() == Kind::Fenced
+        {
+            session.output.warning(format_args!("{}: {e}. It begins anew", to.store().location()));
+            synced = sync::run(from, to, &options, running.context());
+        }
         running.end();
         synced
     }

@@ -10,13 +10,13 @@ use parking_lot::Mutex;
 
 use super::claims::Claims;
 use super::indexer::Indexer;
-use super::session::{self, OpenSession};
 use crate::events::{Context, Event};
 use crate::index::Index;
 use crate::index::shard::PackEntry;
 use crate::repository::lost::{Look, Sound};
 use crate::repository::{Repository, layout};
 use crate::seal::SealedObject;
+use crate::session::{self, OpenSession, Role, leftovers};
 use crate::{Error, Result};
 
 /// Packs of one destination that may wait in memory or be under way at once.
@@ -67,7 +67,7 @@ struct Shared {
 }
 
 impl Mirror {
-    /// Prepares a destination: loads its index and opens a session.
+    /// Prepares a destination: opens a session of its own there, then loads its index.
     ///
     /// # Errors
     /// Errors of its store; if the system gives no threads.
@@ -78,12 +78,15 @@ impl Mirror {
         look: Look,
         context: &Context,
     ) -> Result<Self> {
+        let session = session::open(&repository, host, Role::Writer)?;
+        let left = leftovers::settle(&session, host, context)?;
         let warn = |text: String| context.report(Event::Warning(text));
-        let Sound { index, lost } = repository.load_sound_index(look, warn)?;
+        let Sound { index, lost } = repository.load_sound_index(session.tombstones(), look, warn)?;
         let index = Arc::new(index);
         let claims = Arc::new(Claims::new());
         let indexer = Indexer::new(repository.clone(), index.clone(), claims, context.clone());
-        let session = session::open(&repository, host, &index, &indexer, context)?;
+        indexer.tell(session.beats().clone());
+        left.adopt(&session, &index, &indexer, context)?;
         let shared = Arc::new(Shared {
             repository,
             indexer,

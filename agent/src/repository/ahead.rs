@@ -105,6 +105,19 @@ impl Ahead {
         self.listings.lock().retain(|area, _| !key.as_str().starts_with(area.as_str()));
     }
 
+    /// No listing that was asked for is used any more.
+    pub(super) fn forget_listings(&self) {
+        self.listings.lock().clear();
+    }
+
+    /// A listing that is here already.
+    pub(super) fn insert(&self, area: Area, listing: Vec<ObjectInfo>) {
+        let (sender, coming) = oneshot::channel();
+        // The receiver is here: it cannot fail.
+        let _ = sender.send(Some(Arc::new(listing)));
+        self.listings.lock().insert(area.name().to_owned(), coming.shared());
+    }
+
     /// The listing of a folder, if it was asked for; once.
     pub(super) async fn listing(&self, prefix: &Prefix) -> Option<Vec<ObjectInfo>> {
         let coming = self.listings.lock().remove(prefix.as_str())?;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lifeboat_providers::Sha256;
 
 use super::state::{self, LockedMemory};
-use super::{Area, Repository, layout};
+use super::{Area, Repository, Tombstones, layout};
 use crate::index::{Index, PackSummary};
 use crate::pack::directory::PackKind;
 use crate::words::count;
@@ -36,22 +36,28 @@ pub struct Sound {
 }
 
 impl Repository {
-    /// Loads the index of what is stored, as far as it is known to be there. What is amiss is given to `warn`.
+    /// Loads the index of what is stored, as far as it is known to be there, without what `tombstones` name. What is amiss is given to `warn`.
     ///
     /// # Errors
     /// As [`Repository::load_catalog`]; `Damaged` if not one of several packs is there.
-    pub fn load_sound_index(&self, look: Look, mut warn: impl FnMut(String)) -> Result<Sound> {
+    pub fn load_sound_index(
+        &self,
+        tombstones: &Tombstones,
+        look: Look,
+        mut warn: impl FnMut(String),
+    ) -> Result<Sound> {
         let catalog = self.load_catalog()?;
         catalog.warn(&mut warn);
-        let packs = self.with_sound_index(&catalog.index, Index::packs)?;
+        let index = catalog.index.without(tombstones.packs.clone());
+        let packs = self.with_sound_index(&index, Index::packs)?;
         let all = packs.len();
         if look == Look::Daily && !self.is_cheap(all) && !self.is_due() {
-            return Ok(Sound { index: catalog.index, lost: 0 });
+            return Ok(Sound { index, lost: 0 });
         }
         let lost = self.lost_packs(packs)?;
         self.looked();
         if lost.is_empty() {
-            return Ok(Sound { index: catalog.index, lost: 0 });
+            return Ok(Sound { index, lost: 0 });
         }
         if lost.len() == all && all > 1 {
             return Err(Error::damaged(format_args!(
@@ -69,7 +75,8 @@ impl Repository {
             self.store.location(),
             count(lost.len() as u64, "is", "are"),
         ));
-        Ok(Sound { index: self.index_without(&lost)?, lost: lost.len() })
+        let number = lost.len();
+        Ok(Sound { index: index.without(lost), lost: number })
     }
 
     /// Packs that the index names and that are not there in full.
@@ -99,20 +106,6 @@ impl Repository {
             }
         }
         Ok(lost)
-    }
-
-    /// The index as if some packs were not named: for this run only, the stored one stays as it is.
-    fn index_without(&self, lost: &HashSet<Sha256>) -> Result<Index> {
-        let index = Index::scratch(&self.index_cache());
-        for info in self.store.list(&Area::Index.prefix())? {
-            // What is foreign or damaged was reported before.
-            let Ok(id) = layout::sha256_of(&info.key) else { continue };
-            if let Ok(mut shard) = self.read_shard(&id) {
-                shard.packs.retain(|pack| !lost.contains(&pack.id));
-                index.add(&[(id, shard)])?;
-            }
-        }
-        Ok(index)
     }
 
     /// Whether so many packs are listed in no time. Where listings lag, each folder is one, and what is not shown is asked for.

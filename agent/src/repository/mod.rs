@@ -15,6 +15,7 @@
 //! | [`siblings`] | other destinations of the same repository, to heal from |
 //! | [`slots`] | adding, listing, removing key slots |
 //! | [`state`] | what a machine remembers of a repository: cache and heads |
+//! | [`tombstones`] | packs that are about to be deleted |
 //! | [`catalog`] | bringing the local index up to the stored shards |
 
 mod ahead;
@@ -31,6 +32,7 @@ pub mod siblings;
 pub mod slots;
 pub mod state;
 pub mod store;
+pub mod tombstones;
 
 use bytes::Bytes;
 use lifeboat_providers::{Key, Sha256};
@@ -38,6 +40,7 @@ use lifeboat_providers::{Key, Sha256};
 use crate::seal::header::{Header, ObjectKind, RepositoryId};
 use crate::seal::keys::{Keys, MasterKey};
 use crate::seal::object::{SealedObject, open_whole, seal_whole};
+use crate::session::Timing;
 use crate::{Kind, Result};
 
 pub use config::Config;
@@ -46,6 +49,7 @@ pub use own::OwnDirectories;
 pub use siblings::Siblings;
 pub use state::Directories;
 pub use store::Store;
+pub use tombstones::Tombstones;
 
 /// An unlocked repository.
 #[derive(Debug, Clone)]
@@ -59,6 +63,7 @@ pub struct Repository {
     siblings: Siblings,
     /// Copies of metadata on this machine may stand for what is stored.
     reads_copies: bool,
+    timing: Timing,
 }
 
 impl Repository {
@@ -110,6 +115,17 @@ impl Repository {
         Self { store, ..self.clone() }
     }
 
+    /// When writers are heard of and taken for dead.
+    pub const fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// The same repository with other times: for tests.
+    #[must_use]
+    pub fn with_timing(self, timing: Timing) -> Self {
+        Self { timing, ..self }
+    }
+
     /// A header for a new object.
     ///
     /// # Errors
@@ -149,8 +165,8 @@ impl Repository {
         let id = object.sha256();
         let key = layout::named_by_hash(area, &id)?;
         self.store.create_or_same(&key, &object)?;
-        if area != Area::Index {
-            // The index has a better copy.
+        if matches!(area, Area::Snapshots | Area::Forgotten | Area::Tombstones) {
+            // The index has a better copy, and nobody reads the others twice.
             self.cache_object(&key, object.body().pieces());
         }
         Ok(id)
@@ -202,5 +218,5 @@ impl Repository {
 
 /// Whether copies of such objects are kept on this machine.
 const fn is_kept(kind: ObjectKind) -> bool {
-    matches!(kind, ObjectKind::Snapshot | ObjectKind::Forgotten)
+    matches!(kind, ObjectKind::Snapshot | ObjectKind::Forgotten | ObjectKind::Tombstone)
 }

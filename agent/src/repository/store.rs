@@ -45,6 +45,32 @@ impl Store {
         }
     }
 
+    /// Lists areas now, at once, whatever was asked for before; in the order of `areas`.
+    ///
+    /// # Errors
+    /// The first error of any listing.
+    pub fn list_now(&self, areas: &[Area]) -> Result<Vec<Vec<ObjectInfo>>> {
+        let prefixes: Vec<Prefix> = areas.iter().map(|area| area.prefix()).collect();
+        let listings = prefixes.iter().map(|prefix| self.provider.list_all(prefix));
+        let all = self.runtime.block_on(futures_util::future::join_all(listings));
+        all.into_iter().map(|listing| listing.map_err(|e| self.at(e))).collect()
+    }
+
+    /// The listing that was asked for ahead, if there is one: `None` if not, or if it failed.
+    pub fn take_ahead(&self, area: Area) -> Option<Vec<ObjectInfo>> {
+        self.runtime.block_on(self.ahead.listing(&area.prefix()))
+    }
+
+    /// Listings that were asked for ahead are not to be used any more.
+    pub fn forget_ahead(&self) {
+        self.ahead.forget_listings();
+    }
+
+    /// What the next [`Store::list`] of an area returns.
+    pub fn put_ahead(&self, area: Area, listing: Vec<ObjectInfo>) {
+        self.ahead.insert(area, listing);
+    }
+
     /// Reads the objects that listings which were asked for ahead will name, as far as they are `wanted`, and few: of each area at most 64
     /// objects and `bytes_max` bytes, which stay in memory until they are read whole, or as long as this store is used.
     pub fn read_ahead(&self, areas: &[Area], bytes_max: u64, wanted: impl Fn(&Key) -> bool + Send + 'static) {
@@ -254,6 +280,12 @@ impl Store {
         self.runtime.block_on(self.provider.delete(key)).map_err(|e| self.at(e))
     }
 
+    /// Removes several objects, by one request where the store has it; one result for each, in order.
+    pub fn delete_many(&self, keys: &[Key]) -> Vec<Result<()>> {
+        let results = self.runtime.block_on(self.provider.delete_many(keys));
+        results.into_iter().map(|result| result.map_err(|e| self.at(e))).collect()
+    }
+
     /// Extends the retention locks of objects, several at once; one result per key, in order.
     pub fn retain_all(&self, keys: &[Key], period: Duration) -> Vec<Result<()>> {
         let at_once = self.capabilities().concurrency_preferred.max(1);
@@ -284,10 +316,15 @@ impl Store {
 
 /// Whether an error means that the object is not there (any more).
 pub fn is_missing(error: &Error) -> bool {
+    error.kind() == Kind::Damaged && provider_kind(error) == Some(ErrorKind::NotFound)
+}
+
+/// Whether an error means that the name was taken.
+pub fn is_taken(error: &Error) -> bool {
+    provider_kind(error) == Some(ErrorKind::Exists)
+}
+
+fn provider_kind(error: &Error) -> Option<ErrorKind> {
     use std::error::Error as _;
-    error.kind() == Kind::Damaged
-        && error
-            .source()
-            .and_then(|source| source.downcast_ref::<lifeboat_providers::Error>())
-            .is_some_and(|e| e.kind() == ErrorKind::NotFound)
+    error.source()?.downcast_ref::<lifeboat_providers::Error>().map(lifeboat_providers::Error::kind)
 }
