@@ -1,0 +1,4 @@
+//! Freeing what no snapshot needs any more.
+mod mark;
+pub mod plan;
+mod repack;
