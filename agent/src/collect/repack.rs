@@ -22,6 +22,7 @@ use crate::pack::segment::{OpenSegment, SegmentCoder};
 use crate::repository::{Repository, layout};
 use crate::seal::Role;
 use crate::seal::cipher::BoxInfo;
+use crate::session::OpenSession;
 use crate::{Error, Kind, Result, threads};
 
 /// Segments of one pack that lie this close are read together, in bytes.
@@ -49,6 +50,7 @@ pub(super) struct Copied {
 /// `Interrupted`; errors of the store. What was copied before is indexed.
 pub(super) fn repack(
     repository: &Repository,
+    session: &OpenSession,
     index: &Arc<Index>,
     live: &Live,
     packs: &[PackUse],
@@ -60,6 +62,7 @@ pub(super) fn repack(
     context.counters.expect(packs.iter().map(|pack| pack.bytes.live).sum());
     let before = Counters::get(&context.counters.bytes_stored);
     let ingest = Ingest::start(repository, index.clone(), IngestOptions::default(), context)?;
+    ingest.indexer().tell(session.beats().clone());
     let work = Work {
         repository,
         live,
