@@ -19,8 +19,10 @@ pub enum Kind {
     Usage,
     /// There is no repository at the place named.
     NoRepository,
-    /// Another process holds what is needed, or this one was fenced off.
+    /// Another process holds what is needed.
     Locked,
+    /// This writer was taken for dead by another machine, and must begin anew.
+    Fenced,
     /// The key does not open the repository.
     WrongKey,
     /// No space left, or a limit is reached.
@@ -40,7 +42,7 @@ impl Kind {
             Self::Failed | Self::Store => 1,
             Self::Usage => 2,
             Self::NoRepository => 10,
-            Self::Locked => 11,
+            Self::Locked | Self::Fenced => 11,
             Self::WrongKey => 12,
             Self::Quota => 13,
             Self::Damaged => 14,

@@ -11,6 +11,7 @@
 //! | [`compress`], [`seal`] | keys, and all that makes bytes fit to leave the machine |
 //! | [`pack`] | segments of chunks, packs of segments |
 //! | [`index`] | where each chunk lies |
+//! | [`session`] | writers at work, how they end, and who is taken for dead |
 //! | [`ingest`] | from a new chunk to an acknowledged one |
 //! | [`tree`] | directories as stored |
 //! | [`snapshot`] | manifests and their chain |
@@ -46,6 +47,7 @@ pub mod repository;
 pub mod restore;
 pub mod scan;
 pub mod seal;
+pub mod session;
 pub mod snapshot;
 pub mod sync;
 pub mod threads;

@@ -3,11 +3,12 @@
 use chrono::{DateTime, FixedOffset};
 
 use super::{Plan, Run};
-use crate::Result;
 use crate::repository::Repository;
+use crate::session::OpenSession;
 use crate::snapshot::Snapshot;
 use crate::snapshot::manifest::{Manifest, Summary};
 use crate::tree::{Entry, path_text};
+use crate::{Error, Result};
 
 /// What the snapshot will say.
 pub(super) struct Draft<'a> {
@@ -19,7 +20,13 @@ pub(super) struct Draft<'a> {
 }
 
 /// Writes the snapshot as the next of this writer's chain.
-pub(super) fn commit(repository: &Repository, run: &Run<'_>, draft: Draft<'_>) -> Result<Snapshot> {
+pub(super) fn commit(
+    repository: &Repository,
+    run: &Run<'_>,
+    draft: Draft<'_>,
+    session: Option<&OpenSession>,
+) -> Result<Snapshot> {
+    let session = session.ok_or_else(|| Error::failed("a snapshot without a session: this is a bug in lifeboat"))?;
     let root = {
         let mut owners = run.owners.lock();
         owners.note(draft.root.meta.uid, draft.root.meta.gid);
@@ -51,5 +58,5 @@ pub(super) fn commit(repository: &Repository, run: &Run<'_>, draft: Draft<'_>) -
         errors: run.record.errors(),
         errors_total: run.record.errors_total(),
     };
-    repository.append_snapshot(manifest, run.context)
+    repository.append_snapshot(manifest, session, run.context)
 }

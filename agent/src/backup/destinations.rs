@@ -8,7 +8,7 @@ use crate::ingest::{Mirror, mirror};
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
 use crate::sync::{self, Prepared, SyncOptions, Synced};
-use crate::{Error, Result, threads};
+use crate::{Error, Kind, Result, threads};
 
 /// Another destination.
 pub struct Destination {
@@ -89,8 +89,13 @@ pub(super) fn catch_up(
         others.iter().map(|other| (other.name.clone(), other.repository.store().location())).collect();
     let brought = threads::at_once(others, |other| {
         other.outcome?;
-        let prepared = Prepared { index: other.index, session: other.session };
-        let synced = sync::bring(first, &other.repository, &options, Some(prepared), context)?;
+        let session = other.session.ok_or_else(|| Error::failed("a destination without a session"))?;
+        let prepared = Prepared { index: other.index, session };
+        let synced = match sync::bring(first, &other.repository, &options, Some(prepared), context) {
+            // What it has already is not brought again.
+            Err(e) if e.kind() == Kind::Fenced => sync::run(first, &other.repository, &options, context)?,
+            synced => synced?,
+        };
         if !synced.snapshots.contains(&snapshot.id) {
             synced.verdict()?;
         }

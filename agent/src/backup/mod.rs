@@ -10,6 +10,7 @@
 //! | [`file`](mod@file) | read and cut small files |
 //! | [`large`] | read and cut large files with all cores |
 //! | [`record`] | counts and errors of the run |
+//! | [`known`] | the index to deduplicate against |
 //! | [`commit`] | write the snapshot |
 //! | [`destinations`] | the other destinations of the run |
 
@@ -17,6 +18,7 @@ mod commit;
 pub mod destinations;
 mod directory;
 mod file;
+mod known;
 mod large;
 mod parent;
 mod plan;
@@ -34,16 +36,17 @@ use crate::compress::Level;
 use crate::events::{Context, Counters, Event};
 use crate::fetch::ChunkReader;
 use crate::fs::Owners;
-use crate::ingest::{ChunkSink, Ingest, IngestOptions, session};
-use crate::pack::directory::PackKind;
+use crate::index::Index;
+use crate::ingest::{ChunkSink, Ingest, IngestOptions};
 use crate::repository::state::{self, LockedMemory};
-use crate::repository::{Area, OwnDirectories, Repository, layout};
+use crate::repository::{OwnDirectories, Repository, Tombstones};
 use crate::scan::exclude::ExcludeRules;
+use crate::session::leftovers::{self, Leftovers};
+use crate::session::{self, OpenSession, Role};
 use crate::snapshot::history::witness;
 use crate::snapshot::manifest::Summary;
 use crate::snapshot::{History, Snapshot};
 use crate::tree::Entry;
-use crate::words::count;
 use crate::{Error, Result};
 
 use destinations::{Destination, DestinationOutcome};
@@ -180,15 +183,22 @@ pub fn run_to_all(
         // What would end the run at its very end is better known now.
         drop(LockedMemory::open(repository.directories())?);
     }
-    context.report(Event::Phase("reading snapshots"));
-    let history = repository.load_history()?;
-    warn_about_missing(repository, &history, context);
+    let session = match options.dry_run {
+        true => None,
+        false => Some(session::open(repository, &options.host, Role::Writer)?),
+    };
+    let (history, index, leftovers) = match prepare(repository, &plan, options, session.as_ref(), context) {
+        Ok(prepared) => prepared,
+        Err(e) => {
+            // Nothing is stored yet. What stays of the session is met by the next run.
+            let _ = close(session);
+            return Err(e);
+        }
+    };
     let parent = parent::choose(&history, &plan, options)?;
     // What the source had last time is the best guess at what it has now.
     let expected = parent.map_or(0, |parent| parent.manifest.summary.bytes_total);
     context.counters.bytes_total.store(expected, std::sync::atomic::Ordering::Relaxed);
-    context.report(Event::Phase("loading the index"));
-    let index = Arc::new(load_index(repository, context)?);
     let ingest_options =
         IngestOptions { level: options.level, verify: options.verify, dry_run: options.dry_run };
     let (mirrors, mut destinations) = match options.dry_run {
@@ -196,11 +206,11 @@ pub fn run_to_all(
         false => destinations::start(others, &options.host, context),
     };
     let ingest = Ingest::start_with_mirrors(repository, index.clone(), ingest_options, mirrors, context)?;
-    let session = match options.dry_run {
-        true => None,
-        false => Some(session::open(repository, &options.host, &index, ingest.indexer(), context)?),
-    };
-    let reader = ChunkReader::new(repository, index);
+    if let Some(session) = &session {
+        ingest.indexer().tell(session.beats().clone());
+        leftovers.adopt(session, &index, ingest.indexer(), context)?;
+    }
+    let reader = ChunkReader::new(repository, index).only_here();
     let run = Run {
         options,
         exclude,
@@ -223,7 +233,6 @@ pub fn run_to_all(
     // Whatever happened, what was stored is completed and indexed: the next run continues from it.
     let kept = if options.dry_run { Ok(()) } else { ingest.finish() };
     let others = ingest.finish_mirrors();
-    let close = |session: Option<session::OpenSession>| session.map_or(Ok(()), session::OpenSession::close);
     let root = match (root, kept) {
         (Ok(root), Ok(())) => root,
         // An upload's error is the cause; that the workers stopped is its consequence. The session stays, so that the next run looks for
@@ -255,7 +264,17 @@ pub fn run_to_all(
     }
     context.report(Event::Phase("writing the snapshot"));
     let draft = commit::Draft { start, root, plan: &plan, parent: parent_id.clone(), summary };
-    let snapshot = commit::commit(repository, &run, draft)?;
+    let snapshot = match commit::commit(repository, &run, draft, session.as_ref()) {
+        Ok(snapshot) => snapshot,
+        Err(e) => {
+            destinations::abandon(others);
+            // After any other error it is not known whether the snapshot counts: whoever ends the session finds out.
+            if e.kind() == crate::Kind::Fenced {
+                let _ = close(session);
+            }
+            return Err(e);
+        }
+    };
     // The snapshot is made whatever becomes of the session, which a policy may forbid to remove.
     if let Err(e) = close(session) {
         context.report(Event::Warning(format!(
@@ -270,6 +289,33 @@ pub fn run_to_all(
         context.report(Event::Warning(e.to_string()));
     }
     Ok(Outcome { snapshot: Some(snapshot), summary, parent: parent_id, errors_total, sockets, destinations })
+}
+
+/// Reads what the run relies on, after its session is known: snapshots, then the index.
+fn prepare(
+    repository: &Repository,
+    plan: &Plan,
+    options: &BackupOptions,
+    session: Option<&OpenSession>,
+    context: &Context,
+) -> Result<(History, Arc<Index>, Leftovers)> {
+    let leftovers = match session {
+        Some(session) => leftovers::settle(session, &options.host, context)?,
+        None => Leftovers::default(),
+    };
+    context.report(Event::Phase("reading snapshots"));
+    let history = repository.load_history()?;
+    warn_about_missing(repository, &history, context);
+    // One that is named and not there is said before the index is loaded.
+    parent::choose(&history, plan, options)?;
+    context.report(Event::Phase("loading the index"));
+    let none = Tombstones::default();
+    let index = known::load(repository, session.map_or(&none, |session| &**session.tombstones()), context)?;
+    Ok((history, Arc::new(index), leftovers))
+}
+
+fn close(session: Option<OpenSession>) -> Result<()> {
+    session.map_or(Ok(()), OpenSession::close)
 }
 
 impl Run<'_> {
@@ -352,70 +398,6 @@ impl Run<'_> {
         }
         Ok(())
     }
-}
-
-fn load_index(repository: &Repository, context: &Context) -> Result<crate::index::Index> {
-    let catalog = repository.load_catalog()?;
-    catalog.warn(|text| context.report(Event::Warning(text)));
-    if repository.store().capabilities().local_root.is_none() {
-        return Ok(catalog.index);
-    }
-    // To deduplicate against what is gone would lose data in silence. A listing of a local store costs next to nothing.
-    let packs = repository.with_sound_index(&catalog.index, crate::index::Index::packs)?;
-    let all = packs.len();
-    let lost = lost_packs(repository, packs)?;
-    if lost.is_empty() {
-        return Ok(catalog.index);
-    }
-    if lost.len() == all && all > 1 {
-        return Err(Error::damaged(format_args!(
-            "all {all} packs that the index names are missing at {}",
-            repository.store().location()
-        ))
-        .with_hint(
-            "Is the whole repository mounted and copied? If they are gone for good: `lifeboat repair index`.",
-        ));
-    }
-    context.report(Event::Warning(format!(
-        "of the repository's {}, {} missing or cut off: what is still on this machine of that is stored again. \
-         `lifeboat check` shows which snapshots have lost data, `lifeboat repair index` mends the index",
-        count(all as u64, "pack", "packs"),
-        count(lost.len() as u64, "is", "are"),
-    )));
-    index_without(repository, &lost)
-}
-
-type PackIds = std::collections::HashSet<lifeboat_providers::Sha256>;
-
-/// Packs that the index names and that are not there in full.
-fn lost_packs(repository: &Repository, packs: Vec<crate::index::PackSummary>) -> Result<PackIds> {
-    let mut stored = std::collections::HashMap::new();
-    for kind in [PackKind::Data, PackKind::Metadata] {
-        repository.store().for_each(&Area::of_packs(kind).prefix(), |info| {
-            if let Ok(id) = layout::sha256_of(&info.key)
-                && layout::pack(kind, &id)? == info.key
-            {
-                stored.insert(id, info.size);
-            }
-            Ok(())
-        })?;
-    }
-    let lost = |pack: &crate::index::PackSummary| stored.get(&pack.id) != Some(&pack.stored_bytes);
-    Ok(packs.into_iter().filter(lost).map(|pack| pack.id).collect())
-}
-
-/// The index as if some packs were not named: for this run only, the stored one stays as it is.
-fn index_without(repository: &Repository, lost: &PackIds) -> Result<crate::index::Index> {
-    let index = crate::index::Index::scratch(&repository.index_cache());
-    for info in repository.store().list(&Area::Index.prefix())? {
-        // What is foreign or damaged was reported before.
-        let Ok(id) = layout::sha256_of(&info.key) else { continue };
-        if let Ok(mut shard) = repository.read_shard(&id) {
-            shard.packs.retain(|pack| !lost.contains(&pack.id));
-            index.add(&[(id, shard)])?;
-        }
-    }
-    Ok(index)
 }
 
 fn warn_about_missing(repository: &Repository, history: &History, context: &Context) {

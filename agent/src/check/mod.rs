@@ -9,6 +9,7 @@
 //! | [`mod@heal`] | damaged and missing objects from other destinations |
 //! | [`trees`] | every directory and list, and that every chunk has a place |
 //! | [`touched`] | which snapshots and paths damage touches |
+//! | [`writers`] | sessions, outcomes, tombstones |
 
 mod data;
 mod heal;
@@ -17,6 +18,7 @@ pub mod stated;
 pub mod subset;
 mod touched;
 mod trees;
+mod writers;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -28,8 +30,7 @@ use crate::events::{Context, Event};
 use crate::fetch::ChunkReader;
 use crate::index::{Index, Location};
 use crate::pack::directory::{PackKind, Segment};
-use crate::repository::{Area, Repository, layout, slots, state};
-use crate::seal::header::ObjectKind;
+use crate::repository::{Area, Repository, Tombstones, layout, slots, state};
 use crate::snapshot::{History, chain};
 use crate::words::count;
 use crate::{Error, Kind, Result};
@@ -184,7 +185,7 @@ pub fn run(repository: &Repository, options: &CheckOptions, context: &Context) -
     let history = repository.load_history()?;
     check_history(repository, &history, &mut report);
     remember(repository, &history, context);
-    check_sessions(repository, &mut report)?;
+    writers::check(repository, &history, &mut report)?;
     let mut check = survey(repository, options, context, report)?;
     context.report(Event::Phase("checking directories"));
     let reader = ChunkReader::new(repository, check.index.clone());
@@ -266,24 +267,6 @@ fn remember(repository: &Repository, history: &History, context: &Context) {
     }
 }
 
-fn check_sessions(repository: &Repository, report: &mut Report) -> Result<()> {
-    for info in repository.store().list(&Area::Sessions.prefix())? {
-        let opened = repository
-            .store()
-            .get(&info.key)
-            .and_then(|stored| repository.open_object(ObjectKind::Session, &stored));
-        match opened {
-            Ok(_) => {}
-            Err(e) if crate::repository::store::is_missing(&e) => {}
-            Err(e) if matches!(e.kind(), Kind::Damaged | Kind::Failed) => {
-                report.damage(&info.key, format!("{e} (nothing depends on it; it can be removed)"));
-            }
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
-}
-
 /// Reads every index shard anew: the local cache would hide what is wrong with the stored ones.
 fn check_index(repository: &Repository, report: &mut Report) -> Result<Index> {
     const HINT: &str = "`lifeboat repair index` makes it anew.";
@@ -308,12 +291,13 @@ impl Check<'_> {
         self.shards_are_sound && self.report.orphans == 0
     }
 
-    /// The index without the places that are known to be bad: what lies there only is to be stored again.
+    /// The index without the places that are known to be bad or about to be deleted: what lies there only is to be stored again.
     ///
     /// # Errors
     /// Errors of the store.
-    pub(crate) fn index_of_the_sound(&self) -> Result<Arc<Index>> {
-        if self.bad.packs.is_empty() && self.bad.segments.is_empty() {
+    pub(crate) fn index_of_the_sound(&self, tombstones: Option<&Tombstones>) -> Result<Arc<Index>> {
+        let doomed = tombstones.map(|tombstones| tombstones.packs.clone()).unwrap_or_default();
+        if self.bad.packs.is_empty() && self.bad.segments.is_empty() && doomed.is_empty() {
             return Ok(self.index.clone());
         }
         let index = Index::scratch(&self.repository.index_cache());
@@ -336,7 +320,7 @@ impl Check<'_> {
             }
             index.add(&[(id, shard)])?;
         }
-        Ok(Arc::new(index))
+        Ok(Arc::new(index.without(doomed)))
     }
 
     /// Whether nothing of a pack is in use: it was found damaged, and the index was repaired since.

@@ -23,6 +23,7 @@ pub struct ChunkReader {
     cache: SegmentCache,
     rescue: Option<Rescue>,
     renewal: Renewal,
+    only_here: bool,
     others: OnceLock<Vec<Self>>,
 }
 
@@ -55,8 +56,15 @@ impl ChunkReader {
     /// A reader over an index.
     pub fn new(repository: &Repository, index: Arc<Index>) -> Self {
         let cache = SegmentCache::new(CACHE_BYTES);
-        let renewal = Renewal::default();
-        Self { repository: repository.clone(), index, cache, rescue: None, renewal, others: OnceLock::new() }
+        Self {
+            repository: repository.clone(),
+            index,
+            cache,
+            rescue: None,
+            renewal: Renewal::default(),
+            only_here: false,
+            others: OnceLock::new(),
+        }
     }
 
     /// Looks for chunks that the index does not know in packs that it does not know either, and gives `warn` a word on that; and when a pack
@@ -65,6 +73,13 @@ impl ChunkReader {
     #[must_use]
     pub fn with_rescue(mut self, warn: impl Fn(String) + Send + Sync + 'static) -> Self {
         self.rescue = Some(Rescue::new(Box::new(warn)));
+        self
+    }
+
+    /// Gives out nothing that only other destinations have, though it heals packs from them: for whoever takes what he could read for stored.
+    #[must_use]
+    pub fn only_here(mut self) -> Self {
+        self.only_here = true;
         self
     }
 
@@ -185,6 +200,9 @@ impl ChunkReader {
             {
                 return Ok(Some(chunk));
             }
+        }
+        if self.only_here {
+            return Ok(None);
         }
         // Damage there is passed over: another destination is only a second chance.
         Ok(self.others().iter().find_map(|other| other.chunk(kind, id, length).ok()))

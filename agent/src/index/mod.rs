@@ -66,6 +66,8 @@ pub struct Index {
     mending: Mutex<()>,
     /// A table was passed over because it was damaged.
     left_out: AtomicBool,
+    /// Packs that are about to be deleted: as if no shard named them.
+    absent: HashSet<Sha256>,
 }
 
 /// One place of a chunk.
@@ -189,7 +191,20 @@ impl Index {
             updating: Mutex::new(()),
             mending: Mutex::new(()),
             left_out: AtomicBool::new(false),
+            absent: HashSet::new(),
         }
+    }
+
+    /// The same index as if no shard named these packs: nothing is found in them, and no visit meets them.
+    #[must_use]
+    pub fn without(mut self, packs: HashSet<Sha256>) -> Self {
+        self.absent.extend(packs);
+        self
+    }
+
+    /// Whether a pack is left out by [`Self::without`].
+    pub fn leaves_out(&self, pack: &Sha256) -> bool {
+        !self.absent.is_empty() && self.absent.contains(pack)
     }
 
     /// Sets up to how much memory the tables may be mapped; 64 MiB unless set. Beyond it a hit takes a few
@@ -206,12 +221,20 @@ impl Index {
     /// called missing, or anything is deleted for not being referenced, [`Self::mend`] and ask again.
     #[inline]
     pub fn lookup(&self, id: &ChunkId) -> Option<Location> {
-        self.tables.read().iter().find_map(|table| table.find(id).ok().flatten())
+        let found = self.tables.read().iter().find_map(|table| table.find(id).ok().flatten());
+        if found.is_some_and(|location| self.leaves_out(&location.pack)) {
+            // Perhaps there is another copy.
+            return self.lookup_all(id).into_iter().next();
+        }
+        found
     }
 
     /// Whether a place of the chunk is known; with the caveat of [`Self::lookup`].
     #[inline]
     pub fn contains(&self, id: &ChunkId) -> bool {
+        if !self.absent.is_empty() {
+            return self.lookup(id).is_some();
+        }
         self.tables.read().iter().any(|table| table.contains(id) == Ok(true))
     }
 
@@ -224,6 +247,9 @@ impl Index {
         }
         found.sort_unstable_by_key(|location| (location.pack, location.segment.offset, location.offset));
         found.dedup();
+        if !self.absent.is_empty() {
+            found.retain(|location| !self.absent.contains(&location.pack));
+        }
         found
     }
 

@@ -134,6 +134,9 @@ impl Index {
     /// # Errors
     /// If a table is damaged; `visit` then has seen some chunks only.
     pub fn for_each_chunk(&self, pack: &Sha256, mut visit: impl FnMut(ChunkId, &Location)) -> Result<bool> {
+        if self.absent.contains(pack) {
+            return Ok(false);
+        }
         for table in self.tables().iter() {
             if let Some(ordinal) = table.pack_ordinal(pack).map_err(in_table)? {
                 visit_chunks(table, ordinal, &mut visit).map_err(in_table)?;
@@ -175,7 +178,7 @@ impl Index {
             }
             for ordinal in 0..table.counts().packs {
                 let pack = table.pack(ordinal).map_err(in_table)?;
-                if seen.insert(pack.id) {
+                if !self.absent.contains(&pack.id) && seen.insert(pack.id) {
                     visit(number, ordinal, &pack);
                 }
             }

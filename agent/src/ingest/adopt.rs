@@ -8,12 +8,14 @@ use crate::Result;
 use crate::events::{Context, Event};
 use crate::index::Index;
 use crate::repository::Repository;
+use crate::session::OpenSession;
 
-/// Adopts every readable pack that no index shard names; returns how many.
+/// Adopts every readable pack that neither an index shard nor a tombstone names; returns how many.
 ///
 /// # Errors
-/// Errors of the store. Damaged packs are reported and left where they are.
+/// Errors of the store; `Fenced`: then they may be gone. Damaged packs are reported and left where they are.
 pub fn adopt_orphans(
+    session: &OpenSession,
     repository: &Repository,
     index: &Index,
     indexer: &Indexer,
@@ -23,6 +25,8 @@ pub fn adopt_orphans(
     repository.for_each_unnamed_pack(index, |entry| {
         context.check_stop()?;
         match entry {
+            // It is about to be deleted.
+            Ok(entry) if session.tombstones().packs.contains(&entry.id) => {}
             Ok(entry) => {
                 indexer.acknowledge(entry)?;
                 adopted += 1;

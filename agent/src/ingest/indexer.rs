@@ -1,6 +1,6 @@
 //! Turns acknowledged packs into index shards: the checkpoints from which an interrupted run continues.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -12,6 +12,7 @@ use crate::index::shard::{PackEntry, Shard};
 use crate::repository::catalog::cache_trouble;
 use crate::repository::{Area, Repository};
 use crate::seal::header::ObjectKind;
+use crate::session::beat::Beats;
 use crate::{Error, Result};
 
 /// A checkpoint is written after this many chunks: bounds the memory of those that are not in the index yet (≈ 60 bytes each).
@@ -27,6 +28,8 @@ pub struct Indexer {
     context: Context,
     pending: Mutex<Pending>,
     writing: Mutex<()>,
+    /// The session that says which shards it wrote.
+    beats: OnceLock<Arc<Beats>>,
 }
 
 struct Pending {
@@ -45,7 +48,13 @@ impl Indexer {
     /// An indexer that has seen no pack.
     pub fn new(repository: Repository, index: Arc<Index>, claims: Arc<Claims>, context: Context) -> Self {
         let pending = Mutex::new(Pending::empty());
-        Self { repository, index, claims, context, pending, writing: Mutex::new(()) }
+        Self { repository, index, claims, context, pending, writing: Mutex::new(()), beats: OnceLock::new() }
+    }
+
+    /// Says in a session which shards it writes from now on.
+    pub fn tell(&self, beats: Arc<Beats>) {
+        // Once only: an indexer is of one session.
+        let _ = self.beats.set(beats);
     }
 
     /// Takes note of a pack that is stored and proved; writes a checkpoint if one is due.
@@ -59,15 +68,24 @@ impl Indexer {
             pending.packs.push(entry);
             pending.chunks >= CHECKPOINT_CHUNKS || pending.since.elapsed() >= CHECKPOINT_EVERY
         };
-        if due { self.flush() } else { Ok(()) }
+        if due { self.write(true) } else { Ok(()) }
     }
 
     /// Writes what is pending as an index shard, to the store first, then to the local index.
     ///
     /// # Errors
-    /// Errors of the store. What was pending is then pending still.
+    /// `Fenced`; errors of the store. What was pending is then pending still.
     pub fn flush(&self) -> Result<()> {
+        self.write(false)
+    }
+
+    /// `more`: the run goes on after it.
+    fn write(&self, more: bool) -> Result<()> {
         let _writing = self.writing.lock();
+        if let Some(beats) = self.beats.get() {
+            // Whoever takes this writer for dead may delete what no index names.
+            beats.assure()?;
+        }
         let pending = std::mem::replace(&mut *self.pending.lock(), Pending::empty());
         if pending.packs.is_empty() {
             return Ok(());
@@ -77,6 +95,9 @@ impl Indexer {
             shard.encode().map_err(|e| Error::failed(format_args!("cannot encode the index: {e}")))?;
         match self.repository.put_whole(Area::Index, ObjectKind::IndexShard, &plain) {
             Ok(id) => {
+                if let Some(beats) = self.beats.get() {
+                    beats.wrote([id.to_string()], more);
+                }
                 let shards = [(id, shard)];
                 self.index.add(&shards)?;
                 if let Some(error) = self.index.take_trouble() {

@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 
 use super::claims::Claims;
 use super::indexer::Indexer;
-use super::session::{self, OpenSession};
 use crate::events::Context;
 use crate::index::Index;
 use crate::index::shard::PackEntry;
 use crate::repository::{Repository, layout};
 use crate::seal::SealedObject;
+use crate::session::{self, OpenSession, Role, leftovers};
 use crate::{Error, Result};
 
 /// Packs of one destination that may wait in memory or be under way at once.
@@ -63,15 +63,18 @@ struct Shared {
 }
 
 impl Mirror {
-    /// Prepares a destination: loads its index and opens a session.
+    /// Prepares a destination: opens a session of its own there, then loads its index.
     ///
     /// # Errors
     /// Errors of its store; if the system gives no threads.
     pub fn start(name: String, repository: Repository, host: &str, context: &Context) -> Result<Self> {
-        let index = Arc::new(repository.load_catalog()?.index);
+        let session = session::open(&repository, host, Role::Writer)?;
+        let left = leftovers::settle(&session, host, context)?;
+        let index = Arc::new(repository.load_catalog()?.index.without(session.tombstones().packs.clone()));
         let claims = Arc::new(Claims::new());
         let indexer = Indexer::new(repository.clone(), index.clone(), claims, context.clone());
-        let session = session::open(&repository, host, &index, &indexer, context)?;
+        indexer.tell(session.beats().clone());
+        left.adopt(&session, &index, &indexer, context)?;
         let shared = Arc::new(Shared {
             repository,
             indexer,

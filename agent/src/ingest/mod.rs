@@ -8,7 +8,6 @@
 //! | [`indexer`] | acknowledged packs into index shards |
 //! | [`sink`] | what each worker thread writes chunks to |
 //! | [`mirror`] | the same packs to other destinations |
-//! | [`session`] | tells others that this writer is at work |
 //! | [`adopt`] | packs of an interrupted run into the index |
 
 pub mod adopt;
@@ -16,7 +15,6 @@ pub mod claims;
 pub mod indexer;
 pub mod mirror;
 pub mod packer;
-pub mod session;
 pub mod sink;
 pub mod upload;
 

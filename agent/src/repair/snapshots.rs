@@ -10,6 +10,7 @@ use crate::events::{Context, Event};
 use crate::fetch::ChunkReader;
 use crate::ingest::{ChunkSink, Ingest, IngestOptions};
 use crate::repository::{Area, Repository, layout, state};
+use crate::session::{self, OpenSession, Role};
 use crate::snapshot::history::Snapshot;
 use crate::snapshot::manifest::{Manifest, Witness};
 use crate::snapshot::{History, chain};
@@ -50,6 +51,27 @@ pub fn snapshots(
     context: &Context,
 ) -> Result<SnapshotRepair> {
     let repository = &repository.without_copies();
+    let session = match options.dry_run {
+        true => None,
+        false => Some(session::open(repository, &options.host, Role::Writer)?),
+    };
+    let repaired = with_session(repository, options, session.as_ref(), context);
+    // After an error of the store it is perhaps not known whether the snapshots count: whoever ends the session finds out.
+    let is_known = repaired.as_ref().err().is_none_or(|e| !matches!(e.kind(), Kind::Store | Kind::Damaged));
+    if let Some(session) = session.filter(|_| is_known)
+        && let Err(e) = session.close()
+    {
+        context.report(Event::Warning(format!("{e}. What was repaired stays so.")));
+    }
+    repaired
+}
+
+fn with_session(
+    repository: &Repository,
+    options: &SnapshotRepairOptions,
+    session: Option<&OpenSession>,
+    context: &Context,
+) -> Result<SnapshotRepair> {
     let history = repository.load_history()?;
     let read_data = if options.read_data { ReadData::All } else { ReadData::Nothing };
     let check_options = CheckOptions { read_data, threads: 0 };
@@ -68,17 +90,9 @@ pub fn snapshots(
             )
             .with_hint("Run `lifeboat repair index` first, then this command again."));
         }
-        rewrite(repository, &check, &reader, &history, options, context, &mut repair)?
+        rewrite(repository, &check, &reader, &history, options, session, context, &mut repair)?
     };
-    let damaged: Vec<Sha256> = manifests.iter().map(|(old, _)| old.id).collect();
-    for (old, manifest) in manifests {
-        let new = match earlier_copy(&history, &old, &manifest) {
-            Some(copy) if !damaged.contains(&copy.id) => Some(copy.clone()),
-            _ if options.dry_run => None,
-            _ => Some(repository.append_snapshot(manifest, context)?),
-        };
-        repair.repaired.push((old, new));
-    }
+    append(repository, &history, manifests, session, context, &mut repair)?;
     repair.gone = gone.iter().map(|witness| witness.id.clone()).collect();
     if options.forget && !options.dry_run {
         let old: Vec<&Snapshot> = repair.repaired.iter().map(|(old, _)| old).collect();
@@ -88,18 +102,54 @@ pub fn snapshots(
     Ok(repair)
 }
 
+/// Appends what stands for damaged snapshots, unless an earlier repair did; without a session nothing.
+fn append(
+    repository: &Repository,
+    history: &History,
+    manifests: Vec<(Snapshot, Manifest)>,
+    session: Option<&OpenSession>,
+    context: &Context,
+    repair: &mut SnapshotRepair,
+) -> Result<()> {
+    let damaged: Vec<Sha256> = manifests.iter().map(|(old, _)| old.id).collect();
+    let (mut olds, mut new) = (Vec::new(), Vec::new());
+    for (old, manifest) in manifests {
+        match earlier_copy(history, &old, &manifest) {
+            Some(copy) if !damaged.contains(&copy.id) => repair.repaired.push((old, Some(copy.clone()))),
+            _ => {
+                olds.push(old);
+                new.push(manifest);
+            }
+        }
+    }
+    match session {
+        Some(session) => {
+            let made = repository.append_snapshots(new, session, context)?;
+            repair.repaired.extend(olds.into_iter().zip(made.into_iter().map(Some)));
+        }
+        None => repair.repaired.extend(olds.into_iter().map(|old| (old, None))),
+    }
+    Ok(())
+}
+
 /// The damaged snapshots, and what is to stand for each; its nodes are stored.
+#[expect(clippy::too_many_arguments, reason = "one step of a repair that has them all")]
 fn rewrite(
     repository: &Repository,
     check: &check::Check<'_>,
     reader: &ChunkReader,
     history: &History,
     options: &SnapshotRepairOptions,
+    session: Option<&OpenSession>,
     context: &Context,
     repair: &mut SnapshotRepair,
 ) -> Result<Vec<(Snapshot, Manifest)>> {
     let ingest_options = IngestOptions { dry_run: options.dry_run, ..IngestOptions::default() };
-    let ingest = Ingest::start(repository, check.index_of_the_sound()?, ingest_options, context)?;
+    let index = check.index_of_the_sound(session.map(|session| &**session.tombstones()))?;
+    let ingest = Ingest::start(repository, index, ingest_options, context)?;
+    if let Some(session) = session {
+        ingest.indexer().tell(session.beats().clone());
+    }
     context.report(Event::Phase("saving what can be saved"));
     let mut manifests = Vec::new();
     let mut sink = ChunkSink::new(&ingest)?;

@@ -168,7 +168,7 @@ impl Repository {
         index.add(&shards)
     }
 
-    /// Calls `each` with what every pack says of itself that is there and that `index` does not name, or with why that cannot be had of it.
+    /// Calls `each` with what every pack says of itself that is there and that `index` neither names nor leaves out, or with why that cannot be had of it.
     ///
     /// # Errors
     /// Errors of the store that are no damage; what `each` returns.
@@ -182,7 +182,7 @@ impl Repository {
         for kind in [PackKind::Data, PackKind::Metadata] {
             for info in self.store.list(&Area::of_packs(kind).prefix())? {
                 let Ok(id) = layout::sha256_of(&info.key) else { continue };
-                if named.contains(&id) {
+                if named.contains(&id) || index.leaves_out(&id) {
                     continue;
                 }
                 match self.read_pack_entry(kind, &id, info.size) {

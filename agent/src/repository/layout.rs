@@ -22,12 +22,25 @@ pub enum Area {
     Forgotten,
     /// Writers at work.
     Sessions,
+    /// How sessions ended.
+    Outcomes,
+    /// Packs that are about to be deleted.
+    Tombstones,
 }
 
 impl Area {
     /// All areas, in the order in which a check reads them.
-    pub const ALL: [Self; 7] =
-        [Self::Keys, Self::Snapshots, Self::Forgotten, Self::Index, Self::Meta, Self::Packs, Self::Sessions];
+    pub const ALL: [Self; 9] = [
+        Self::Keys,
+        Self::Snapshots,
+        Self::Forgotten,
+        Self::Index,
+        Self::Meta,
+        Self::Packs,
+        Self::Sessions,
+        Self::Outcomes,
+        Self::Tombstones,
+    ];
 
     /// The folder's name.
     pub const fn name(self) -> &'static str {
@@ -39,6 +52,8 @@ impl Area {
             Self::Snapshots => "snapshots",
             Self::Forgotten => "forgotten",
             Self::Sessions => "sessions",
+            Self::Outcomes => "outcomes",
+            Self::Tombstones => "tombstones",
         }
     }
 
@@ -76,12 +91,24 @@ pub fn session(id: u128) -> Result<Key> {
     key(format!("sessions/{id:032x}"))
 }
 
+/// The key of a session's outcome.
+pub fn outcome(id: u128) -> Result<Key> {
+    key(format!("outcomes/{id:032x}"))
+}
+
+/// The number by which a session and its outcome are named; `None` for a foreign file.
+pub fn session_id(key: &Key) -> Option<u128> {
+    let name = key.file_name();
+    let id = u128::from_str_radix(name, 16).ok()?;
+    (name == format!("{id:032x}")).then_some(id)
+}
+
 /// The key of a pack.
 pub fn pack(kind: PackKind, id: &Sha256) -> Result<Key> {
     key(format!("{}/{:02x}/{id}", Area::of_packs(kind).name(), id.as_bytes()[0]))
 }
 
-/// The key of an index shard, snapshot or record of forgotten snapshots.
+/// The key of an index shard, snapshot, record of forgotten snapshots or tombstone.
 pub fn named_by_hash(area: Area, id: &Sha256) -> Result<Key> {
     key(format!("{}/{id}", area.name()))
 }

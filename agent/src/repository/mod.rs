@@ -13,6 +13,7 @@
 //! | [`siblings`] | other destinations of the same repository, to heal from |
 //! | [`slots`] | adding, listing, removing key slots |
 //! | [`state`] | what a machine remembers of a repository: cache and heads |
+//! | [`tombstones`] | packs that are about to be deleted |
 //! | [`catalog`] | bringing the local index up to the stored shards |
 
 pub mod catalog;
@@ -27,6 +28,7 @@ pub mod siblings;
 pub mod slots;
 pub mod state;
 pub mod store;
+pub mod tombstones;
 
 use bytes::Bytes;
 use lifeboat_providers::{Key, Sha256};
@@ -34,6 +36,7 @@ use lifeboat_providers::{Key, Sha256};
 use crate::seal::header::{Header, ObjectKind, RepositoryId};
 use crate::seal::keys::{Keys, MasterKey};
 use crate::seal::object::{SealedObject, open_whole, seal_whole};
+use crate::session::Timing;
 use crate::{Kind, Result};
 
 pub use config::Config;
@@ -42,6 +45,7 @@ pub use own::OwnDirectories;
 pub use siblings::Siblings;
 pub use state::Directories;
 pub use store::Store;
+pub use tombstones::Tombstones;
 
 /// An unlocked repository.
 #[derive(Debug, Clone)]
@@ -55,6 +59,7 @@ pub struct Repository {
     siblings: Siblings,
     /// Copies of metadata on this machine may stand for what is stored.
     reads_copies: bool,
+    timing: Timing,
 }
 
 impl Repository {
@@ -106,6 +111,17 @@ impl Repository {
         Self { store, ..self.clone() }
     }
 
+    /// When writers are heard of and taken for dead.
+    pub const fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// The same repository with other times: for tests.
+    #[must_use]
+    pub fn with_timing(self, timing: Timing) -> Self {
+        Self { timing, ..self }
+    }
+
     /// A header for a new object.
     ///
     /// # Errors
@@ -145,8 +161,8 @@ impl Repository {
         let id = object.sha256();
         let key = layout::named_by_hash(area, &id)?;
         self.store.create_or_same(&key, &object)?;
-        if area != Area::Index {
-            // The index has a better copy.
+        if matches!(area, Area::Snapshots | Area::Forgotten | Area::Tombstones) {
+            // The index has a better copy, and nobody reads the others twice.
             self.cache_object(&key, object.body().pieces());
         }
         Ok(id)
@@ -157,7 +173,7 @@ impl Repository {
     /// # Errors
     /// `Damaged` if it is missing or not what it should be.
     pub fn get_whole(&self, key: &Key, kind: ObjectKind) -> Result<Vec<u8>> {
-        let is_kept = matches!(kind, ObjectKind::Snapshot | ObjectKind::Forgotten);
+        let is_kept = matches!(kind, ObjectKind::Snapshot | ObjectKind::Forgotten | ObjectKind::Tombstone);
         if let Some(stored) = is_kept.then(|| self.cached_object(key)).flatten() {
             return self.open_object(kind, &stored).map_err(|e| e.context(key));
         }

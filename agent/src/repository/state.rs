@@ -151,18 +151,7 @@ impl LockedMemory {
     /// # Errors
     /// If the directory cannot be made or locked.
     pub fn open(directories: &Directories) -> Result<Self> {
-        let hint = "Give this user write permission there, or name another directory by LIFEBOAT_STATE_DIR.";
-        make_private_dir(&directories.state).map_err(|e| e.with_hint(hint))?;
-        let path = directories.state.join(LOCK_FILE);
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| Error::io(format_args!("cannot open {}", path.display()), e).with_hint(hint))?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
-            .map_err(|e| Error::io(format_args!("cannot lock {}", path.display()), e))?;
+        let lock = lock(directories, LOCK_FILE)?;
         let path = directories.state.join(MEMORY_FILE);
         let memory = match read(&path) {
             Ok(Some(memory)) if memory.machine == machine() => memory,
@@ -185,6 +174,26 @@ impl LockedMemory {
         let json = serde_json::to_vec_pretty(&self.memory).map_err(|e| Error::failed(e.to_string()))?;
         write_atomically(&self.path, &json)
     }
+}
+
+/// Locks a file of the state directory, which is made if need be, against other processes of this machine; waits for whoever holds it.
+///
+/// # Errors
+/// If the directory cannot be made or the file not be opened or locked.
+pub fn lock(directories: &Directories, name: &str) -> Result<File> {
+    let hint = "Give this user write permission there, or name another directory by LIFEBOAT_STATE_DIR.";
+    make_private_dir(&directories.state).map_err(|e| e.with_hint(hint))?;
+    let path = directories.state.join(name);
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|e| Error::io(format_args!("cannot open {}", path.display()), e).with_hint(hint))?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
+        .map_err(|e| Error::io(format_args!("cannot lock {}", path.display()), e))?;
+    Ok(lock)
 }
 
 /// Remembers that a snapshot is not at these places yet, so that nobody takes it for removed there.
@@ -240,7 +249,7 @@ fn fresh() -> Result<Memory> {
 }
 
 /// Tells this machine from a copy of its disk. Hashed: the id itself should not be spread.
-fn machine() -> String {
+pub fn machine() -> String {
     let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
     let hash = blake3::derive_key("lifeboat 2026-11-21 v1 machine", id.trim().as_bytes());
     hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()

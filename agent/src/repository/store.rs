@@ -76,6 +76,36 @@ impl Store {
         });
     }
 
+    /// Lists areas now, at once, whatever was asked for before; in the order of `areas`.
+    ///
+    /// # Errors
+    /// The first error of any listing.
+    pub fn list_now(&self, areas: &[Area]) -> Result<Vec<Vec<ObjectInfo>>> {
+        let prefixes: Vec<Prefix> = areas.iter().map(|area| area.prefix()).collect();
+        let listings = prefixes.iter().map(|prefix| self.provider.list_all(prefix));
+        let all = self.runtime.block_on(futures_util::future::join_all(listings));
+        all.into_iter().map(|listing| listing.map_err(|e| self.at(e))).collect()
+    }
+
+    /// The listing that was asked for ahead, if there is one: `None` if not, or if it failed.
+    pub fn take_ahead(&self, area: Area) -> Option<Vec<ObjectInfo>> {
+        let waiting = self.ahead.lock().remove(area.name())?;
+        self.runtime.block_on(waiting).ok()?.ok()
+    }
+
+    /// What was asked for ahead is not to be used any more.
+    pub fn forget_ahead(&self) {
+        self.ahead.lock().clear();
+    }
+
+    /// What the next [`Store::list`] of an area returns.
+    pub fn put_ahead(&self, area: Area, listing: Vec<ObjectInfo>) {
+        let (sender, waiting) = tokio::sync::oneshot::channel();
+        // The receiver is here: it cannot fail.
+        let _ = sender.send(Ok(listing));
+        self.ahead.lock().insert(area.name().to_owned(), waiting);
+    }
+
     /// Reads objects, several at once, in the order of their keys.
     pub fn get_all(&self, keys: &[Key]) -> Vec<Result<Bytes>> {
         let at_once = self.capabilities().concurrency_preferred.max(1);
@@ -238,6 +268,12 @@ impl Store {
         self.runtime.block_on(self.provider.delete(key)).map_err(|e| self.at(e))
     }
 
+    /// Removes several objects, by one request where the store has it; one result for each, in order.
+    pub fn delete_many(&self, keys: &[Key]) -> Vec<Result<()>> {
+        let results = self.runtime.block_on(self.provider.delete_many(keys));
+        results.into_iter().map(|result| result.map_err(|e| self.at(e))).collect()
+    }
+
     /// Space used and left.
     ///
     /// # Errors
@@ -259,10 +295,15 @@ impl Store {
 
 /// Whether an error means that the object is not there (any more).
 pub fn is_missing(error: &Error) -> bool {
+    error.kind() == Kind::Damaged && provider_kind(error) == Some(ErrorKind::NotFound)
+}
+
+/// Whether an error means that the name was taken.
+pub fn is_taken(error: &Error) -> bool {
+    provider_kind(error) == Some(ErrorKind::Exists)
+}
+
+fn provider_kind(error: &Error) -> Option<ErrorKind> {
     use std::error::Error as _;
-    error.kind() == Kind::Damaged
-        && error
-            .source()
-            .and_then(|source| source.downcast_ref::<lifeboat_providers::Error>())
-            .is_some_and(|e| e.kind() == ErrorKind::NotFound)
+    error.source()?.downcast_ref::<lifeboat_providers::Error>().map(lifeboat_providers::Error::kind)
 }

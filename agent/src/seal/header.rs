@@ -32,6 +32,10 @@ pub enum ObjectKind {
     Session = 6,
     /// The repository's parameters.
     Config = 7,
+    /// How a writer's session ended.
+    Outcome = 8,
+    /// Packs that are about to be deleted.
+    Tombstone = 9,
 }
 
 impl ObjectKind {
@@ -44,6 +48,8 @@ impl ObjectKind {
             5 => Self::Forgotten,
             6 => Self::Session,
             7 => Self::Config,
+            8 => Self::Outcome,
+            9 => Self::Tombstone,
             _ => return None,
         })
     }
@@ -59,6 +65,8 @@ impl fmt::Display for ObjectKind {
             Self::Forgotten => "record of forgotten snapshots",
             Self::Session => "session",
             Self::Config => "config",
+            Self::Outcome => "outcome of a session",
+            Self::Tombstone => "tombstone",
         })
     }
 }

@@ -6,42 +6,72 @@ use super::chain;
 use super::history::{History, Snapshot, witness};
 use super::manifest::{Manifest, Witness};
 use crate::events::{Context, Event};
-use crate::repository::state::{self, LockedMemory, Memory};
-use crate::repository::{Area, Repository};
+use crate::repository::state::{self, Head, LockedMemory, Memory};
+use crate::repository::{Area, Repository, layout};
 use crate::seal::header::ObjectKind;
+use crate::session::OpenSession;
 use crate::words::count;
 use crate::{Error, Result};
 
 impl Repository {
     /// Stores `manifest` as the next of this machine's chain; `writer`, `sequence`, `previous` and `heads` of it are set here.
     ///
+    /// # Errors
+    /// As [`Repository::append_snapshots`].
+    pub fn append_snapshot(
+        &self,
+        manifest: Manifest,
+        session: &OpenSession,
+        context: &Context,
+    ) -> Result<Snapshot> {
+        let appended = self.append_snapshots(vec![manifest], session, context)?;
+        appended.into_iter().next().ok_or_else(|| Error::failed("no snapshot was made: this is a bug in lifeboat"))
+    }
+
+    /// Stores `manifests`, one after the other, as the next of this machine's chain, all or none, as the last step of `session`.
+    ///
     /// The memory is locked meanwhile, so that two processes of one machine take different places.
     ///
     /// # Errors
-    /// Errors of the store; if this machine's memory cannot be opened. That it cannot be written once the snapshot is stored is a warning:
-    /// the next run finds the snapshot in the store.
-    pub fn append_snapshot(&self, mut manifest: Manifest, context: &Context) -> Result<Snapshot> {
+    /// As [`OpenSession::commit`]; if this machine's memory cannot be opened. That it cannot be written once the snapshots are stored is a
+    /// warning: the next run finds them in the store.
+    pub fn append_snapshots(
+        &self,
+        manifests: Vec<Manifest>,
+        session: &OpenSession,
+        context: &Context,
+    ) -> Result<Vec<Snapshot>> {
+        if manifests.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut memory = LockedMemory::open(self.directories())?;
         // Listed under the lock: another process may have taken the next place since this run began.
         let history = self.load_history()?;
         let place = &self.directories().place;
         see(place, &history, &mut memory.memory);
-        manifest.writer.clone_from(&memory.memory.writer);
-        let last = memory.memory.heads.get(&manifest.writer).cloned();
-        manifest.sequence = last.as_ref().map_or(Some(1), |last| last.sequence.checked_add(1)).ok_or_else(|| {
-            Error::failed(format_args!("the chain of writer {} is at its end", manifest.writer))
-                .with_hint("Remove this machine's state directory for the repository: it then begins a new chain.")
-        })?;
-        manifest.previous = last.map(|last| last.id);
-        manifest.heads = other_heads(&history.snapshots, &manifest.writer);
-        let id = self.put_whole(Area::Snapshots, ObjectKind::Snapshot, &manifest.encode()?)?;
-        memory.memory.saw(place, &manifest.writer, manifest.sequence, &id);
+        let (mut appended, mut objects) = (Vec::new(), Vec::new());
+        for mut manifest in manifests {
+            manifest.writer.clone_from(&memory.memory.writer);
+            let last = memory.memory.heads.get(&manifest.writer).cloned();
+            manifest.sequence = next_place(last.as_ref(), &manifest.writer)?;
+            manifest.previous = last.map(|last| last.id);
+            manifest.heads = other_heads(&history.snapshots, &manifest.writer);
+            let object = self.seal(ObjectKind::Snapshot, &manifest.encode()?)?;
+            let id = object.sha256();
+            memory.memory.saw(place, &manifest.writer, manifest.sequence, &id);
+            appended.push(Snapshot { id, manifest });
+            objects.push(object);
+        }
+        session.commit(&objects)?;
+        for object in &objects {
+            self.cache_object(&layout::named_by_hash(Area::Snapshots, &object.sha256())?, object.body().pieces());
+        }
         if let Err(e) = memory.save() {
             context.report(Event::Warning(format!(
                 "{e}. The snapshot was made, but if it is removed behind your back, this machine does not notice."
             )));
         }
-        Ok(Snapshot { id, manifest })
+        Ok(appended)
     }
 
     /// How many snapshots were removed behind everybody's back, as far as this machine can know.
@@ -77,6 +107,14 @@ impl Repository {
         see(place, history, &mut memory.memory);
         memory.save()
     }
+}
+
+/// The place after the last one of a writer's chain.
+fn next_place(last: Option<&Head>, writer: &str) -> Result<u64> {
+    last.map_or(Some(1), |last| last.sequence.checked_add(1)).ok_or_else(|| {
+        Error::failed(format_args!("the chain of writer {writer} is at its end"))
+            .with_hint("Remove this machine's state directory for the repository: it then begins a new chain.")
+    })
 }
 
 fn see(place: &str, history: &History, memory: &mut Memory) {

@@ -19,12 +19,12 @@ use crate::events::{Context, Event};
 use crate::fetch::ChunkReader;
 use crate::index::Index;
 use crate::index::shard::PackEntry;
-use crate::ingest::session::{self, OpenSession};
 use crate::ingest::{ChunkSink, Ingest, IngestOptions};
 use crate::pack::directory::PackKind;
 use crate::repository::state::LockedMemory;
-use crate::repository::{Area, Repository, layout};
+use crate::repository::{Area, Repository, Tombstones, layout};
 use crate::seal::SealedObject;
+use crate::session::{self, OpenSession, Role, leftovers, outcome};
 use crate::snapshot::history::witness;
 use crate::snapshot::{History, Snapshot};
 use crate::words::count;
@@ -56,14 +56,25 @@ pub struct Synced {
     pub bytes: u64,
     /// What was wrong at the origin.
     pub damage: Vec<String>,
+    /// More snapshots are to be brought than may count at once: the rest is for another call.
+    pub is_partial: bool,
 }
 
 /// What is known of the destination from the run that has just written to it.
 pub struct Prepared {
-    /// Its index.
+    /// Its index, without what its tombstones name.
     pub index: Arc<Index>,
     /// Its open session.
-    pub session: Option<OpenSession>,
+    pub session: OpenSession,
+}
+
+/// What is to be brought, and what stands in the way.
+struct Plan<'p> {
+    missing: &'p [&'p Snapshot],
+    /// With these the destination has all that the origin has.
+    all_of_it: bool,
+    /// What is about to be deleted at the destination: no pack of it is written there under its name.
+    tombstones: &'p Tombstones,
 }
 
 /// How a pack gets to the destination.
@@ -80,7 +91,15 @@ enum Way {
 /// `Interrupted`; errors of either store. What was copied before an error is indexed, and not copied again by the next run. Damage at the
 /// origin is in the result.
 pub fn run(from: &Repository, to: &Repository, options: &SyncOptions, context: &Context) -> Result<Synced> {
-    bring(from, to, options, None, context)
+    let mut all = Synced::default();
+    loop {
+        let synced = bring(from, to, options, None, context)?;
+        let goes_on = synced.is_partial && !synced.snapshots.is_empty();
+        all.add(synced);
+        if !goes_on {
+            return Ok(all);
+        }
+    }
 }
 
 /// As [`run`], with what is known of the destination already.
@@ -98,44 +117,72 @@ pub fn bring(
     let (here, there) = (from.load_history()?, to.load_history()?);
     let mut synced = Synced::default();
     let missing = missing(&here, &there, options, &mut synced);
-    let (index, open) = match prepared {
-        Some(Prepared { index, session }) => (index, session),
-        None => (Arc::new(to.load_catalog()?.index), None),
-    };
     if missing.is_empty() {
-        if let Some(session) = open {
-            session.close()?;
+        if let Some(prepared) = prepared {
+            prepared.session.close()?;
         }
         record_absent(&here, &there, to, &options.host)?;
         remember(to, &[])?;
         return Ok(synced);
     }
     let origin = Arc::new(from.load_catalog()?.index);
-    let ingest = Ingest::start(to, index.clone(), IngestOptions::default(), context)?;
-    let session = match open {
-        Some(session) => session,
-        None => session::open(to, &options.host, &index, ingest.indexer(), context)?,
+    // What the destination has is read after its session is known; what is missing there may be there by then, which costs nothing.
+    let (Prepared { index, session }, left) = match prepared {
+        Some(prepared) => (prepared, Default::default()),
+        None => prepare(to, &options.host, context)?,
     };
+    let ingest = Ingest::start(to, index.clone(), IngestOptions::default(), context)?;
+    ingest.indexer().tell(session.beats().clone());
+    left.adopt(&session, &index, ingest.indexer(), context)?;
     let reader = ChunkReader::new(from, origin.clone());
     let all_of_it = missing.len() + usize::try_from(synced.present).unwrap_or(0) >= here.snapshots.len();
-    let copied = copy_packs(from, &reader, &ingest, &missing, all_of_it, context, &mut synced);
+    let plan = Plan { missing: &missing, all_of_it, tombstones: session.tombstones() };
+    let copied = copy_packs(from, &reader, &ingest, &plan, context, &mut synced);
     // What was copied is indexed whatever came after it.
     let finished = ingest.finish();
     copied.and(finished)?;
     context.report(Event::Phase("writing snapshots"));
     let complete = complete(&missing, &reader, &index, &mut synced)?;
-    for snapshot in &complete {
-        let key = layout::named_by_hash(Area::Snapshots, &snapshot.id)?;
-        let stored = from.store().get_named(&key)?;
-        to.store().create_or_same(&key, &SealedObject::copied(stored, snapshot.id))?;
-        synced.snapshots.push(snapshot.id);
-    }
+    let complete = put_snapshots(from, &session, &complete, &mut synced)?;
     if let Err(e) = session.close() {
         context.report(Event::Warning(format!("{e}. The snapshots are there all the same.")));
     }
     record_absent(&here, &there, to, &options.host)?;
     remember(to, &complete)?;
     Ok(synced)
+}
+
+/// Opens a session at the destination, then reads what it has.
+fn prepare(to: &Repository, host: &str, context: &Context) -> Result<(Prepared, leftovers::Leftovers)> {
+    let session = session::open(to, host, Role::Writer)?;
+    let left = leftovers::settle(&session, host, context)?;
+    let index = Arc::new(to.load_catalog()?.index.without(session.tombstones().packs.clone()));
+    Ok((Prepared { index, session }, left))
+}
+
+/// Makes snapshots count at the destination, all at once: as many as may. Returns those.
+fn put_snapshots<'s>(
+    from: &Repository,
+    session: &OpenSession,
+    complete: &[&'s Snapshot],
+    synced: &mut Synced,
+) -> Result<Vec<&'s Snapshot>> {
+    let (mut objects, mut bytes) = (Vec::new(), 0);
+    for snapshot in complete {
+        let stored = from.store().get_named(&layout::named_by_hash(Area::Snapshots, &snapshot.id)?)?;
+        bytes += stored.len();
+        if bytes > outcome::OUTCOME_BYTES_MAX && !objects.is_empty() {
+            synced.is_partial = true;
+            break;
+        }
+        objects.push(SealedObject::copied(stored, snapshot.id));
+    }
+    let put: Vec<_> = complete.iter().take(objects.len()).copied().collect();
+    if !put.is_empty() {
+        session.commit(&objects)?;
+    }
+    synced.snapshots.extend(put.iter().map(|snapshot| snapshot.id));
+    Ok(put)
 }
 
 /// The snapshots to be brought, each writer's in order.
@@ -168,8 +215,7 @@ fn copy_packs(
     from: &Repository,
     reader: &ChunkReader,
     ingest: &Ingest,
-    missing: &[&Snapshot],
-    all_of_it: bool,
+    plan: &Plan<'_>,
     context: &Context,
     synced: &mut Synced,
 ) -> Result<()> {
@@ -185,19 +231,21 @@ fn copy_packs(
     if lacking.is_empty() {
         return Ok(());
     }
-    // Where everything is brought, packs go as they are, and with them what nothing uses any more: the next prune there removes it.
-    let needed = match all_of_it {
+    // Where everything is brought, packs go as they are, and with them what nothing uses any more: the next prune there removes it. What is
+    // being removed there right now is brought as far as it is needed.
+    let is_doomed = lacking.keys().any(|pack| plan.tombstones.packs.contains(pack));
+    let needed = match plan.all_of_it && !is_doomed {
         true => None,
         false => {
             context.report(Event::Phase("finding what is needed"));
-            Some(needed::segments(reader, missing, &ingest.index, context)?)
+            Some(needed::segments(reader, plan.missing, &ingest.index, context)?)
         }
     };
     context.report(Event::Phase("copying packs"));
     context.counters.expect(lacking.values().sum());
     let copier = copy::Copier::start(from, ingest, context)?;
     let mut repack = Vec::new();
-    let sent = send(from, &lacking, needed.as_ref(), &ingest.index, |way| match way {
+    let sent = send(from, &lacking, needed.as_ref(), &ingest.index, plan.tombstones, |way| match way {
         Way::Whole(entry) => copier.send(entry),
         Way::Segments(entry, segments) => {
             repack.push((entry, segments));
@@ -224,6 +272,7 @@ fn send(
     lacking: &HashMap<Sha256, u64>,
     needed: Option<&needed::Segments>,
     there: &Index,
+    tombstones: &Tombstones,
     mut each: impl FnMut(Way) -> Result<()>,
 ) -> Result<()> {
     /// A pack of which less than this share is needed is not worth its bytes.
@@ -261,6 +310,7 @@ fn send(
             };
             let share = of(&wanted) as f64 / entry.directory.box_bytes().max(1) as f64;
             each(match needed {
+                _ if tombstones.packs.contains(&entry.id) => Way::Segments(entry, wanted),
                 Some(_) if share < WHOLE_SHARE_MIN => Way::Segments(entry, wanted),
                 _ => Way::Whole(entry),
             })?;
@@ -347,6 +397,20 @@ fn remember(to: &Repository, snapshots: &[&Snapshot]) -> Result<()> {
 }
 
 impl Synced {
+    /// Adds what another call came to.
+    fn add(&mut self, other: Self) {
+        let present = self.present.max(other.present);
+        let was_first = self.snapshots.is_empty();
+        self.present = if was_first { present } else { self.present };
+        self.snapshots.extend(other.snapshots);
+        self.incomplete = other.incomplete;
+        self.packs += other.packs;
+        self.segments += other.segments;
+        self.bytes += other.bytes;
+        self.damage.extend(other.damage);
+        self.is_partial = other.is_partial;
+    }
+
     /// What could not be brought, as an error.
     ///
     /// # Errors
