@@ -26,7 +26,8 @@ pub(super) fn commit(
     draft: Draft<'_>,
     session: Option<&OpenSession>,
 ) -> Result<Snapshot> {
-    let session = session.ok_or_else(|| Error::failed("a snapshot without a session: this is a bug in lifeboat"))?;
+    let session =
+        session.ok_or_else(|| Error::failed("a snapshot without a session: this is a bug in lifeboat"))?;
     let root = {
         let mut owners = run.owners.lock();
         owners.note(draft.root.meta.uid, draft.root.meta.gid);

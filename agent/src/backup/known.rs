@@ -79,4 +79,3 @@ fn index_without(repository: &Repository, lost: &PackIds) -> Result<Index> {
     }
     Ok(index)
 }
-

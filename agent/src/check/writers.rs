@@ -48,7 +48,10 @@ pub(super) fn check(repository: &Repository, history: &History, report: &mut Rep
 fn foreign(repository: &Repository, area: Area, report: &mut Report) -> Result<Vec<ObjectInfo>> {
     let infos = repository.store().list(&area.prefix())?;
     for info in infos.iter().filter(|info| layout::session_id(&info.key).is_none()) {
-        report.damage(&info.key, "it does not belong here: its name is not of 32 hex digits. If you put it there, remove it.");
+        report.damage(
+            &info.key,
+            "it does not belong here: its name is not of 32 hex digits. If you put it there, remove it.",
+        );
     }
     Ok(infos)
 }

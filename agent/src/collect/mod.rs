@@ -73,7 +73,8 @@ pub struct Outcome {
 impl Outcome {
     /// Bytes by which the repository is smaller now; negative if more was copied than could be deleted yet.
     pub fn bytes_freed(&self) -> i64 {
-        i64::try_from(self.bytes_deleted).unwrap_or(i64::MAX) - i64::try_from(self.bytes_written).unwrap_or(i64::MAX)
+        i64::try_from(self.bytes_deleted).unwrap_or(i64::MAX)
+            - i64::try_from(self.bytes_written).unwrap_or(i64::MAX)
     }
 
     /// `Damaged` if packs are.
@@ -103,7 +104,11 @@ impl Outcome {
 pub fn run(repository: &Repository, options: &CollectOptions, context: &Context) -> Result<Outcome> {
     if options.dry_run {
         let survey = survey::survey(repository, None, context)?;
-        return Ok(Outcome { plan: decide(repository, &survey, options), dry_run: true, ..Outcome::default() });
+        return Ok(Outcome {
+            plan: decide(repository, &survey, options),
+            dry_run: true,
+            ..Outcome::default()
+        });
     }
     let session = session::open(repository, &options.host, Role::Collector)?;
     let collected = collect(repository, &session, options, context);

@@ -138,11 +138,10 @@ impl Group {
         // Without packs it is needed only to keep what is left over of earlier ones from counting again.
         if !group.shard.packs.is_empty() || group.has_leftovers {
             // Somebody who took this run for dead may have deleted what the new shard would name.
-            session.assure()?;
+            session.beats().assure()?;
             group.shard.replaces.clone_from(&group.replaces);
             let plain = group.shard.encode();
-            let plain =
-                plain.map_err(|e| Error::failed(format_args!("cannot encode the index: {e}")))?;
+            let plain = plain.map_err(|e| Error::failed(format_args!("cannot encode the index: {e}")))?;
             let id = repository.put_whole(Area::Index, ObjectKind::IndexShard, &plain)?;
             index.add(&[(id, group.shard)])?;
             rewritten.written += 1;

@@ -175,7 +175,12 @@ fn index(repository: &Repository, context: &Context) -> Result<Index> {
 }
 
 /// Takes packs into the index that a collection which was cut off had stored.
-fn adopt(repository: &Repository, session: &OpenSession, index: &Arc<Index>, context: &Context) -> Result<()> {
+fn adopt(
+    repository: &Repository,
+    session: &OpenSession,
+    index: &Arc<Index>,
+    context: &Context,
+) -> Result<()> {
     let claims = Arc::new(Claims::new());
     let indexer = Indexer::new(repository.clone(), index.clone(), claims, context.clone());
     indexer.tell(session.beats().clone());
@@ -186,7 +191,8 @@ fn adopt(repository: &Repository, session: &OpenSession, index: &Arc<Index>, con
 fn claims(index: &Index, writers: &Writers) -> Result<HashMap<Sha256, Standing>> {
     let mut shards: HashMap<Sha256, Standing> = HashMap::new();
     let sessions = writers.interrupted.iter().map(|listed| (listed, Standing::Interrupted));
-    for (listed, standing) in sessions.chain(writers.at_work.iter().map(|listed| (listed, Standing::AtWork))) {
+    for (listed, standing) in sessions.chain(writers.at_work.iter().map(|listed| (listed, Standing::AtWork)))
+    {
         let Ok(said) = &listed.session else { continue };
         shards.extend(said.shards.iter().filter_map(|id| Some((id.parse().ok()?, standing))));
     }

@@ -80,7 +80,8 @@ pub(super) fn publish<'p>(
     let packs: Vec<&PackUse> = packs.collect();
     let mut names = Vec::new();
     for part in packs.chunks(TOMBSTONE_PACKS_MAX) {
-        let of = |kind: PackKind| part.iter().filter(move |pack| pack.kind == kind).map(|pack| pack.id).collect();
+        let of =
+            |kind: PackKind| part.iter().filter(move |pack| pack.kind == kind).map(|pack| pack.id).collect();
         let tombstone = Tombstone { data: of(PackKind::Data), metadata: of(PackKind::Metadata) };
         names.push(Tombstones::publish(repository, &tombstone)?);
     }
@@ -131,7 +132,8 @@ pub(super) fn sweep(
             hold_back(survey, tombstone, by, &mut swept);
         }
     }
-    observations.retain(FREE_PREFIX, &tombstones.names().map(|name| format!("{FREE_PREFIX}{name}")).collect());
+    observations
+        .retain(FREE_PREFIX, &tombstones.names().map(|name| format!("{FREE_PREFIX}{name}")).collect());
     save(&observations, context);
     drop(observations);
     let goes: HashSet<Sha256> = free
@@ -145,18 +147,20 @@ pub(super) fn sweep(
     let mut gone = true;
     if !goes.is_empty() {
         context.report(Event::Phase("writing the index"));
-        session.assure()?;
+        session.beats().assure()?;
         let rewritten = shards::rewrite(repository, session, &survey.index, &goes, context)?;
         swept.shards_written = rewritten.written;
-        delete(repository, rewritten.replaced.into_iter().map(|key| (key, 0)).collect(), &mut swept, context)?;
-        (swept.packs, swept.bytes) = (0, 0);
+        let replaced = rewritten.replaced.into_iter().map(|key| (key, 0)).collect();
+        delete(repository, replaced, &mut swept.denied, context)?;
         context.report(Event::Phase("deleting packs"));
-        session.assure()?;
+        session.beats().assure()?;
         let mut packs = Vec::new();
         for pack in survey.packs.iter().filter(|pack| goes.contains(&pack.id) && pack.stored_bytes > 0) {
             packs.push((layout::pack(pack.kind, &pack.id)?, pack.stored_bytes));
         }
-        gone = delete(repository, packs, &mut swept, context)?;
+        let wanted = packs.len() as u64;
+        (swept.packs, swept.bytes) = delete(repository, packs, &mut swept.denied, context)?;
+        gone = swept.packs == wanted;
     }
     if gone && needed.is_empty() {
         let names = free.into_iter().map(|(name, _)| *name).collect::<Vec<_>>();
@@ -190,17 +194,22 @@ fn needed(
     let mut needed: HashSet<Sha256> = survey
         .packs
         .iter()
-        .filter(|pack| pack.bytes.live > 0 && tombstones.packs.contains(&pack.id) && !copied.contains(&pack.id))
+        .filter(|pack| {
+            pack.bytes.live > 0 && tombstones.packs.contains(&pack.id) && !copied.contains(&pack.id)
+        })
         .map(|pack| pack.id)
         .collect();
     let history = repository.load_history()?;
     if !history.unreadable.is_empty() {
-        return Err(Error::damaged("a snapshot that was made just now cannot be read: nobody knows what it needs")
-            .with_hint("Nothing was deleted. `lifeboat check` says what is damaged."));
+        return Err(Error::damaged(
+            "a snapshot that was made just now cannot be read: nobody knows what it needs",
+        )
+        .with_hint("Nothing was deleted. `lifeboat check` says what is damaged."));
     }
     repository.renew_index(&survey.index)?;
     let known: HashSet<Sha256> = survey.history.snapshots.iter().map(|snapshot| snapshot.id).collect();
-    let new: Vec<&Snapshot> = history.snapshots.iter().filter(|snapshot| !known.contains(&snapshot.id)).collect();
+    let new: Vec<&Snapshot> =
+        history.snapshots.iter().filter(|snapshot| !known.contains(&snapshot.id)).collect();
     if new.is_empty() {
         return Ok(needed);
     }
@@ -248,14 +257,14 @@ impl Reached for Later<'_> {
     }
 }
 
-/// Deletes objects, and counts their bytes; says whether all are gone. What the store does not let go is noted.
+/// Deletes objects; returns how many, and their bytes. What the store does not let go is noted.
 fn delete(
     repository: &Repository,
     objects: Vec<(Key, u64)>,
-    swept: &mut Swept,
+    denied: &mut Denied,
     context: &Context,
-) -> Result<bool> {
-    let mut all = true;
+) -> Result<(u64, u64)> {
+    let mut deleted = (0, 0);
     for batch in objects.chunks(BATCH) {
         context.check_stop()?;
         let keys: Vec<Key> = batch.iter().map(|(key, _)| key.clone()).collect();
@@ -263,16 +272,15 @@ fn delete(
         for (result, (_, bytes)) in repository.store().delete_many(&keys).into_iter().zip(batch) {
             match result {
                 Ok(()) => {
-                    swept.packs += 1;
-                    swept.bytes += bytes;
+                    deleted.0 += 1;
+                    deleted.1 += bytes;
                     Counters::add(&context.counters.files, 1);
                 }
                 Err(e) if is_denied(&e) => {
-                    all = false;
-                    swept.denied.objects += 1;
-                    swept.denied.bytes += bytes;
-                    if swept.denied.reason.is_empty() {
-                        swept.denied.reason = e.to_string();
+                    denied.objects += 1;
+                    denied.bytes += bytes;
+                    if denied.reason.is_empty() {
+                        denied.reason = e.to_string();
                     }
                 }
                 Err(e) => first_error = first_error.or(Some(e)),
@@ -282,7 +290,7 @@ fn delete(
             return Err(e);
         }
     }
-    Ok(all)
+    Ok(deleted)
 }
 
 /// Whether a store refuses to delete: for want of a permission, or because a lock protects the object.
@@ -315,11 +323,8 @@ fn bury(
     if old.is_empty() {
         return Ok(());
     }
-    session.assure()?;
-    let before = (swept.packs, swept.bytes);
-    delete(repository, old, swept, context)?;
-    (swept.packs, swept.bytes) = before;
-    Ok(())
+    session.beats().assure()?;
+    delete(repository, old, &mut swept.denied, context).map(drop)
 }
 
 fn save(observations: &Observations, context: &Context) {

@@ -12,8 +12,8 @@ use crate::seal::header::RepositoryId;
 use crate::seal::keys::{Keys, MasterKey};
 use crate::seal::object::SealedObject;
 use crate::seal::slot::{Cost, Purpose, Secret, Slot};
-use crate::tree::path_text;
 use crate::session::Timing;
+use crate::tree::path_text;
 use crate::{Error, Kind, Result};
 
 /// What a new repository is made with.
@@ -98,7 +98,14 @@ impl Repository {
     /// `NoRepository`, `WrongKey`, `Damaged`; errors of the store.
     pub fn open(provider: SharedProvider, secret: &Secret, directories: Directories) -> Result<Self> {
         let store = Store::new(provider)?;
-        store.list_ahead(&[Area::Keys, Area::Snapshots, Area::Forgotten, Area::Sessions, Area::Tombstones, Area::Index]);
+        store.list_ahead(&[
+            Area::Keys,
+            Area::Snapshots,
+            Area::Forgotten,
+            Area::Sessions,
+            Area::Tombstones,
+            Area::Index,
+        ]);
         let Some((stored, clear)) = stored_config(&store)? else {
             refuse_leftovers(&store)?;
             return Err(none_here(&store));

@@ -105,10 +105,7 @@ impl Tombstones {
     }
 
     /// Reads what was listed. One that vanished meanwhile was swept to its end, and is left out.
-    pub(crate) fn read(
-        repository: &Repository,
-        listed: &[ObjectInfo],
-    ) -> Result<(Self, Vec<(Key, Error)>)> {
+    pub(crate) fn read(repository: &Repository, listed: &[ObjectInfo]) -> Result<(Self, Vec<(Key, Error)>)> {
         let (mut found, mut errors) = (Self::default(), Vec::new());
         for info in listed {
             let read = layout::sha256_of(&info.key).and_then(|id| Ok((id, read_one(repository, &info.key)?)));
@@ -173,7 +170,9 @@ fn unreadable(key: &Key, error: Error) -> Error {
              `lifeboat repair index` makes the index from the packs that are there and removes it."
         }
     };
-    error.context(format_args!("{key} names packs that are to be deleted, and cannot be read")).with_hint(hint)
+    error
+        .context(format_args!("{key} names packs that are to be deleted, and cannot be read"))
+        .with_hint(hint)
 }
 
 #[cfg(test)]

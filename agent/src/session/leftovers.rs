@@ -3,13 +3,13 @@
 
 use super::over::{self, Listed};
 use super::{OpenSession, process::Process};
+use crate::Result;
 use crate::events::{Context, Event};
 use crate::index::Index;
 use crate::ingest::adopt;
 use crate::ingest::indexer::Indexer;
 use crate::repository::Area;
 use crate::words::count;
-use crate::Result;
 
 /// What was left.
 #[derive(Debug, Default)]
@@ -32,9 +32,10 @@ pub fn settle(session: &OpenSession, host: &str, context: &Context) -> Result<Le
     // One that cannot be read says nothing of a process; it is left for `check` and the collector.
     listed.retain(|listed| {
         listed.id != session.id
-            && listed.session.as_ref().is_ok_and(|said| {
-                over::is_known_dead(listed) || (said.host == host && said.boot != own.boot)
-            })
+            && listed
+                .session
+                .as_ref()
+                .is_ok_and(|said| over::is_known_dead(listed) || (said.host == host && said.boot != own.boot))
     });
     if listed.is_empty() {
         return Ok(Leftovers::default());

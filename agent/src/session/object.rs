@@ -126,7 +126,13 @@ impl SessionObject {
 
     /// Who it is, for messages: `a backup, sync or repair of the machine nas (process 4711, since 2026-11-21T20:00:00+00:00)`.
     pub fn words(&self) -> String {
-        format!("{} of the machine {} (process {}, since {})", self.role.words(), self.host, self.pid, self.time)
+        format!(
+            "{} of the machine {} (process {}, since {})",
+            self.role.words(),
+            self.host,
+            self.pid,
+            self.time
+        )
     }
 }
 
@@ -137,10 +143,14 @@ mod tests {
 
     #[test]
     fn version_1_is_read_and_a_later_one_refused_by_name() {
-        let old = br#"{"version":1,"host":"h","boot":"b","pid":7,"pid_start":9,"time":"t","writer":"ignored"}"#;
+        let old =
+            br#"{"version":1,"host":"h","boot":"b","pid":7,"pid_start":9,"time":"t","writer":"ignored"}"#;
         let old = SessionObject::decode(old).unwrap();
         assert!(!old.is_heard_of() && old.role == Role::Writer && old.seen.is_empty());
-        let own = SessionObject { seen: vec![Sha256::of(b"t").to_string()], ..SessionObject::new("h", Role::Collector) };
+        let own = SessionObject {
+            seen: vec![Sha256::of(b"t").to_string()],
+            ..SessionObject::new("h", Role::Collector)
+        };
         let read = SessionObject::decode(&own.encode().unwrap()).unwrap();
         assert_eq!(read, own);
         assert!(read.has_seen(&Sha256::of(b"t")) && !read.has_seen(&Sha256::of(b"u")) && read.is_heard_of());

@@ -41,7 +41,10 @@ pub fn open(repository: &Repository, host: &str, role: Role) -> Result<OpenSessi
     // To name those that are known already spares saying so again.
     let known = repository.store().take_ahead(Area::Tombstones);
     let names = known.iter().flatten().filter_map(|info| layout::sha256_of(&info.key).ok());
-    let object = SessionObject { seen: names.map(|name| name.to_string()).collect(), ..SessionObject::new(host, role) };
+    let object = SessionObject {
+        seen: names.map(|name| name.to_string()).collect(),
+        ..SessionObject::new(host, role)
+    };
     let session = begin(repository, object)?;
     match learn(repository, known) {
         Ok(tombstones) => Ok(session.with_tombstones(tombstones)),
@@ -89,8 +92,7 @@ fn begin(repository: &Repository, object: SessionObject) -> Result<OpenSession> 
     let key = layout::session(id)?;
     // Before it is stored: another thread of this process must not take it for left over.
     OPEN.lock().insert(id);
-    let begun = Beats::begin(repository, key.clone(), object)
-        .and_then(|beats| Ok((beats.start()?, beats)));
+    let begun = Beats::begin(repository, key.clone(), object).and_then(|beats| Ok((beats.start()?, beats)));
     let (thread, beats) = match begun {
         Ok(begun) => begun,
         Err(e) => {
@@ -130,7 +132,8 @@ fn learn(repository: &Repository, known: Option<Vec<ObjectInfo>>) -> Result<Tomb
     if let Some((_, e)) = unreadable.into_iter().next() {
         return Err(e);
     }
-    let is_gone = |info: &ObjectInfo| !layout::sha256_of(&info.key).is_ok_and(|id| found.by_name.contains_key(&id));
+    let is_gone =
+        |info: &ObjectInfo| !layout::sha256_of(&info.key).is_ok_and(|id| found.by_name.contains_key(&id));
     if known.iter().chain(&tombstones).any(is_gone) {
         return Tombstones::load(repository);
     }

@@ -205,7 +205,9 @@ pub(super) fn settle_listed(
             Ok(Outcome::Fenced) => {}
             // Nobody can commit by it any more, and what it says nobody can help with.
             Err(e) if outcome::is_unreadable(&e) => {
-                context.report(Event::Damage(format!("{e}: a snapshot that was being written may not be there")));
+                context.report(Event::Damage(format!(
+                    "{e}: a snapshot that was being written may not be there"
+                )));
             }
             Err(e) => return Err(e),
         }

@@ -40,9 +40,7 @@ impl Process {
             return true;
         }
         // The id is taken: by the same process or by a later one.
-        self.start != 0
-            && proc_is_own()
-            && start_of(self.pid).is_some_and(|start| start != self.start)
+        self.start != 0 && proc_is_own() && start_of(self.pid).is_some_and(|start| start != self.start)
     }
 
     /// Whether it is this very process.

@@ -25,7 +25,10 @@ impl Repository {
         context: &Context,
     ) -> Result<Snapshot> {
         let appended = self.append_snapshots(vec![manifest], session, context)?;
-        appended.into_iter().next().ok_or_else(|| Error::failed("no snapshot was made: this is a bug in lifeboat"))
+        appended
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::failed("no snapshot was made: this is a bug in lifeboat"))
     }
 
     /// Stores `manifests`, one after the other, as the next of this machine's chain, all or none, as the last step of `session`.
@@ -64,7 +67,10 @@ impl Repository {
         }
         session.commit(&objects)?;
         for object in &objects {
-            self.cache_object(&layout::named_by_hash(Area::Snapshots, &object.sha256())?, object.body().pieces());
+            self.cache_object(
+                &layout::named_by_hash(Area::Snapshots, &object.sha256())?,
+                object.body().pieces(),
+            );
         }
         if let Err(e) = memory.save() {
             context.report(Event::Warning(format!(
@@ -112,8 +118,9 @@ impl Repository {
 /// The place after the last one of a writer's chain.
 fn next_place(last: Option<&Head>, writer: &str) -> Result<u64> {
     last.map_or(Some(1), |last| last.sequence.checked_add(1)).ok_or_else(|| {
-        Error::failed(format_args!("the chain of writer {writer} is at its end"))
-            .with_hint("Remove this machine's state directory for the repository: it then begins a new chain.")
+        Error::failed(format_args!("the chain of writer {writer} is at its end")).with_hint(
+            "Remove this machine's state directory for the repository: it then begins a new chain.",
+        )
     })
 }
 
