@@ -209,7 +209,7 @@ fn claims(index: &Index, writers: &Writers) -> Result<HashMap<Sha256, Standing>>
 }
 
 /// Kind and size of all packs that are there.
-fn packs(repository: &Repository) -> Result<HashMap<Sha256, (PackKind, u64)>> {
+pub(super) fn packs(repository: &Repository) -> Result<HashMap<Sha256, (PackKind, u64)>> {
     let mut packs = HashMap::new();
     for kind in [PackKind::Data, PackKind::Metadata] {
         repository.store().for_each(&Area::of_packs(kind).prefix(), |info| {

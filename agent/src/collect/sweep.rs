@@ -1,8 +1,8 @@
 //! Deletes what tombstones name, as soon as nobody who might need it is left: the order of RFC 4.
 //!
 //! Sessions, then tombstones, then snapshots, then the index are looked at anew. What is needed after all stays, and so does its tombstone.
-//! The index is written without what goes before any of it goes, so that nobody who reads the index then misses a pack. A tombstone stays for a
-//! long time after its packs are gone: a late request of a machine that was asleep must not bring them back.
+//! After the packs the index is written without them. A tombstone stays for a long time after its packs are gone: a late request of a machine
+//! that was asleep must not bring them back.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::mark::{self, Reached};
 use super::plan::PackUse;
 use super::shards;
-use super::survey::Survey;
+use super::survey::{self, Survey};
 use crate::chunk::ChunkId;
 use crate::events::{Context, Counters, Event};
 use crate::fetch::ChunkReader;
@@ -146,12 +146,6 @@ pub(super) fn sweep(
     swept.needed = needed.iter().filter(is_new).count() as u64;
     let mut gone = true;
     if !goes.is_empty() {
-        context.report(Event::Phase("writing the index"));
-        session.beats().assure()?;
-        let rewritten = shards::rewrite(repository, session, &survey.index, &goes, context)?;
-        swept.shards_written = rewritten.written;
-        let replaced = rewritten.replaced.into_iter().map(|key| (key, 0)).collect();
-        delete(repository, replaced, &mut swept.denied, context)?;
         context.report(Event::Phase("deleting packs"));
         session.beats().assure()?;
         let mut packs = Vec::new();
@@ -161,12 +155,42 @@ pub(super) fn sweep(
         let wanted = packs.len() as u64;
         (swept.packs, swept.bytes) = delete(repository, packs, &mut swept.denied, context)?;
         gone = swept.packs == wanted;
+        swept.shards_written =
+            write_index(repository, session, survey, &tombstones, &mut swept.denied, context)?;
     }
     if gone && needed.is_empty() {
         let names = free.into_iter().map(|(name, _)| *name).collect::<Vec<_>>();
         bury(repository, session, &names, &mut swept, context)?;
     }
     Ok(swept)
+}
+
+/// Takes out of the index what tombstones name and is not there any more, and nothing else: what was only meant to be deleted may have been
+/// stored again by somebody since then, if this run was asleep.
+fn write_index(
+    repository: &Repository,
+    session: &OpenSession,
+    survey: &Survey,
+    tombstones: &Tombstones,
+    denied: &mut Denied,
+    context: &Context,
+) -> Result<u64> {
+    context.report(Event::Phase("writing the index"));
+    repository.renew_index(&survey.index)?;
+    let mut dropped = HashSet::new();
+    survey.index.for_each_pack(|pack| {
+        if tombstones.packs.contains(&pack.id) {
+            dropped.insert(pack.id);
+        }
+    })?;
+    if !dropped.is_empty() {
+        // Listed after the shards were, whose packs it decides on.
+        survey::packs(repository)?.keys().for_each(|stored| drop(dropped.remove(stored)));
+    }
+    let rewritten = shards::rewrite(repository, session, &survey.index, &dropped, context)?;
+    let replaced = rewritten.replaced.into_iter().map(|key| (key, 0)).collect();
+    delete(repository, replaced, denied, context)?;
+    Ok(rewritten.written)
 }
 
 fn names(tombstones: &Tombstones, name: &Sha256, pack: &Sha256) -> bool {
