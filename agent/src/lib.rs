@@ -41,6 +41,7 @@ pub mod fetch;
 pub mod fs;
 pub mod index;
 pub mod ingest;
+mod locks;
 pub mod pack;
 pub mod repair;
 pub mod repository;

@@ -24,6 +24,7 @@ const CONCURRENCY_PREFERRED: usize = 8;
 #[derive(Default)]
 pub struct MemoryProvider {
     objects: Mutex<BTreeMap<Key, Object>>,
+    is_unconditional: bool,
 }
 
 #[derive(Clone)]
@@ -36,6 +37,12 @@ impl MemoryProvider {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same store as one that says it cannot create conditionally: for tests of those who must do without.
+    #[must_use]
+    pub fn without_conditional_create(self) -> Self {
+        Self { is_unconditional: true, ..self }
     }
 
     fn find(&self, operation: &'static str, key: &Key) -> Result<Object> {
@@ -120,9 +127,10 @@ impl Provider for MemoryProvider {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             proof: Proof::Server,
-            conditional_create: true,
+            conditional_create: !self.is_unconditional,
             listing_is_consistent: true,
             listing_has_digests: true,
+            retention: None,
             object_bytes_max: u64::MAX,
             pack_bytes_preferred: PACK_BYTES_PREFERRED,
             concurrency_preferred: CONCURRENCY_PREFERRED,

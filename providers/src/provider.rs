@@ -187,6 +187,8 @@ pub struct Capabilities {
     pub listing_is_consistent: bool,
     /// Listings carry the SHA-256 of each object as the store computed it from the stored bytes.
     pub listing_has_digests: bool,
+    /// How long every object that is put is locked against removal, if it is; see [`Provider::retain`].
+    pub retention: Option<Duration>,
     /// The largest object in bytes.
     pub object_bytes_max: u64,
     /// The pack size in bytes that suits this store (request cost against granularity).

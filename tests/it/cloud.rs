@@ -8,10 +8,12 @@ use lifeboat_tests::binary::{Ended, Person, ended};
 use lifeboat_tests::faulty_s3::{self, Fault, FaultyS3, Operation, Refusal, Rule};
 use lifeboat_tests::garage::{self, Garage, GarageCluster};
 use lifeboat_tests::grow;
+use lifeboat_tests::moto::{self, Moto};
 use lifeboat_tests::process::wait_for;
 use lifeboat_tests::random::Random;
 
 use crate::scene::Scene;
+use crate::servers::boto;
 
 /// A person with a source of some MiB and credentials for a store.
 struct Cloud {
@@ -237,4 +239,36 @@ fn a_machine_that_may_not_delete_still_backs_up() {
     cloud.backup(&url).expect(0).says("The snapshot is made");
     cloud.backup(&url).expect(0);
     cloud.restores_on_a_bare_machine(&url, faulty_s3::ACCESS_KEY, faulty_s3::SECRET_KEY);
+}
+
+#[test]
+fn every_snapshot_has_all_it_leans_on_locked_for_the_whole_period() {
+    if !Moto::is_available() {
+        return;
+    }
+    let moto = Moto::start();
+    let cloud = Cloud::new(moto::ACCESS_KEY, moto::SECRET_KEY, 2);
+    let url = format!("{}&lock=30d", moto.locked_url("host"));
+    cloud.run(&url, &["init"]).expect(0);
+    cloud.backup(&url).expect(0);
+    // Days that are left of each lock, and the folders of what has none. Versions that were written over count as well.
+    let script = r#"
+days, unlocked = [], set()
+for o in s3.list_object_versions(Bucket="lifeboat-locked")["Versions"]:
+    if ".lifeboat-probe" in o["Key"]: continue
+    until = s3.head_object(Bucket="lifeboat-locked", Key=o["Key"], VersionId=o["VersionId"]).get("ObjectLockRetainUntilDate")
+    if until:
+        days.append((until - datetime.datetime.now(datetime.timezone.utc)).total_seconds() / 86400)
+    else:
+        unlocked.add(o["Key"].split("/")[1])
+print(min(days) > 32.9, max(days) < 33.1, sorted(unlocked))
+"#;
+    let ask = || boto(moto.s3(), moto::REGION, moto::ACCESS_KEY, moto::SECRET_KEY, script).unwrap();
+    assert_eq!(ask().trim(), "True True ['sessions']");
+    // What was extended a moment ago is not asked for again.
+    let extended = |moto: &Moto| moto.log().matches("?retention").count();
+    let before = extended(&moto);
+    cloud.backup(&url).expect(0);
+    assert_eq!(extended(&moto) - before, 1, "only the new snapshot:\n{}", moto.log());
+    assert_eq!(ask().trim(), "True True ['sessions']");
 }

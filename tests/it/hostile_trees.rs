@@ -13,7 +13,7 @@ use lifeboat_agent::tree::node::{Names, NodeBuilder};
 use lifeboat_agent::tree::{Content, Entry, EntryKind, Extent, Meta};
 use lifeboat_agent::{Kind, check};
 use lifeboat_providers::memory::MemoryProvider;
-use lifeboat_tests::world::{World, backup_all, create};
+use lifeboat_tests::world::{World, append, backup_all, create};
 
 const CHUNK: &[u8] = b"the bytes of a file";
 
@@ -55,7 +55,7 @@ fn snapshot_of(
     sink.flush().unwrap();
     ingest.finish().unwrap();
     let root = Manifest::encode_root(&root, &Names::new(), &Names::new());
-    repository.append_snapshot(Manifest { root, ..template.manifest.clone() }, &Context::silent()).unwrap()
+    append(repository, Manifest { root, ..template.manifest.clone() })
 }
 
 #[test]

@@ -14,7 +14,8 @@ use lifeboat_agent::repository::{Directories, Repository};
 use lifeboat_agent::restore::{self, RestoreOptions, Selection};
 use lifeboat_agent::seal::slot::{Cost, Purpose, Secret};
 use lifeboat_agent::seal::{Cipher, SecretKey};
-use lifeboat_agent::snapshot::Snapshot;
+use lifeboat_agent::session::{self, Role};
+use lifeboat_agent::snapshot::{Manifest, Snapshot};
 use lifeboat_providers::SharedProvider;
 use parking_lot::Mutex;
 
@@ -110,6 +111,14 @@ pub fn options() -> BackupOptions {
 pub fn backup(repository: &Repository, source: &Path, options: &BackupOptions) -> Result<backup::Outcome> {
     let plan = Plan::new(&[source.as_os_str().as_bytes().to_vec()])?;
     backup::run(repository, plan, None, &Default::default(), options, &Context::silent())
+}
+
+/// Makes a snapshot of what is stored already.
+pub fn append(repository: &Repository, manifest: Manifest) -> Snapshot {
+    let session = session::open(repository, "test", Role::Writer).unwrap();
+    let snapshot = repository.append_snapshot(manifest, &session, &Context::silent()).unwrap();
+    session.close().unwrap();
+    snapshot
 }
 
 /// Backs up a directory that can be read in full, and returns the snapshot.

@@ -47,7 +47,7 @@ use crate::snapshot::history::witness;
 use crate::snapshot::manifest::Summary;
 use crate::snapshot::{History, Snapshot};
 use crate::tree::Entry;
-use crate::{Error, Result};
+use crate::{Error, Result, locks};
 
 use destinations::{Destination, DestinationOutcome};
 pub use plan::Plan;
@@ -281,6 +281,7 @@ pub fn run_to_all(
             "{e}. The snapshot is made; the next backup looks for traces of this one."
         )));
     }
+    locks::extend(repository, run.reader, run.reader.index(), &[&snapshot], context);
     repository.trim_object_cache();
     destinations.extend(destinations::catch_up(repository, others, &snapshot, &options.host, context));
     let is_behind = |outcome: &&DestinationOutcome| outcome.stored.is_none();

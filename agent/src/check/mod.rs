@@ -39,6 +39,9 @@ pub use heal::heal;
 pub use stated::stated;
 pub use subset::ReadData;
 
+/// Most bytes of a distant store's metadata packs that are fetched whole before their directories are looked at; more is read in parts.
+const METADATA_BYTES_MAX: u64 = 32 << 20;
+
 /// How thorough a check is.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct CheckOptions {
@@ -205,8 +208,16 @@ fn stored_shards(repository: &Repository) -> Result<HashSet<lifeboat_providers::
 fn examine(repository: &Repository, options: &CheckOptions, context: &Context) -> Result<Report> {
     let mut report = Report::default();
     context.report(Event::Phase("checking keys and snapshots"));
-    check_slots(repository, &mut report)?;
-    let history = repository.load_history()?;
+    repository.store().list_ahead(&[Area::Keys, Area::Packs, Area::Meta]);
+    // All of it is looked at.
+    repository.store().read_ahead(&[Area::Meta], METADATA_BYTES_MAX, |_| true);
+    let (slots, history) = std::thread::scope(|scope| {
+        let slots = scope.spawn(|| slots::list(repository.store(), repository.id()));
+        let history = repository.load_history();
+        (slots.join().unwrap_or_else(|_| Err(crate::threads::broke_down())), history)
+    });
+    let ((_, errors), history) = (slots?, history?);
+    errors.into_iter().for_each(|error| report.damage("key slot", error));
     check_history(repository, &history, &mut report);
     remember(repository, &history, context);
     writers::check(repository, &history, &mut report)?;
@@ -243,14 +254,6 @@ pub(crate) fn survey<'a>(
         check.data()?;
     }
     Ok(check)
-}
-
-fn check_slots(repository: &Repository, report: &mut Report) -> Result<()> {
-    let (_, errors) = slots::list(repository.store(), repository.id())?;
-    for error in errors {
-        report.damage("key slot", error);
-    }
-    Ok(())
 }
 
 fn check_history(repository: &Repository, history: &History, report: &mut Report) {

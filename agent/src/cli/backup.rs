@@ -47,7 +47,7 @@ impl Backup {
         }
         let targets = destinations::chosen(&session.settings, &self.to)?;
         let mut stream = stream;
-        let mut failed = 0;
+        let (mut failed, mut was_fenced) = (0, false);
         let (outcome, made) = loop {
             let rest = targets.get(failed + 1..).unwrap_or_default();
             let attempt = self.first(session, &targets, failed).and_then(|repository| {
@@ -64,6 +64,10 @@ impl Backup {
             });
             match attempt {
                 Ok(done) => break done,
+                Err(e) if e.kind() == Kind::Fenced && !was_fenced && !(self.stdin && stream.is_none()) => {
+                    session.output.warning(format_args!("{e}. It begins anew"));
+                    was_fenced = true;
+                }
                 // What came in by a pipe is gone.
                 Err(e) if rest.is_empty() || !falls_over(&e) || (self.stdin && stream.is_none()) => {
                     return Err(e);

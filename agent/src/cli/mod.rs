@@ -68,7 +68,7 @@ pub struct Cli {
 const EXIT_INCOMPLETE: u8 = 3;
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done · 1 failed · 2 wrong usage · 3 snapshot made, but something could not be read, or restored without all attributes · 10 no repository · 11 locked · 12 wrong key · 13 no space · 14 damage found · 130 interrupted";
+Exit codes: 0 done · 1 failed · 2 wrong usage · 3 snapshot made, but something could not be read, or restored without all attributes · 10 no repository · 11 locked or fenced · 12 wrong key · 13 no space · 14 damage found · 130 interrupted";
 
 /// Runs the command that the arguments ask for and returns the process's exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

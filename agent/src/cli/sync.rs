@@ -108,7 +108,13 @@ impl Sync {
         let to = from.open_sibling(target.connect(crate::repository::connect::Mode::Open)?)?;
         let options = SyncOptions { host: session.settings.host.clone(), source: self.source.clone() };
         let running = session.begin(Work::Check);
-        let synced = sync::run(from, &to, &options, running.context());
+        let mut synced = sync::run(from, &to, &options, running.context());
+        if let Err(e) = &synced
+            && e.kind() == Kind::Fenced
+        {
+            session.output.warning(format_args!("{}: {e}. It begins anew", target.name));
+            synced = sync::run(from, &to, &options, running.context());
+        }
         running.end();
         synced
     }

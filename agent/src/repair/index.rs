@@ -19,6 +19,8 @@ use crate::pack::directory::{PackKind, Segment};
 use crate::repository::{Area, Repository, layout, store};
 use crate::seal::cipher::ObjectCipher;
 use crate::seal::header::{HEADER_BYTES, ObjectKind};
+use crate::session::process::host_name;
+use crate::session::{self, OpenSession};
 use crate::{Error, Kind, Result};
 
 /// Chunks of a shard at most: its plain form stays far below the format's limit.
@@ -58,12 +60,39 @@ pub struct IndexRepair {
     pub damaged_shards: u64,
 }
 
-/// Makes the index anew.
+/// Makes the index anew, and removes tombstones that cannot be read: what they meant is deleted and not named any more, or there.
 ///
 /// # Errors
-/// `Interrupted`; errors of the store. Nothing is removed before all that replaces it is stored.
+/// `Interrupted`; `Locked` while a collector is at work; errors of the store. Nothing is removed before all that replaces it is stored.
 pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Context) -> Result<IndexRepair> {
     let repository = &repository.without_copies();
+    // As it replaces shards, it must go on naming what a sweep may yet find to be needed: so it lets none begin.
+    let (session, unreadable) = session::open_holding_back(repository, &host_name(), context)?;
+    let repaired = make_anew(repository, options, &session, context).and_then(|repair| {
+        for (key, error) in &unreadable {
+            // One of a later version can be read by that.
+            if error.kind() == Kind::Damaged {
+                repository.store().delete(key)?;
+                context.report(Event::Notice(format!(
+                    "{key} could not be read and is removed: the index names what is there"
+                )));
+            }
+        }
+        Ok(repair)
+    });
+    let closed = session.close();
+    let repair = repaired?;
+    closed?;
+    Ok(repair)
+}
+
+fn make_anew(
+    repository: &Repository,
+    options: IndexRepairOptions,
+    session: &OpenSession,
+    context: &Context,
+) -> Result<IndexRepair> {
+    let doomed = &session.tombstones().packs;
     let mut repair = IndexRepair::default();
     context.report(Event::Phase("reading the index"));
     let mut old = read_shards(repository, &mut repair)?;
@@ -71,11 +100,17 @@ pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Con
     let mut packs = Vec::new();
     // Whatever else holds these chunks, they are stored once more: no part of the index is to be trusted yet.
     let ingest = Ingest::start(repository, Arc::new(Index::in_memory()), IngestOptions::default(), context)?;
+    ingest.indexer().tell(session.beats().clone());
     let mut copies = ChunkSink::new(&ingest)?;
     for (kind, info) in list_packs(repository)? {
         context.check_stop()?;
         let Ok(id) = layout::sha256_of(&info.key) else { continue };
         if layout::pack(kind, &id)? != info.key {
+            continue;
+        }
+        if doomed.contains(&id) && !old.in_force.contains(&(kind, id)) {
+            // It is being deleted: what names it now may go on doing so, nothing else may begin to.
+            old.known.remove(&(kind, id));
             continue;
         }
         let is_disputed = old.disputed.contains(&(kind, id));
@@ -105,7 +140,10 @@ pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Con
     copies.flush()?;
     ingest.finish()?;
     for ((kind, id), entry) in &old.known {
-        if entry.directory.is_blank() {
+        if doomed.contains(id) {
+            // It was deleted because nothing needs it.
+            repair.corrected += u64::from(old.in_force.contains(&(*kind, *id)));
+        } else if entry.directory.is_blank() {
             // Nothing was left of it to lose.
             repair.corrected += 1;
         } else {
@@ -118,7 +156,7 @@ pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Con
     repair.was_sound = is_right && repair.damaged.is_empty();
     if !is_right {
         context.report(Event::Phase("writing the index"));
-        write(repository, packs, &old.shards)?;
+        write(repository, packs, &old.shards, session)?;
     }
     Ok(repair)
 }
@@ -351,7 +389,12 @@ fn find(
 
 /// Stores the new shards, then removes the old ones. Only the last new shard says that it replaces the old: until it is stored, all old
 /// ones are in force.
-fn write(repository: &Repository, packs: Vec<PackEntry>, old: &[(Sha256, Key)]) -> Result<()> {
+fn write(
+    repository: &Repository,
+    packs: Vec<PackEntry>,
+    old: &[(Sha256, Key)],
+    session: &OpenSession,
+) -> Result<()> {
     let replaces: Vec<Sha256> = old.iter().map(|(id, _)| *id).collect();
     let mut groups: Vec<Vec<PackEntry>> = vec![Vec::new()];
     let mut chunks = 0;
@@ -371,7 +414,10 @@ fn write(repository: &Repository, packs: Vec<PackEntry>, old: &[(Sha256, Key)]) 
         let shard = Shard { replaces, packs };
         let plain =
             shard.encode().map_err(|e| Error::failed(format_args!("cannot encode the index: {e}")))?;
-        repository.put_whole(Area::Index, ObjectKind::IndexShard, &plain)?;
+        // Somebody who took this run for dead may have deleted what it names.
+        session.beats().assure()?;
+        let id = repository.put_whole(Area::Index, ObjectKind::IndexShard, &plain)?;
+        session.beats().wrote([id.to_string()], false);
     }
     // A new shard never has an old one's name: its salt is random.
     old.iter().try_for_each(|(_, key)| repository.store().delete(key))

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use lifeboat_providers::Sha256;
+use lifeboat_providers::{Key, Sha256};
 
 use super::{Area, Repository, layout};
 use crate::index::Index;
@@ -149,8 +149,10 @@ impl Repository {
         mut damaged: impl FnMut(&Sha256, Error),
     ) -> Result<()> {
         let (mut shards, mut chunks) = (Vec::new(), 0);
-        for id in ids {
-            match self.read_shard(id) {
+        let keys = ids.iter().map(|id| layout::named_by_hash(Area::Index, id)).collect::<Result<Vec<_>>>()?;
+        let read = keys.iter().zip(self.get_whole_each(&keys, ObjectKind::IndexShard));
+        for (id, (key, plain)) in ids.iter().zip(read) {
+            match plain.and_then(|plain| decode_shard(key, &plain)) {
                 Ok(shard) => {
                     chunks += shard.chunk_count();
                     shards.push((*id, shard));
@@ -199,7 +201,7 @@ impl Repository {
 
     /// Where the local tables are.
     pub fn index_cache(&self) -> PathBuf {
-        self.directories.cache.join("index")
+        self.directories.index_tables()
     }
 
     /// Reads one index shard.
@@ -208,7 +210,10 @@ impl Repository {
     /// `Damaged` if it is missing or not what it should be.
     pub fn read_shard(&self, id: &Sha256) -> Result<Shard> {
         let key = layout::named_by_hash(Area::Index, id)?;
-        let plain = self.get_whole(&key, ObjectKind::IndexShard)?;
-        Shard::decode(&plain).map_err(|e| Error::damaged(format_args!("{key}: {e}")))
+        decode_shard(&key, &self.get_whole(&key, ObjectKind::IndexShard)?)
     }
+}
+
+fn decode_shard(key: &Key, plain: &[u8]) -> Result<Shard> {
+    Shard::decode(plain).map_err(|e| Error::damaged(format_args!("{key}: {e}")))
 }

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 
 use bytes::Bytes;
-use lifeboat_providers::SharedProvider;
+use lifeboat_providers::{Key, SharedProvider};
 
 use super::config::{ClearHeader, Config};
 use super::{Area, Directories, Repository, Siblings, Store, layout, slots};
@@ -15,6 +15,9 @@ use crate::seal::slot::{Cost, Purpose, Secret, Slot};
 use crate::session::Timing;
 use crate::tree::path_text;
 use crate::{Error, Kind, Result};
+
+/// Most bytes of snapshots, and of index shards, that are fetched while the key is derived.
+const AHEAD_BYTES_MAX: u64 = 8 << 20;
 
 /// What a new repository is made with.
 #[derive(Debug, Clone)]
@@ -110,14 +113,19 @@ impl Repository {
             refuse_leftovers(&store)?;
             return Err(none_here(&store));
         };
-        let master = slots::unlock(&store, clear.repository, secret)?;
+        let id = clear.repository;
+        let directories = directories.of_repository(id, &store.location());
+        // While the key is derived; what is here already is not fetched.
+        let (objects, index) = (directories.object_copies(), directories.index_tables());
+        let is_absent = move |key: &Key| !objects.join(key.file_name()).exists();
+        store.read_ahead(&[Area::Snapshots, Area::Forgotten], AHEAD_BYTES_MAX, is_absent);
+        store.read_ahead(&[Area::Index], AHEAD_BYTES_MAX, move |_| !index.exists());
+        let master = slots::unlock(&store, id, secret)?;
         let keys = Keys::derive(&master);
         let config = Config::open(&stored, &keys.seal).map_err(|e| {
             e.context(format_args!("the object `config` of {}", store.location()))
                 .with_hint("Copy `config` from another copy of the repository.")
         })?;
-        let id = clear.repository;
-        let directories = directories.of_repository(id, &store.location());
         Ok(Self {
             store,
             id,

@@ -1,5 +1,6 @@
 //! The names of all objects. No other module builds object keys (checked by `tests/it/tidy.rs`).
 
+use bytes::Bytes;
 use lifeboat_providers::{Key, Prefix, Sha256};
 
 use crate::pack::directory::PackKind;
@@ -122,6 +123,17 @@ pub fn sha256_of(key: &Key) -> Result<Sha256> {
         Error::damaged(format_args!("{key} does not belong here: its name is not a SHA-256"))
             .with_hint("If you put it there, remove it.")
     })
+}
+
+/// The bytes of an object that is named by their hash, if they have it.
+///
+/// # Errors
+/// `Damaged` if they have another.
+pub fn prove(key: &Key, bytes: Bytes) -> Result<Bytes> {
+    if Sha256::of(&bytes) == sha256_of(key)? {
+        return Ok(bytes);
+    }
+    Err(Error::damaged(format_args!("{key} is damaged: its bytes do not have the hash it is named by")))
 }
 
 fn key(text: String) -> Result<Key> {

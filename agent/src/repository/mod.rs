@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`layout`] | the names of all objects |
 //! | [`store`] | calls of the provider, for blocking callers |
+//! | [`ahead`] | what a distant store is asked for before it is needed |
 //! | [`config`] | the `config` object |
 //! | [`connect`] | from a path or URL to a store |
 //! | [`create`] | making and unlocking a repository |
@@ -16,6 +17,7 @@
 //! | [`tombstones`] | packs that are about to be deleted |
 //! | [`catalog`] | bringing the local index up to the stored shards |
 
+mod ahead;
 pub mod catalog;
 pub mod config;
 pub mod connect;
@@ -173,18 +175,46 @@ impl Repository {
     /// # Errors
     /// `Damaged` if it is missing or not what it should be.
     pub fn get_whole(&self, key: &Key, kind: ObjectKind) -> Result<Vec<u8>> {
-        let is_kept = matches!(kind, ObjectKind::Snapshot | ObjectKind::Forgotten | ObjectKind::Tombstone);
-        if let Some(stored) = is_kept.then(|| self.cached_object(key)).flatten() {
-            return self.open_object(kind, &stored).map_err(|e| e.context(key));
+        match self.kept_copy(key, kind) {
+            Some(stored) => self.open_object(kind, &stored).map_err(|e| e.context(key)),
+            None => self.open_fetched(key, kind, self.store.get(key)),
         }
-        let stored = match self.store.get_named(key) {
+    }
+
+    /// Several of them, in the order of their keys; those that have to be fetched come several at once.
+    pub fn get_whole_each(&self, keys: &[Key], kind: ObjectKind) -> impl Iterator<Item = Result<Vec<u8>>> {
+        let is_missing: Vec<bool> = keys.iter().map(|key| !(is_kept(kind) && self.has_copy(key))).collect();
+        let missing =
+            keys.iter().zip(&is_missing).filter(|(_, missing)| **missing).map(|(key, _)| key.clone());
+        let mut fetched = self.store.get_each(missing.collect());
+        keys.iter().zip(is_missing).map(move |(key, is_missing)| {
+            match is_missing.then(|| fetched.next()).flatten() {
+                Some(stored) => self.open_fetched(key, kind, stored),
+                None => self.get_whole(key, kind),
+            }
+        })
+    }
+
+    /// The intact copy of an object on this machine, of the kinds that are kept.
+    fn kept_copy(&self, key: &Key, kind: ObjectKind) -> Option<Bytes> {
+        is_kept(kind).then(|| self.cached_object(key)).flatten()
+    }
+
+    /// Proves and opens what was fetched; heals what is damaged.
+    fn open_fetched(&self, key: &Key, kind: ObjectKind, fetched: Result<Bytes>) -> Result<Vec<u8>> {
+        let stored = match fetched.and_then(|stored| layout::prove(key, stored)) {
             // What vanished was removed on purpose; what is damaged was not.
             Err(e) if e.kind() == Kind::Damaged && !store::is_missing(&e) => self.heal(key).ok_or(e)?,
             stored => stored?,
         };
-        if is_kept {
+        if is_kept(kind) {
             self.cache_object(key, std::slice::from_ref(&stored));
         }
         self.open_object(kind, &stored).map_err(|e| e.context(key))
     }
+}
+
+/// Whether copies of such objects are kept on this machine.
+const fn is_kept(kind: ObjectKind) -> bool {
+    matches!(kind, ObjectKind::Snapshot | ObjectKind::Forgotten | ObjectKind::Tombstone)
 }

@@ -25,8 +25,7 @@ static NUMBER: AtomicU64 = AtomicU64::new(0);
 impl Repository {
     /// Where copies lie; `None` if the store is as near as they would be.
     fn object_cache(&self) -> Option<PathBuf> {
-        let is_far = self.store().capabilities().local_root.is_none();
-        (is_far && self.reads_copies).then(|| self.directories().cache_of_all_places().join("objects"))
+        (self.store().is_far() && self.reads_copies).then(|| self.directories().object_copies())
     }
 
     /// The copy of an object that is named by its hash, if it is here and intact.
@@ -45,17 +44,9 @@ impl Repository {
         self.keep(key.file_name(), pieces);
     }
 
-    /// Fetches objects that are named by their hash and not here yet, several at once. What cannot be had is asked for again by whoever needs
-    /// it, and fails there.
-    pub(crate) fn fetch_to_cache<'k>(&self, keys: impl Iterator<Item = &'k Key>) {
-        let Some(directory) = self.object_cache() else { return };
-        let missing: Vec<Key> =
-            keys.filter(|key| !directory.join(key.file_name()).exists()).cloned().collect();
-        for (key, bytes) in missing.iter().zip(self.store().get_all(&missing)) {
-            if let Ok(bytes) = bytes {
-                self.cache_object(key, &[bytes]);
-            }
-        }
+    /// Whether there is a copy; it may turn out to be damaged.
+    pub(super) fn has_copy(&self, key: &Key) -> bool {
+        self.object_cache().is_some_and(|directory| directory.join(key.file_name()).exists())
     }
 
     /// The copy of a part of a metadata pack: from the whole pack, or from what was read of it. Whoever opens it proves it.

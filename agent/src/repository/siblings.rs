@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lifeboat_providers::{Key, Sha256, SharedProvider};
 use parking_lot::Mutex;
 
-use super::{Repository, layout};
+use super::{Area, Repository, Tombstones, layout};
 use crate::Result;
 use crate::seal::SealedObject;
 
@@ -116,6 +116,10 @@ impl Repository {
             (Sha256::of(&bytes) == expected).then(|| (name.to_owned(), bytes))
         })?;
         let here = self.store().location();
+        if self.is_doomed(key, &expected) {
+            siblings.tell(format!("{key} is about to be deleted at {here}: it is read from {name}"));
+            return Some(bytes);
+        }
         let written = self.store().replace(key, &SealedObject::copied(bytes.clone(), expected));
         siblings.tell(match written {
             Ok(_) => format!("{key} was missing or damaged at {here}: it is healed from {name}"),
@@ -124,5 +128,11 @@ impl Repository {
             ),
         });
         Some(bytes)
+    }
+
+    /// Whether an object is a pack that a tombstone names, or may be: it is not written again under its name, as somebody is deleting it.
+    fn is_doomed(&self, key: &Key, id: &Sha256) -> bool {
+        let is_pack = [Area::Packs, Area::Meta].iter().any(|area| key.as_str().starts_with(area.name()));
+        is_pack && Tombstones::load(self).map_or(true, |tombstones| tombstones.packs.contains(id))
     }
 }

@@ -14,7 +14,7 @@ use crate::{Error, Kind, Result};
 pub fn list(store: &Store, repository: RepositoryId) -> Result<(Vec<Slot>, Vec<Error>)> {
     let (mut slots, mut errors) = (Vec::new(), Vec::new());
     let listed: Vec<_> = store.list(&Area::Keys.prefix())?.into_iter().map(|info| info.key).collect();
-    for (key, stored) in listed.iter().zip(store.get_all(&listed)) {
+    for (key, stored) in listed.iter().zip(store.get_each(listed.clone())) {
         let slot = stored.and_then(|stored| Slot::parse(&stored));
         match slot {
             Ok(slot) if slot.repository != repository => {

@@ -58,6 +58,16 @@ impl Directories {
         }
     }
 
+    /// Where copies of a distant store's metadata are kept, whatever its place.
+    pub fn object_copies(&self) -> PathBuf {
+        self.cache_of_all_places().join("objects")
+    }
+
+    /// Where the local tables of the index are.
+    pub fn index_tables(&self) -> PathBuf {
+        self.cache.join("index")
+    }
+
     /// Those of the same repository at another place.
     #[must_use]
     pub fn at(&self, place: &str) -> Self {

@@ -2,20 +2,20 @@
 //!
 //! Only [`SealedObject`]s can be written: the compiler refuses plaintext.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use lifeboat_providers::layer;
 use lifeboat_providers::{
-    Capabilities, ErrorKind, Key, ObjectInfo, Prefix, ProviderExt as _, PutMode, Receipt, Sha256,
-    SharedProvider, Usage,
+    Capabilities, ErrorKind, Key, ObjectInfo, Prefix, ProviderExt as _, PutMode, Receipt, SharedProvider,
+    Usage,
 };
-use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
+use super::ahead::Ahead;
 use super::{Area, runtime};
 use crate::seal::SealedObject;
 use crate::{Error, Kind, Result};
@@ -25,12 +25,8 @@ use crate::{Error, Kind, Result};
 pub struct Store {
     provider: SharedProvider,
     runtime: &'static Runtime,
-    /// Listings that were asked for before they are needed.
-    ahead: Arc<Mutex<HashMap<String, Waiting>>>,
+    ahead: Arc<Ahead>,
 }
-
-/// A listing that is under way.
-type Waiting = tokio::sync::oneshot::Receiver<Result<Vec<ObjectInfo>, lifeboat_providers::Error>>;
 
 impl Store {
     /// A store over `provider`, with retries of what may pass.
@@ -41,39 +37,12 @@ impl Store {
         Ok(Self { provider, runtime: runtime::shared()?, ahead: Arc::default() })
     }
 
-    /// Asks a store that is some milliseconds away for the listings that nearly every command needs, so that they are here when they are
-    /// needed. The index is listed after the snapshots, never before: then every chunk of those snapshots is in the index.
+    /// Asks a store that is some milliseconds away for listings, so that they are here when they are needed. Records of forgotten snapshots and
+    /// the index are listed after the snapshots, packs after the index, never before.
     pub fn list_ahead(&self, areas: &[Area]) {
-        if self.capabilities().local_root.is_some() {
-            return;
+        if self.is_far() {
+            self.ahead.list(areas, &self.provider, self.runtime);
         }
-        let mut senders = Vec::new();
-        let mut ahead = self.ahead.lock();
-        for area in areas {
-            if ahead.contains_key(area.name()) {
-                continue;
-            }
-            let area = *area;
-            let (sender, waiting) = tokio::sync::oneshot::channel();
-            ahead.insert(area.name().to_owned(), waiting);
-            senders.push((area, sender));
-        }
-        drop(ahead);
-        let provider = self.provider.clone();
-        self.runtime.spawn(async move {
-            let (after, now): (Vec<_>, Vec<_>) =
-                senders.into_iter().partition(|(area, _)| *area == Area::Index);
-            for part in [now, after] {
-                let listings = part.into_iter().map(|(area, sender)| {
-                    let provider = &provider;
-                    async move {
-                        // Nobody may be waiting any more.
-                        let _ = sender.send(provider.list_all(&area.prefix()).await);
-                    }
-                });
-                futures_util::future::join_all(listings).await;
-            }
-        });
     }
 
     /// Lists areas now, at once, whatever was asked for before; in the order of `areas`.
@@ -89,30 +58,57 @@ impl Store {
 
     /// The listing that was asked for ahead, if there is one: `None` if not, or if it failed.
     pub fn take_ahead(&self, area: Area) -> Option<Vec<ObjectInfo>> {
-        let waiting = self.ahead.lock().remove(area.name())?;
-        self.runtime.block_on(waiting).ok()?.ok()
+        self.runtime.block_on(self.ahead.listing(&area.prefix()))
     }
 
-    /// What was asked for ahead is not to be used any more.
+    /// Listings that were asked for ahead are not to be used any more.
     pub fn forget_ahead(&self) {
-        self.ahead.lock().clear();
+        self.ahead.forget_listings();
     }
 
     /// What the next [`Store::list`] of an area returns.
     pub fn put_ahead(&self, area: Area, listing: Vec<ObjectInfo>) {
-        let (sender, waiting) = tokio::sync::oneshot::channel();
-        // The receiver is here: it cannot fail.
-        let _ = sender.send(Ok(listing));
-        self.ahead.lock().insert(area.name().to_owned(), waiting);
+        self.ahead.insert(area, listing);
     }
 
-    /// Reads objects, several at once, in the order of their keys.
-    pub fn get_all(&self, keys: &[Key]) -> Vec<Result<Bytes>> {
+    /// Reads the objects that listings which were asked for ahead will name, as far as they are `wanted`, and few: of each area at most 64
+    /// objects and `bytes_max` bytes, which stay in memory until they are read whole, or as long as this store is used.
+    pub fn read_ahead(&self, areas: &[Area], bytes_max: u64, wanted: impl Fn(&Key) -> bool + Send + 'static) {
+        if self.is_far() {
+            self.ahead.read(areas, bytes_max, wanted, &self.provider, self.runtime);
+        }
+    }
+
+    /// Whether a request takes milliseconds.
+    pub fn is_far(&self) -> bool {
+        self.capabilities().local_root.is_none()
+    }
+
+    /// Reads objects, some at once, in the order of their keys, while the caller works on those that came before.
+    pub fn get_each(&self, keys: Vec<Key>) -> impl Iterator<Item = Result<Bytes>> + use<'_> {
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
         let at_once = self.capabilities().concurrency_preferred.max(1);
-        let gets = keys.iter().map(|key| self.provider.get(key, None));
-        let gets = futures_util::stream::iter(gets).buffered(at_once);
-        let all: Vec<_> = self.runtime.block_on(gets.collect());
-        all.into_iter().map(|bytes| bytes.map_err(|e| self.at(e))).collect()
+        let this = self.clone();
+        self.runtime.spawn(async move {
+            let gets = keys.into_iter().map(|key| {
+                let this = this.clone();
+                async move { this.fetch(&key).await }
+            });
+            let mut gets = futures_util::stream::iter(gets).buffered(at_once);
+            while let Some(bytes) = gets.next().await {
+                if sender.send(bytes).await.is_err() {
+                    return;
+                }
+            }
+        });
+        std::iter::from_fn(move || receiver.blocking_recv()).map(|bytes| bytes.map_err(|e| self.at(e)))
+    }
+
+    async fn fetch(&self, key: &Key) -> Result<Bytes, lifeboat_providers::Error> {
+        match self.ahead.object(key).await {
+            Some(bytes) => Ok(bytes),
+            None => self.provider.get(key, None).await,
+        }
     }
 
     /// The same store, refusing every change.
@@ -179,6 +175,7 @@ impl Store {
         object: &SealedObject,
         mode: PutMode,
     ) -> Result<Receipt, lifeboat_providers::Error> {
+        self.ahead.forget(key);
         let put = self.provider.put(key, object.body().clone(), object.sha256(), mode);
         self.runtime.block_on(put)
     }
@@ -197,7 +194,7 @@ impl Store {
     /// # Errors
     /// As [`lifeboat_providers::Provider::get`].
     pub fn get(&self, key: &Key) -> Result<Bytes> {
-        self.runtime.block_on(self.provider.get(key, None)).map_err(|e| self.at(e))
+        self.runtime.block_on(self.fetch(key)).map_err(|e| self.at(e))
     }
 
     /// Reads a range of an object.
@@ -205,7 +202,13 @@ impl Store {
     /// # Errors
     /// As [`lifeboat_providers::Provider::get`].
     pub fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes> {
-        self.runtime.block_on(self.provider.get(key, Some(range))).map_err(|e| self.at(e))
+        let read = async {
+            match self.ahead.part(key, &range).await {
+                Some(bytes) => Ok(bytes),
+                None => self.provider.get(key, Some(range)).await,
+            }
+        };
+        self.runtime.block_on(read).map_err(|e| self.at(e))
     }
 
     /// Reads an object that is named by its digest and compares the two.
@@ -213,12 +216,7 @@ impl Store {
     /// # Errors
     /// `Damaged` if they differ; else as [`Store::get`].
     pub fn get_named(&self, key: &Key) -> Result<Bytes> {
-        let expected = super::layout::sha256_of(key)?;
-        let bytes = self.get(key)?;
-        if Sha256::of(&bytes) == expected {
-            return Ok(bytes);
-        }
-        Err(Error::damaged(format_args!("{key} is damaged: its bytes do not have the hash it is named by")))
+        super::layout::prove(key, self.get(key)?)
     }
 
     /// Whether there is an object of that key, and what the store says of it.
@@ -252,12 +250,13 @@ impl Store {
     /// # Errors
     /// As [`lifeboat_providers::Provider::list`].
     pub fn list(&self, prefix: &Prefix) -> Result<Vec<ObjectInfo>> {
-        let waiting = self.ahead.lock().remove(prefix.as_str());
-        // What failed ahead is asked for again, and fails with its own words.
-        match waiting.and_then(|waiting| self.runtime.block_on(waiting).ok()?.ok()) {
-            Some(all) => Ok(all),
-            None => self.runtime.block_on(self.provider.list_all(prefix)).map_err(|e| self.at(e)),
-        }
+        let list = async {
+            match self.ahead.listing(prefix).await {
+                Some(all) => Ok(all),
+                None => self.provider.list_all(prefix).await,
+            }
+        };
+        self.runtime.block_on(list).map_err(|e| self.at(e))
     }
 
     /// Removes an object; succeeds if it is not there.
@@ -265,6 +264,7 @@ impl Store {
     /// # Errors
     /// As [`lifeboat_providers::Provider::delete`].
     pub fn delete(&self, key: &Key) -> Result<()> {
+        self.ahead.forget(key);
         self.runtime.block_on(self.provider.delete(key)).map_err(|e| self.at(e))
     }
 
@@ -272,6 +272,15 @@ impl Store {
     pub fn delete_many(&self, keys: &[Key]) -> Vec<Result<()>> {
         let results = self.runtime.block_on(self.provider.delete_many(keys));
         results.into_iter().map(|result| result.map_err(|e| self.at(e))).collect()
+    }
+
+    /// Extends the retention locks of objects, several at once; one result per key, in order.
+    pub fn retain_all(&self, keys: &[Key], period: Duration) -> Vec<Result<()>> {
+        let at_once = self.capabilities().concurrency_preferred.max(1);
+        let calls = keys.iter().map(|key| self.provider.retain(key, period));
+        let calls = futures_util::stream::iter(calls).buffered(at_once);
+        let all: Vec<_> = self.runtime.block_on(calls.collect());
+        all.into_iter().map(|result| result.map_err(|e| self.at(e))).collect()
     }
 
     /// Space used and left.

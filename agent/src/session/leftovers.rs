@@ -26,8 +26,14 @@ pub struct Leftovers {
 /// Errors of the store; if the state directory cannot be used.
 pub fn settle(session: &OpenSession, host: &str, context: &Context) -> Result<Leftovers> {
     let repository = &session.repository;
-    let keys = repository.store().list(&Area::Sessions.prefix())?.into_iter().map(|info| info.key);
-    let mut listed = over::read_listed(repository, keys)?;
+    let keys = match &session.others {
+        Some(keys) => keys.clone(),
+        None => {
+            let infos = repository.store().list_now(&[Area::Sessions])?.concat();
+            infos.into_iter().map(|info| info.key).collect()
+        }
+    };
+    let mut listed = over::read_listed(repository, keys.into_iter())?;
     let own = Process::own();
     // One that cannot be read says nothing of a process; it is left for `check` and the collector.
     listed.retain(|listed| {

@@ -30,6 +30,8 @@ pub struct OpenSession {
     pub(super) beats: Arc<Beats>,
     thread: Option<JoinHandle<()>>,
     pub(super) has_outcome: Mutex<bool>,
+    /// Sessions that were there shortly before, if that is known.
+    pub(super) others: Option<Vec<Key>>,
 }
 
 /// Opens a session of the machine `host`, and learns the tombstones. What was listed before counts no more, unless it is as it was: read
@@ -40,12 +42,14 @@ pub struct OpenSession {
 pub fn open(repository: &Repository, host: &str, role: Role) -> Result<OpenSession> {
     // To name those that are known already spares saying so again.
     let known = repository.store().take_ahead(Area::Tombstones);
+    let others = repository.store().take_ahead(Area::Sessions);
     let names = known.iter().flatten().filter_map(|info| layout::sha256_of(&info.key).ok());
     let object = SessionObject {
         seen: names.map(|name| name.to_string()).collect(),
         ..SessionObject::new(host, role)
     };
-    let session = begin(repository, object)?;
+    let mut session = begin(repository, object)?;
+    session.others = others.map(|infos| infos.into_iter().map(|info| info.key).collect());
     match learn(repository, known) {
         Ok(tombstones) => Ok(session.with_tombstones(tombstones)),
         Err(e) => {
@@ -108,6 +112,7 @@ fn begin(repository: &Repository, object: SessionObject) -> Result<OpenSession> 
         beats,
         thread: Some(thread),
         has_outcome: Mutex::new(false),
+        others: None,
     })
 }
 

@@ -89,7 +89,7 @@ pub(super) fn read_listed(repository: &Repository, keys: impl Iterator<Item = Ke
     let named: Vec<(u128, Key)> = keys.filter_map(|key| Some((layout::session_id(&key)?, key))).collect();
     let keys: Vec<Key> = named.iter().map(|(_, key)| key.clone()).collect();
     let mut listed = Vec::new();
-    for ((id, key), stored) in named.into_iter().zip(repository.store().get_all(&keys)) {
+    for ((id, key), stored) in named.into_iter().zip(repository.store().get_each(keys)) {
         let stored = match stored {
             Ok(stored) => stored,
             Err(e) if store::is_missing(&e) => continue,

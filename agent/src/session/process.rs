@@ -57,6 +57,11 @@ impl Process {
     }
 }
 
+/// What this machine calls itself, for those who were not told.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }

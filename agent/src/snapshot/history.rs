@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use lifeboat_providers::Sha256;
+use lifeboat_providers::{Key, ObjectInfo, Sha256};
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{Manifest, Witness};
@@ -109,28 +109,25 @@ impl Repository {
         self.store().list_ahead(&[Area::Snapshots, Area::Forgotten]);
         let snapshots = self.store().list(&Area::Snapshots.prefix())?;
         let records = self.store().list(&Area::Forgotten.prefix())?;
-        self.fetch_to_cache(snapshots.iter().chain(&records).map(|info| &info.key));
-        for info in records {
-            match self.read_forget_record(&info.key) {
+        for record in self.forget_records(&keys_of(&records)) {
+            match record {
                 Ok(record) => {
                     history.forgotten.extend(record.forgotten.into_iter().map(|w| (key_of(&w), w)));
                 }
                 Err(e) => keep_damage(e, &mut history.damaged)?,
             }
         }
+        let mut wanted = Vec::new();
         for info in snapshots {
-            let id = match layout::sha256_of(&info.key) {
-                Ok(id) => id,
-                Err(e) => {
-                    history.damaged.push(e);
-                    continue;
-                }
-            };
-            if history.forgotten.contains_key(&id.to_string()) {
-                history.lingering.push(id);
-                continue;
+            match layout::sha256_of(&info.key) {
+                Ok(id) if history.forgotten.contains_key(&id.to_string()) => history.lingering.push(id),
+                Ok(id) => wanted.push((id, info.key)),
+                Err(e) => history.damaged.push(e),
             }
-            match self.read_snapshot(&id) {
+        }
+        let keys: Vec<_> = wanted.iter().map(|(_, key)| key.clone()).collect();
+        for ((id, key), json) in wanted.into_iter().zip(self.get_whole_each(&keys, ObjectKind::Snapshot)) {
+            match json.and_then(|json| decode_snapshot(id, &key, &json)) {
                 Ok(snapshot) => history.snapshots.push(snapshot),
                 Err(e) => {
                     let before = history.damaged.len();
@@ -156,14 +153,13 @@ impl Repository {
     /// `Damaged` if it is missing or not what it should be.
     pub fn read_snapshot(&self, id: &Sha256) -> Result<Snapshot> {
         let key = layout::named_by_hash(Area::Snapshots, id)?;
-        let json = self.get_whole(&key, ObjectKind::Snapshot)?;
-        let manifest = Manifest::decode(&json).map_err(|e| e.context(&key))?;
-        Ok(Snapshot { id: *id, manifest })
+        decode_snapshot(*id, &key, &self.get_whole(&key, ObjectKind::Snapshot)?)
     }
 
-    fn read_forget_record(&self, key: &lifeboat_providers::Key) -> Result<ForgetRecord> {
-        let json = self.get_whole(key, ObjectKind::Forgotten)?;
-        ForgetRecord::decode(&json).map_err(|e| e.context(key))
+    fn forget_records(&self, keys: &[Key]) -> impl Iterator<Item = Result<ForgetRecord>> {
+        let decode = |json: Vec<u8>, key| ForgetRecord::decode(&json).map_err(|e| e.context(key));
+        let records = keys.iter().zip(self.get_whole_each(keys, ObjectKind::Forgotten));
+        records.map(move |(key, json)| json.and_then(|json| decode(json, key)))
     }
 
     /// Forgets snapshots: writes an authenticated record, then removes them. Their chunks stay until the next prune.
@@ -193,8 +189,9 @@ impl Repository {
     /// Removes the snapshots that records name as forgotten: also those that an earlier run recorded and could not remove.
     pub(crate) fn remove_forgotten(&self) -> Result<()> {
         let mut forgotten: HashSet<Sha256> = HashSet::new();
-        for info in self.store().list(&Area::Forgotten.prefix())? {
-            match self.read_forget_record(&info.key) {
+        let records = self.store().list(&Area::Forgotten.prefix())?;
+        for record in self.forget_records(&keys_of(&records)) {
+            match record {
                 Ok(record) => forgotten.extend(record.forgotten.iter().filter_map(Witness::sha256)),
                 Err(e) => keep_damage(e, &mut Vec::new())?,
             }
@@ -206,6 +203,15 @@ impl Repository {
         }
         Ok(())
     }
+}
+
+fn keys_of(objects: &[ObjectInfo]) -> Vec<Key> {
+    objects.iter().map(|object| object.key.clone()).collect()
+}
+
+fn decode_snapshot(id: Sha256, key: &Key, json: &[u8]) -> Result<Snapshot> {
+    let manifest = Manifest::decode(json).map_err(|e| e.context(key))?;
+    Ok(Snapshot { id, manifest })
 }
 
 /// What a forgotten snapshot is found by: its id, or its place if nothing that was left named its id.

@@ -8,7 +8,7 @@
 //! A destination may have a history of its own: what was forgotten there is not brought back, and what it has besides stays.
 
 mod copy;
-mod needed;
+pub(crate) mod needed;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::session::{self, OpenSession, Role, leftovers, outcome};
 use crate::snapshot::history::witness;
 use crate::snapshot::{History, Snapshot};
 use crate::words::count;
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, locks};
 
 /// What is brought.
 #[derive(Debug, Clone, Default)]
@@ -147,6 +147,7 @@ pub fn bring(
     if let Err(e) = session.close() {
         context.report(Event::Warning(format!("{e}. The snapshots are there all the same.")));
     }
+    locks::extend(to, &reader, &index, &complete, context);
     record_absent(&here, &there, to, &options.host)?;
     remember(to, &complete)?;
     Ok(synced)

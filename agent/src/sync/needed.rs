@@ -9,6 +9,7 @@ use crate::chunk::ChunkId;
 use crate::events::Context;
 use crate::fetch::ChunkReader;
 use crate::index::Index;
+use crate::pack::directory::PackKind;
 use crate::snapshot::Snapshot;
 use crate::tree::{Content, EntryKind};
 use crate::{Error, Result};
@@ -32,15 +33,40 @@ pub(super) fn segments(
         reach.snapshot(snapshot, &mut |id| {
             context.check_stop()?;
             if !there.contains(id) {
-                let place = reader.index().lookup(id);
-                let place = place
-                    .ok_or_else(|| Error::damaged(format_args!("the index does not know chunk {id}")))?;
+                let place = reader.index().lookup(id).ok_or_else(|| unknown(id))?;
                 found.insert((place.pack, place.segment.number));
             }
             Ok(true)
         })?;
     }
     Ok(found)
+}
+
+/// The packs that, by `index`, hold what `snapshots` need.
+///
+/// # Errors
+/// `Damaged` if a directory cannot be read, or the index does not know a chunk; `Interrupted`.
+pub fn packs(
+    reader: &ChunkReader,
+    index: &Index,
+    snapshots: &[&Snapshot],
+    context: &Context,
+) -> Result<HashSet<(PackKind, Sha256)>> {
+    let mut found = HashSet::new();
+    let mut reach = Reach { reader, seen: HashSet::new() };
+    for snapshot in snapshots {
+        reach.snapshot(snapshot, &mut |id| {
+            context.check_stop()?;
+            let place = index.lookup(id).ok_or_else(|| unknown(id))?;
+            found.insert((place.kind, place.pack));
+            Ok(true)
+        })?;
+    }
+    Ok(found)
+}
+
+fn unknown(id: &ChunkId) -> Error {
+    Error::damaged(format_args!("the index does not know chunk {id}"))
 }
 
 /// Whether a destination's index names every pack of the origin's.

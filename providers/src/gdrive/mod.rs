@@ -166,6 +166,7 @@ impl Provider for DriveProvider {
             conditional_create: false,
             listing_is_consistent: false,
             listing_has_digests: true,
+            retention: None,
             object_bytes_max: OBJECT_BYTES_MAX,
             pack_bytes_preferred: PACK_BYTES_PREFERRED,
             concurrency_preferred: CONCURRENCY_PREFERRED,

@@ -148,6 +148,7 @@ impl Provider for LocalProvider {
             conditional_create: true,
             listing_is_consistent: true,
             listing_has_digests: false,
+            retention: None,
             object_bytes_max: i64::MAX as u64,
             pack_bytes_preferred: PACK_BYTES_PREFERRED,
             concurrency_preferred: CONCURRENCY_PREFERRED,

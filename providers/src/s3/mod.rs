@@ -195,6 +195,7 @@ impl Provider for S3Provider {
             conditional_create: abilities.conditional_create,
             listing_is_consistent: true,
             listing_has_digests: false,
+            retention: self.address.lock.as_ref().map(|lock| lock.period),
             object_bytes_max: OBJECT_BYTES_MAX,
             pack_bytes_preferred: PACK_BYTES_PREFERRED,
             concurrency_preferred: CONCURRENCY_PREFERRED,

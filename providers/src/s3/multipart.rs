@@ -51,7 +51,8 @@ impl S3Provider {
             create =
                 create.checksum_algorithm(ChecksumAlgorithm::Sha256).checksum_type(ChecksumType::Composite);
         }
-        if let Some(lock) = &self.address.lock {
+        create = create.set_storage_class(self.storage_class_of(key));
+        if let Some(lock) = self.lock_of(key) {
             let until = DateTime::from(self.clock.now() + lock.period);
             create = create.object_lock_mode(lock.mode.clone()).object_lock_retain_until_date(until);
         }

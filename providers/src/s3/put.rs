@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::ChecksumAlgorithm;
+use aws_sdk_s3::types::{ChecksumAlgorithm, StorageClass};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
@@ -16,11 +16,14 @@ use bytes::Bytes;
 use super::S3Provider;
 use super::abilities::{Abilities, decoded, encoded, signing};
 use super::error::translate;
+use super::options::Lock;
 use crate::http::RopeBody;
 use crate::{Body, Error, ErrorKind, Key, ProviderExt as _, PutMode, Receipt, Result, Sha256};
 
 /// Data packs, which the storage class is for.
 const DATA_FOLDER: &str = "packs/";
+/// What is written again and removed while writers are at work: nothing that a restore needs, and locked it would only pile up.
+const TRANSIENT_FOLDERS: [&str; 3] = ["sessions/", "outcomes/", "tombstones/"];
 
 /// Makes a request's signature cover a digest that is known already, so that the body is not hashed once more.
 #[derive(Debug)]
@@ -44,6 +47,17 @@ impl Intercept for SignedAs {
 }
 
 impl S3Provider {
+    /// The class an object is stored in, if not the store's default.
+    pub(super) fn storage_class_of(&self, key: &Key) -> Option<StorageClass> {
+        self.address.storage_class.clone().filter(|_| key.as_str().starts_with(DATA_FOLDER))
+    }
+
+    /// The lock an object is put with.
+    pub(super) fn lock_of(&self, key: &Key) -> Option<&Lock> {
+        let is_transient = TRANSIENT_FOLDERS.iter().any(|folder| key.as_str().starts_with(folder));
+        self.address.lock.as_ref().filter(|_| !is_transient)
+    }
+
     pub(super) async fn put_object(
         &self,
         key: &Key,
@@ -86,17 +100,16 @@ impl S3Provider {
             .map_err(|_| Error::new(ErrorKind::Unsupported, "put", key, "the object is too large"))?;
         let mut put = self.client.put_object().bucket(&self.address.bucket).key(self.object(key));
         put = put.body(byte_stream(body)).content_length(length).content_type("application/octet-stream");
+        let lock = self.lock_of(key);
         // A lock asks for a checksum, also where the store does not look at it.
-        if abilities.checksum || self.address.lock.is_some() {
+        if abilities.checksum || lock.is_some() {
             put = put.checksum_sha256(encoded(sha256)).checksum_algorithm(ChecksumAlgorithm::Sha256);
         }
         if only_new {
             put = put.if_none_match("*");
         }
-        if key.as_str().starts_with(DATA_FOLDER) {
-            put = put.set_storage_class(self.address.storage_class.clone());
-        }
-        if let Some(lock) = &self.address.lock {
+        put = put.set_storage_class(self.storage_class_of(key));
+        if let Some(lock) = lock {
             let until = DateTime::from(self.clock.now() + lock.period);
             put = put.object_lock_mode(lock.mode.clone()).object_lock_retain_until_date(until);
         }
