@@ -22,6 +22,7 @@
 //! | [`restore`] | from a snapshot to files |
 //! | [`check`] | proof that a repository can be restored |
 //! | [`repair`] | mending what is damaged |
+//! | [`collect`] | freeing what no snapshot needs any more |
 //! | [`cli`], [`config`] | what people and programs see of all that |
 //!
 //! Shared by all: [`error`], [`events`], [`threads`], [`words`].
@@ -31,6 +32,7 @@ pub mod browse;
 pub mod check;
 pub mod chunk;
 pub mod cli;
+pub mod collect;
 pub mod compress;
 pub mod config;
 pub mod error;

@@ -28,6 +28,8 @@ mod output;
 mod patterns;
 mod progress;
 mod properties;
+mod prune;
+mod prune_processes;
 mod reader;
 mod restore_answers;
 mod restoring;

@@ -1,12 +1,14 @@
-//! Backs up a directory and is killed (SIGKILL, by itself) at a chosen moment.
+//! Backs up a directory, or frees what no snapshot needs, and is killed (SIGKILL, by itself) at a chosen moment.
 //!
-//! `lifeboat-victim REPOSITORY SOURCE CACHE STATE before|after|step NUMBER`: before or after the NUMBERth call of the store, or at the
+//! `lifeboat-victim REPOSITORY SOURCE CACHE STATE [prune-]before|after|step NUMBER`: before or after the NUMBERth call of the store, or at the
 //! NUMBERth step of its writes; 0 for never. One that lives prints how many there were.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lifeboat_agent::collect::{self, CollectOptions, MaxUnused};
+use lifeboat_agent::events::Context;
 use lifeboat_agent::repository::Directories;
 use lifeboat_providers::SharedProvider;
 use lifeboat_providers::layer::FaultProvider;
@@ -33,7 +35,11 @@ fn main() {
         }
     };
     let local = LocalProvider::open(Path::new(store)).unwrap();
-    let provider: SharedProvider = match how.as_str() {
+    let (prunes, how) = match how.strip_prefix("prune-") {
+        Some(how) => (true, how),
+        None => (false, how.as_str()),
+    };
+    let provider: SharedProvider = match how {
         "step" => {
             let hook: StepHook = Arc::new(move |_, _| tick());
             Arc::new(local.with_step_hook(hook))
@@ -46,6 +52,11 @@ fn main() {
     };
     let directories = Directories::new(cache, state);
     let repository = world::open(provider, &directories).unwrap();
-    world::backup(&repository, Path::new(source), &world::options()).unwrap();
+    if prunes {
+        let options = CollectOptions { max_unused: MaxUnused::Bytes(0), ..CollectOptions::default() };
+        collect::run(&repository, &options, &Context::silent()).unwrap();
+    } else {
+        world::backup(&repository, Path::new(source), &world::options()).unwrap();
+    }
     println!("{}", counter.load(Ordering::SeqCst));
 }

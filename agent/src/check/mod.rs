@@ -184,6 +184,30 @@ pub(crate) struct Check<'a> {
 /// `Interrupted`; errors of the store that are no damage, such as lost connections. Damage is in the report.
 pub fn run(repository: &Repository, options: &CheckOptions, context: &Context) -> Result<Report> {
     let repository = &repository.without_copies();
+    for _ in 0..PRUNED_MEANWHILE_MAX {
+        let before = stored_shards(repository)?;
+        let report = examine(repository, options, context)?;
+        // Before a prune deletes what was moved, it stores a shard that names the new place: where all shards are as they were, nothing was.
+        if report.verdict().is_ok() || before == stored_shards(repository)? {
+            return Ok(report);
+        }
+        context.report(Event::Notice(
+            "a prune was at work meanwhile: everything is looked at once more".to_owned(),
+        ));
+    }
+    examine(repository, options, context)
+}
+
+/// How many times a check that finds damage begins anew because a prune was at work meanwhile.
+const PRUNED_MEANWHILE_MAX: usize = 3;
+
+/// The index shards that are there.
+fn stored_shards(repository: &Repository) -> Result<HashSet<lifeboat_providers::Key>> {
+    let listed = repository.store().list_now(&[Area::Index])?.concat();
+    Ok(listed.into_iter().map(|info| info.key).collect())
+}
+
+fn examine(repository: &Repository, options: &CheckOptions, context: &Context) -> Result<Report> {
     let mut report = Report::default();
     context.report(Event::Phase("checking keys and snapshots"));
     repository.store().list_ahead(&[Area::Keys, Area::Packs, Area::Meta]);

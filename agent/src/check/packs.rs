@@ -7,7 +7,7 @@ use lifeboat_providers::Sha256;
 use super::Check;
 use crate::Result;
 use crate::pack::directory::PackKind;
-use crate::repository::{Area, layout};
+use crate::repository::{Area, Tombstones, layout};
 
 impl Check<'_> {
     /// Finds packs that are missing or have another size than the index says, and packs that no index names.
@@ -30,6 +30,7 @@ impl Check<'_> {
                 stored.insert((kind, id), info.size);
             }
         }
+        let doomed = Tombstones::load_all(self.repository)?.0.packs;
         for pack in self.index.packs()? {
             self.report.packs += 1;
             let key = layout::pack(pack.kind, &pack.id)?;
@@ -55,11 +56,15 @@ impl Check<'_> {
                 }
                 None => {
                     self.bad.packs.insert(pack.id, format!("{key} is missing"));
-                    self.report.damage(key, "is missing");
+                    // Deleted by a prune, and named again by somebody who woke up late: damage only if something needs it.
+                    if !doomed.contains(&pack.id) {
+                        self.report.damage(key, "is missing");
+                    }
                 }
             }
         }
-        self.report.orphans = stored.len() as u64;
+        // What is about to be deleted is in no index any more.
+        self.report.orphans = stored.keys().filter(|(_, id)| !doomed.contains(id)).count() as u64;
         Ok(())
     }
 }

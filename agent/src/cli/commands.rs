@@ -7,8 +7,8 @@ use clap::Subcommand;
 use super::output::Output;
 use super::session::Session;
 use super::{
-    backup, browse, check, doctor, forget, init, key, manual, provider, repair, restore, snapshots, status,
-    sync,
+    backup, browse, check, doctor, forget, init, key, manual, provider, prune, repair, restore, snapshots,
+    status, sync,
 };
 use crate::Result;
 
@@ -40,6 +40,8 @@ pub enum Command {
     Repair(repair::Repair),
     /// Forget snapshots
     Forget(forget::Forget),
+    /// Free what no snapshot needs any more
+    Prune(prune::Prune),
     /// Manage what opens the repository: passphrases, key files, recovery keys
     #[command(subcommand)]
     Key(key::Key),
@@ -86,6 +88,7 @@ impl Command {
             Self::Provider(command) => command.run(session),
             Self::Repair(command) => command.run(session),
             Self::Forget(command) => command.run(session),
+            Self::Prune(command) => command.run(session),
             Self::Key(command) => command.run(session),
             Self::Doctor(command) => command.run(session),
             Self::Completions(command) => command.run(&session.output),

@@ -26,6 +26,7 @@ mod manual;
 pub mod output;
 pub mod progress;
 mod provider;
+mod prune;
 mod repair;
 mod restore;
 mod retries;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::cache::SegmentCache;
+use super::renewal::Renewal;
 use super::rescue::Rescue;
 use crate::chunk::ChunkId;
 use crate::index::{Index, Location};
@@ -21,6 +22,7 @@ pub struct ChunkReader {
     index: Arc<Index>,
     cache: SegmentCache,
     rescue: Option<Rescue>,
+    renewal: Renewal,
     only_here: bool,
     others: OnceLock<Vec<Self>>,
 }
@@ -59,13 +61,15 @@ impl ChunkReader {
             index,
             cache,
             rescue: None,
+            renewal: Renewal::default(),
             only_here: false,
             others: OnceLock::new(),
         }
     }
 
-    /// Looks for chunks that the index does not know in packs that it does not know either, and gives `warn` a word on that: for whoever
-    /// wants data back, not for whoever judges the index.
+    /// Looks for chunks that the index does not know in packs that it does not know either, and gives `warn` a word on that; and when a pack
+    /// turns out to be gone, loads the index again, as a prune may have moved what it held. For whoever wants data back, not for whoever
+    /// judges the index.
     #[must_use]
     pub fn with_rescue(mut self, warn: impl Fn(String) + Send + Sync + 'static) -> Self {
         self.rescue = Some(Rescue::new(Box::new(warn)));
@@ -131,6 +135,12 @@ impl ChunkReader {
             return Ok(chunk);
         }
         if let Some(rescue) = &self.rescue {
+            self.renewal.renew(&self.repository, &self.index, &places)?;
+            let mut moved = self.index.lookup_all(id);
+            moved.retain(|place| !places.contains(place) && !others.contains(place));
+            if let Some(chunk) = self.first_good(kind, id, length, &moved, &mut damage)? {
+                return Ok(chunk);
+            }
             let rescued = rescue.lookup(&self.repository, &self.index, id)?;
             if let Some(chunk) = self.first_good(kind, id, length, &rescued, &mut damage)? {
                 return Ok(chunk);

@@ -9,6 +9,7 @@
 //! | `update` | shards added, gone or replaced: which tables are merged into which |
 //! | `merge`, `source`, `writer` | making one table of several, streaming |
 //! | `storage` | the files |
+//! | [`marks`], [`live`] | which places are in use: what may be deleted is decided by them |
 //!
 //! The index is a cache: deleted, it is rebuilt from shards. Memory is file-backed whatever the number of
 //! chunks. Lookups take no lock beyond that of replacing the set, and allocate nothing.
@@ -21,6 +22,8 @@ mod blocks;
 mod covered;
 mod layout;
 mod lines;
+pub mod live;
+pub mod marks;
 mod merge;
 pub mod shard;
 mod source;
@@ -45,10 +48,12 @@ use parking_lot::{Mutex, RwLock};
 use crate::chunk::ChunkId;
 use crate::pack::directory::{Codec, PackKind};
 use crate::{Error, Result};
+pub use live::{Live, LiveSegment, PackBytes, Worth};
+pub use marks::{Mark, Marks};
 pub use shard::{PackEntry, Shard};
 use storage::Storage;
 use table::Table;
-pub use visit::{PackSummary, Totals};
+pub use visit::{PackSummary, ShardSummary, Totals};
 
 /// The index of one repository.
 pub struct Index {
@@ -103,6 +108,18 @@ impl SegmentLocation {
         Self {
             number: segment.number,
             offset,
+            box_bytes: segment.box_bytes,
+            plain_bytes: segment.plain_bytes,
+            codec: segment.codec,
+        }
+    }
+}
+
+impl From<layout::SegmentRecord> for SegmentLocation {
+    fn from(segment: layout::SegmentRecord) -> Self {
+        Self {
+            number: segment.number,
+            offset: segment.offset,
             box_bytes: segment.box_bytes,
             plain_bytes: segment.plain_bytes,
             codec: segment.codec,

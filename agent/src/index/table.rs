@@ -5,11 +5,13 @@
 //! followed, although a file whose checksums fit should have none that lead astray.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lifeboat_providers::Sha256;
 
+use super::Location;
 use super::blocks::{Blocks, Damaged, Resident};
 use super::covered::{ShardRecord, decode_records};
 use super::layout::{
@@ -17,7 +19,6 @@ use super::layout::{
     SegmentRecord,
 };
 use super::lines::{LINE_BYTES, admits, line_of, start_of};
-use super::{Location, SegmentLocation};
 use crate::chunk::ChunkId;
 
 /// A mapped table.
@@ -67,31 +68,37 @@ impl Table {
     /// A place of the chunk.
     #[inline]
     pub(super) fn find(&self, id: &ChunkId) -> Result<Option<Location>, Damaged> {
-        let first = self.run(id, |entries| entries.first().map(Entry::from_bytes))?;
+        let first = self.run(id, |_, entries| entries.first().map(Entry::from_bytes))?;
         first.flatten().map(|entry| self.locate(&entry)).transpose()
     }
 
     /// Whether the chunk has a place.
     #[inline]
     pub(super) fn contains(&self, id: &ChunkId) -> Result<bool, Damaged> {
-        Ok(self.run(id, |entries| !entries.is_empty())?.unwrap_or(false))
+        Ok(self.run(id, |_, entries| !entries.is_empty())?.unwrap_or(false))
     }
 
     /// Appends all places of the chunk.
     pub(super) fn find_all(&self, id: &ChunkId, out: &mut Vec<Location>) -> Result<(), Damaged> {
-        let entries = self.run(id, |entries| entries.iter().map(Entry::from_bytes).collect::<Vec<_>>())?;
+        let entries = self.run(id, |_, entries| entries.iter().map(Entry::from_bytes).collect::<Vec<_>>())?;
         for entry in entries.iter().flatten() {
             out.push(self.locate(entry)?);
         }
         Ok(())
     }
 
-    /// Calls `use_entries` with the entries of one id, unless the filter shows that there are none.
+    /// The numbers of the entries of a chunk: they follow each other. Empty if there are none.
+    pub(super) fn numbers_of(&self, id: &ChunkId) -> Result<Range<u32>, Damaged> {
+        let numbers = self.run(id, |first, entries| first..first + entries.len() as u32)?;
+        Ok(numbers.unwrap_or(0..0))
+    }
+
+    /// Calls `use_entries` with the number of the first entry of one id and all its entries, unless the filter shows that there are none.
     #[inline]
     fn run<R>(
         &self,
         id: &ChunkId,
-        use_entries: impl FnOnce(&[[u8; ENTRY_BYTES]]) -> R,
+        use_entries: impl FnOnce(u32, &[[u8; ENTRY_BYTES]]) -> R,
     ) -> Result<Option<R>, Damaged> {
         let id = u128::from_be_bytes(*id.as_bytes());
         let (number, fraction) = line_of(id, self.counts.lines);
@@ -111,7 +118,9 @@ impl Table {
         let at = self.layout.entries.at + u64::from(start) * ENTRY_BYTES as u64;
         let guess = ((u128::from(fraction) * count as u128) >> 64) as usize;
         let found = self.blocks.with_bytes(at, count * ENTRY_BYTES, |bytes| {
-            use_entries(equal_run(bytes.as_chunks().0, id, guess))
+            let entries: &[[u8; ENTRY_BYTES]] = bytes.as_chunks().0;
+            let run = equal_run(entries, id, guess);
+            use_entries(start + run.start as u32, entries.get(run).unwrap_or_default())
         });
         found.map(Some)
     }
@@ -142,7 +151,7 @@ impl Table {
     }
 
     /// Gives back the memory of entry blocks that a scan has passed.
-    pub(super) fn release_entry_blocks(&self, numbers: std::ops::Range<u32>) {
+    pub(super) fn release_entry_blocks(&self, numbers: Range<u32>) {
         let first = self.layout.entries.at / BLOCK_BYTES as u64;
         self.blocks.release(first + u64::from(numbers.start)..first + u64::from(numbers.end));
     }
@@ -177,8 +186,8 @@ impl Table {
         Ok(None)
     }
 
-    /// The chunks of one segment in the order in which they lie in it.
-    pub(super) fn chunks_of(&self, segment: u32, out: &mut Vec<Entry>) -> Result<(), Damaged> {
+    /// The chunks of one segment in the order in which they lie in it, each with its entry's number.
+    pub(super) fn chunks_of(&self, segment: u32, out: &mut Vec<(u32, Entry)>) -> Result<(), Damaged> {
         out.clear();
         let mut next = self.segment(segment)?.last_entry;
         while next != NONE {
@@ -187,10 +196,10 @@ impl Table {
             if entry.segment != segment || (entry.previous >= next && entry.previous != NONE) {
                 return Err(self.blocks.damage());
             }
+            out.push((next, entry));
             next = entry.previous;
-            out.push(entry);
         }
-        out.sort_unstable_by_key(|entry| entry.offset);
+        out.sort_unstable_by_key(|(_, entry)| entry.offset);
         Ok(())
     }
 
@@ -207,13 +216,7 @@ impl Table {
             pack: pack.id,
             pack_salt: pack.salt,
             kind: pack.kind,
-            segment: SegmentLocation {
-                number: segment.number,
-                offset: segment.offset,
-                box_bytes: segment.box_bytes,
-                plain_bytes: segment.plain_bytes,
-                codec: segment.codec,
-            },
+            segment: segment.into(),
             offset: entry.offset,
             length: entry.length,
         })
@@ -224,7 +227,7 @@ impl Table {
 ///
 /// Ids being uniform, the guess is off by a few entries; whatever the ids, the steps are logarithmic.
 #[inline]
-fn equal_run(entries: &[[u8; ENTRY_BYTES]], id: u128, guess: usize) -> &[[u8; ENTRY_BYTES]] {
+fn equal_run(entries: &[[u8; ENTRY_BYTES]], id: u128, guess: usize) -> Range<usize> {
     let is_below = |at: usize| entries.get(at).is_some_and(|entry| Entry::id_of(entry) < id);
     // Invariant: all before `low` are below the id, none from `high` on is.
     let (mut low, mut high, mut step) = (0, entries.len(), 1);
@@ -258,5 +261,5 @@ fn equal_run(entries: &[[u8; ENTRY_BYTES]], id: u128, guess: usize) -> &[[u8; EN
     }
     let rest = &entries[low.min(entries.len())..];
     let equal = rest.iter().take_while(|entry| Entry::id_of(entry) == id).count();
-    &rest[..equal]
+    low..low + equal
 }

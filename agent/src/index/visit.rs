@@ -9,6 +9,7 @@ use std::sync::Arc;
 use lifeboat_providers::Sha256;
 
 use super::blocks::Damaged;
+use super::covered::ShardRecord;
 use super::layout::{Entry, PackRecord};
 use super::source::{Source as _, TableSource};
 use super::table::Table;
@@ -45,7 +46,53 @@ pub struct Totals {
     pub plain_bytes: u64,
 }
 
+/// A stored part of the index that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardSummary {
+    /// The shard's name.
+    pub id: Sha256,
+    /// The shards that it replaces.
+    pub replaces: Vec<Sha256>,
+    /// The packs it names.
+    pub packs: Vec<Sha256>,
+    /// The chunks they hold.
+    pub chunks: u64,
+}
+
 impl Index {
+    /// Calls `visit` with every shard that counts, in order of names.
+    ///
+    /// # Errors
+    /// If a table is damaged; what `visit` returns.
+    pub fn for_each_shard(&self, mut visit: impl FnMut(ShardSummary) -> Result<()>) -> Result<()> {
+        let tables = self.tables();
+        let fates = self.fates_of(&tables);
+        let mut records: Vec<(usize, &ShardRecord)> = Vec::new();
+        for (number, table) in tables.iter().enumerate() {
+            if table.blocks().is_damaged() {
+                return Err(damaged_cache());
+            }
+            let counts = |record: &&ShardRecord| {
+                fates.of(&record.id) == super::covered::Fate::Counts && !record.ignored
+            };
+            records.extend(table.shards().iter().filter(counts).map(|record| (number, record)));
+        }
+        records.sort_by_key(|(_, record)| record.id);
+        records.dedup_by_key(|(_, record)| record.id);
+        for (number, record) in records {
+            let Some(table) = tables.get(number) else { continue };
+            let mut packs = Vec::with_capacity(record.packs.len());
+            let mut chunks = 0;
+            for ordinal in &record.packs {
+                let pack = table.pack(*ordinal).map_err(in_table)?;
+                packs.push(pack.id);
+                chunks += u64::from(pack.chunks);
+            }
+            visit(ShardSummary { id: record.id, replaces: record.replaces.clone(), packs, chunks })?;
+        }
+        Ok(())
+    }
+
     /// Calls `visit` with every pack.
     ///
     /// # Errors
@@ -142,10 +189,10 @@ impl Index {
 
 fn visit_chunks(table: &Table, pack: u32, visit: &mut impl FnMut(ChunkId, &Location)) -> Result<(), Damaged> {
     let pack = table.pack(pack)?;
-    let mut chunks: Vec<Entry> = Vec::new();
+    let mut chunks: Vec<(u32, Entry)> = Vec::new();
     for segment in (pack.first_segment..).take(pack.segments as usize) {
         table.chunks_of(segment, &mut chunks)?;
-        for entry in &chunks {
+        for (_, entry) in &chunks {
             visit(entry.chunk_id(), &table.locate(entry)?);
         }
     }
@@ -167,7 +214,7 @@ fn visit_places(
     Ok(())
 }
 
-fn summary(pack: &PackRecord) -> PackSummary {
+pub(super) fn summary(pack: &PackRecord) -> PackSummary {
     PackSummary {
         id: pack.id,
         kind: pack.kind,
@@ -177,6 +224,6 @@ fn summary(pack: &PackRecord) -> PackSummary {
     }
 }
 
-fn in_table(_: Damaged) -> Error {
+pub(super) fn in_table(_: Damaged) -> Error {
     damaged_cache()
 }

@@ -12,9 +12,10 @@ use crate::compress::Level;
 use crate::events::Context;
 use crate::index::Index;
 use crate::pack::building::Building;
-use crate::pack::directory::PackKind;
-use crate::pack::segment::{OpenSegment, SegmentCoder};
+use crate::pack::directory::{DirectoryChunk, PackKind};
+use crate::pack::segment::{OpenSegment, SegmentCoder, seal_coded};
 use crate::repository::Repository;
+use crate::seal::cipher::BoxInfo;
 use crate::seal::keys::random_bytes;
 use crate::{Error, Result};
 
@@ -146,6 +147,22 @@ impl Ingest {
         Ok(())
     }
 
+    /// Seals and packs a segment that is coded already, as it comes out of another pack; waits while too many bytes are under way.
+    ///
+    /// # Errors
+    /// If it does not survive sealing, or an upload has failed.
+    pub fn store_coded(
+        &self,
+        kind: PackKind,
+        info: BoxInfo,
+        coded: &[u8],
+        chunks: Vec<DirectoryChunk>,
+    ) -> Result<()> {
+        let (pack, reservation) = self.reserve(kind, coded.len(), chunks.len())?;
+        let sealed = seal_coded(&pack, reservation, info, coded, self.options.verify)?;
+        if pack.append(reservation, info, sealed, chunks) { self.submit(&pack) } else { Ok(()) }
+    }
+
     /// Finishes all packs, waits for their uploads, and stores the rest of the index.
     ///
     /// # Errors
@@ -181,15 +198,14 @@ impl Ingest {
         coded_bytes: usize,
         chunks: usize,
     ) -> Result<(Arc<Building>, crate::pack::building::Reservation)> {
-        let (open, target) = match kind {
+        let open = match kind {
             PackKind::Data => {
                 let [random] = random_bytes::<1>()?;
-                (&self.data[usize::from(random) % self.data.len()], self.repository.config().pack_bytes)
+                &self.data[usize::from(random) % self.data.len()]
             }
-            PackKind::Metadata => {
-                (&self.metadata, METADATA_PACK_BYTES.min(self.repository.config().pack_bytes))
-            }
+            PackKind::Metadata => &self.metadata,
         };
+        let target = full_pack_bytes(&self.repository, kind);
         let mut open = open.lock();
         for _ in 0..2 {
             if let Some((reservation, closed)) = open.reserve(coded_bytes, chunks, target) {
@@ -207,6 +223,14 @@ impl Ingest {
     fn submit(&self, pack: &Building) -> Result<()> {
         let finished = pack.finish()?;
         self.uploader.lock().submit(finished)
+    }
+}
+
+/// Stored bytes at which a pack of this kind is full.
+pub fn full_pack_bytes(repository: &Repository, kind: PackKind) -> usize {
+    match kind {
+        PackKind::Data => repository.config().pack_bytes,
+        PackKind::Metadata => METADATA_PACK_BYTES.min(repository.config().pack_bytes),
     }
 }
 

@@ -88,14 +88,7 @@ impl SegmentCoder {
         plain: &[u8],
     ) -> Result<Bytes> {
         let coded = if info.codec == Codec::Raw { plain } else { &self.coded };
-        // A buffer of its own, of the size it needs: it is kept until the pack is uploaded.
-        let mut sealed = Vec::with_capacity(coded.len() + TAG_BYTES);
-        sealed.extend_from_slice(coded);
-        pack.seal(reservation, info, &mut sealed)?;
-        if self.verify && !pack.confirms(reservation, info, &sealed, coded) {
-            return Err(did_not_survive());
-        }
-        Ok(sealed.into())
+        seal_coded(pack, reservation, info, coded, self.verify)
     }
 
     fn decodes_to(&mut self, plain: &[u8]) -> bool {
@@ -103,6 +96,27 @@ impl SegmentCoder {
             self.decompressor.decompress(Codec::Zstd, &mut self.coded, plain.len(), &mut self.decoded);
         decoded.is_ok() && self.decoded == plain
     }
+}
+
+/// Seals coded bytes for their place in a pack.
+///
+/// # Errors
+/// If they cannot be sealed, or do not open again, of which `verify` lets one a pack be asked.
+pub fn seal_coded(
+    pack: &Building,
+    reservation: Reservation,
+    info: BoxInfo,
+    coded: &[u8],
+    verify: bool,
+) -> Result<Bytes> {
+    // A buffer of its own, of the size it needs: it is kept until the pack is uploaded.
+    let mut sealed = Vec::with_capacity(coded.len() + TAG_BYTES);
+    sealed.extend_from_slice(coded);
+    pack.seal(reservation, info, &mut sealed)?;
+    if verify && !pack.confirms(reservation, info, &sealed, coded) {
+        return Err(did_not_survive());
+    }
+    Ok(sealed.into())
 }
 
 fn did_not_survive() -> Error {

@@ -76,6 +76,18 @@ impl Repository {
         })
     }
 
+    /// Brings an index that is in use up to the shards that are stored now.
+    ///
+    /// # Errors
+    /// As [`Repository::load_catalog`].
+    pub fn renew_index(&self, index: &Index) -> Result<()> {
+        // What is damaged in the store was reported when the index was loaded.
+        let mut damaged = Vec::new();
+        let present = self.present_shards(&mut damaged)?;
+        index.retain(&present);
+        self.fetch_uncovered(index, &present, &mut damaged)
+    }
+
     /// Calls `read` with the index; once more when the local copy turned out to be damaged and was mended.
     ///
     /// # Errors

@@ -191,7 +191,7 @@ impl Repository {
     }
 
     /// Removes the snapshots that records name as forgotten: also those that an earlier run recorded and could not remove.
-    fn remove_forgotten(&self) -> Result<()> {
+    pub(crate) fn remove_forgotten(&self) -> Result<()> {
         let mut forgotten: HashSet<Sha256> = HashSet::new();
         let records = self.store().list(&Area::Forgotten.prefix())?;
         for record in self.forget_records(&keys_of(&records)) {

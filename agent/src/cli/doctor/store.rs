@@ -146,8 +146,7 @@ fn space(findings: &mut Findings<'_>, store: &Store) -> Result<()> {
             Some(free) if free < FREE_BYTES_MIN => findings.bad(
                 "space",
                 format_args!("only {} are free at {}", human(free), store.location()),
-                // This version has no `prune`: to forget snapshots frees nothing.
-                "Free some space on that disk, or copy the whole directory of the repository to a larger one and name the new \
+                "Free some space on that disk, forget snapshots and run `lifeboat prune`, or copy the whole directory of the repository to a larger one and name the new \
                  place by --repository.",
             ),
             Some(free) => findings.good("space", format_args!("{} are free", human(free))),
