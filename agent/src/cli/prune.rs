@@ -50,7 +50,7 @@ impl Prune {
 /// As [`Prune::run`].
 pub fn prune(session: &Session, max_unused: MaxUnused, dry_run: bool) -> Result<ExitCode> {
     let options = CollectOptions { max_unused, dry_run, host: session.settings.host.clone() };
-    let targets = destinations::chosen(&session.settings, &[])?;
+    let targets = destinations::chosen(session, &[])?;
     if let [_] = targets.as_slice() {
         let outcome = one(session, &session.open()?, &options)?;
         return finish(session, None, &outcome);
