@@ -185,7 +185,8 @@ fn write_index(
     })?;
     if !dropped.is_empty() {
         // Listed after the shards were, whose packs it decides on.
-        survey::packs(repository)?.keys().for_each(|stored| drop(dropped.remove(stored)));
+        let stored = survey::packs(repository)?;
+        dropped.retain(|pack| !stored.contains_key(pack));
     }
     let rewritten = shards::rewrite(repository, session, &survey.index, &dropped, context)?;
     let replaced = rewritten.replaced.into_iter().map(|key| (key, 0)).collect();
