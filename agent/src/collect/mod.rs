@@ -1,4 +1,4 @@
-//! Freeing what no snapshot needs any more, while others write. The protocol is [RFC 4](../../../docs/rfcs/0004-collector.md).
+//! Freeing what no snapshot needs any more, while others write. The protocol is RFC 4.
 //!
 //! | module | job |
 //! |---|---|

@@ -21,18 +21,20 @@ use crate::index::{Index, Live, Mark};
 use crate::pack::directory::PackKind;
 use crate::repository::tombstones::{TOMBSTONE_PACKS_MAX, Tombstone};
 use crate::repository::{Repository, Tombstones, layout};
+use crate::session::clock::Clock;
 use crate::session::{self, Observations, OpenSession};
 use crate::snapshot::Snapshot;
 use crate::{Error, Kind, Result};
 
 /// A tombstone stays for so long after its packs were first seen gone, as fences do.
 const TOMBSTONES_STAY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// Where listings lag, a tombstone must have been seen so long with nobody to hold it back.
+/// Where listings lag, a tombstone is seen so long before it counts that nobody holds it back, and then that for as long again.
 const LAG: Duration = Duration::from_secs(60 * 60);
 /// Objects that are deleted by one call: a signal is heard in between.
 const BATCH: usize = 1000;
 
 const SWEPT_PREFIX: &str = "swept/";
+const SEEN_PREFIX: &str = "seen/";
 const FREE_PREFIX: &str = "free/";
 
 /// Packs that are not deleted yet, and for whom.
@@ -76,16 +78,18 @@ pub(super) struct Swept {
 pub(super) fn publish<'p>(
     repository: &Repository,
     packs: impl Iterator<Item = &'p PackUse>,
-) -> Result<Vec<Sha256>> {
+) -> Result<Tombstones> {
     let packs: Vec<&PackUse> = packs.collect();
-    let mut names = Vec::new();
+    let mut published = Tombstones::default();
     for part in packs.chunks(TOMBSTONE_PACKS_MAX) {
         let of =
             |kind: PackKind| part.iter().filter(move |pack| pack.kind == kind).map(|pack| pack.id).collect();
         let tombstone = Tombstone { data: of(PackKind::Data), metadata: of(PackKind::Metadata) };
-        names.push(Tombstones::publish(repository, &tombstone)?);
+        let name = Tombstones::publish(repository, &tombstone)?;
+        published.packs.extend(part.iter().map(|pack| pack.id));
+        published.by_name.insert(name, tombstone);
     }
-    Ok(names)
+    Ok(published)
 }
 
 /// Sweeps all tombstones there are: those of `survey`, and those just `published`. `copied` are packs of which new packs have all that is used.
@@ -96,7 +100,7 @@ pub(super) fn sweep(
     repository: &Repository,
     session: &OpenSession,
     survey: &Survey,
-    published: &[Sha256],
+    published: &Tombstones,
     copied: &[PackUse],
     context: &Context,
 ) -> Result<Swept> {
@@ -104,14 +108,7 @@ pub(super) fn sweep(
     let mut swept = Swept::default();
     let settled = session::settle(repository, Some(session.id()), context)?;
     repository.store().forget_ahead();
-    let tombstones = Tombstones::load(repository)?;
-    let expected: HashSet<&Sha256> = survey.tombstones.names().chain(published).collect();
-    if expected != tombstones.names().collect() {
-        // Which copy of a chunk stays was decided without knowing them.
-        return Err(Error::new(Kind::Locked, "another prune was at work at the same time").with_hint(
-            "Nothing was deleted that either needs. Run the command again: it goes on from here.",
-        ));
-    }
+    let tombstones = tombstones(repository, survey, published)?;
     let needed = needed(repository, survey, &tombstones, copied, context)?;
     let mut free = Vec::new();
     let mut observations = Observations::open(repository.directories())?;
@@ -119,12 +116,10 @@ pub(super) fn sweep(
     for (name, tombstone) in &tombstones.by_name {
         let holders = settled.at_work.iter().filter(|listed| listed.holds_back(name));
         let mut by: Vec<String> = holders.map(session::Listed::words).collect();
-        let observed = format!("{FREE_PREFIX}{name}");
-        // The token makes the time begin anew whenever somebody holds it back.
-        let token = if by.is_empty() { "free" } else { "held" };
-        let free_for = observations.see(&observed, token, &*clock);
-        if by.is_empty() && !repository.store().capabilities().listing_is_consistent && free_for < LAG {
-            by.push("an hour to pass, as this store's listings lag: run prune again after that".to_owned());
+        if !repository.store().capabilities().listing_is_consistent
+            && !is_ripe(&mut observations, name, by.is_empty(), &*clock)
+        {
+            by.push("two hours to pass, as this store's listings lag: run prune again after each".to_owned());
         }
         if by.is_empty() {
             free.push((name, tombstone));
@@ -132,8 +127,9 @@ pub(super) fn sweep(
             hold_back(survey, tombstone, by, &mut swept);
         }
     }
-    observations
-        .retain(FREE_PREFIX, &tombstones.names().map(|name| format!("{FREE_PREFIX}{name}")).collect());
+    for prefix in [SEEN_PREFIX, FREE_PREFIX] {
+        observations.retain(prefix, &tombstones.names().map(|name| format!("{prefix}{name}")).collect());
+    }
     save(&observations, context);
     drop(observations);
     let goes: HashSet<Sha256> = free
@@ -142,8 +138,7 @@ pub(super) fn sweep(
         .map(|(_, id)| *id)
         .filter(|id| !needed.contains(id))
         .collect();
-    let is_new = |id: &&Sha256| published.iter().any(|name| names(&tombstones, name, id));
-    swept.needed = needed.iter().filter(is_new).count() as u64;
+    swept.needed = needed.intersection(&published.packs).count() as u64;
     let mut gone = true;
     if !goes.is_empty() {
         context.report(Event::Phase("deleting packs"));
@@ -163,6 +158,15 @@ pub(super) fn sweep(
         bury(repository, session, &names, &mut swept, context)?;
     }
     Ok(swept)
+}
+
+/// Whether enough time has passed where listings lag. A writer and a tombstone may be invisible to each other at first; and that a session is gone
+/// may show before the snapshot does that it has made: so both waits are needed, one after the other.
+fn is_ripe(observations: &mut Observations, name: &Sha256, is_free: bool, clock: &dyn Clock) -> bool {
+    let is_seen = observations.see(&format!("{SEEN_PREFIX}{name}"), "", clock) >= LAG;
+    // Another token makes the time begin anew.
+    let token = if is_seen && is_free { "free" } else { "held" };
+    observations.see(&format!("{FREE_PREFIX}{name}"), token, clock) >= LAG && token == "free"
 }
 
 /// Takes out of the index what tombstones name and is not there any more, and nothing else: what was only meant to be deleted may have been
@@ -185,7 +189,8 @@ fn write_index(
     })?;
     if !dropped.is_empty() {
         // Listed after the shards were, whose packs it decides on.
-        survey::packs(repository)?.keys().for_each(|stored| drop(dropped.remove(stored)));
+        let stored = survey::packs(repository)?;
+        dropped.retain(|pack| !stored.contains_key(pack));
     }
     let rewritten = shards::rewrite(repository, session, &survey.index, &dropped, context)?;
     let replaced = rewritten.replaced.into_iter().map(|key| (key, 0)).collect();
@@ -193,8 +198,27 @@ fn write_index(
     Ok(rewritten.written)
 }
 
-fn names(tombstones: &Tombstones, name: &Sha256, pack: &Sha256) -> bool {
-    tombstones.by_name.get(name).is_some_and(|tombstone| tombstone.packs().any(|(_, id)| id == pack))
+/// All tombstones as they are now: those that were known, and those just published. Where listings lag they count though they are not listed yet.
+fn tombstones(repository: &Repository, survey: &Survey, published: &Tombstones) -> Result<Tombstones> {
+    let mut listed = Tombstones::load(repository)?;
+    let mut others = listed.by_name.len();
+    let mut lacking = 0;
+    for (name, tombstone) in survey.tombstones.by_name.iter().chain(&published.by_name) {
+        match listed.by_name.contains_key(name) {
+            true => others -= 1,
+            false => {
+                lacking += 1;
+                listed.packs.extend(tombstone.packs().map(|(_, id)| *id));
+                listed.by_name.insert(*name, tombstone.clone());
+            }
+        }
+    }
+    if others == 0 && (lacking == 0 || !repository.store().capabilities().listing_is_consistent) {
+        return Ok(listed);
+    }
+    // Which copy of a chunk stays was decided without knowing them.
+    Err(Error::new(Kind::Locked, "another prune was at work at the same time")
+        .with_hint("Nothing was deleted that either needs. Run the command again: it goes on from here."))
 }
 
 fn hold_back(survey: &Survey, tombstone: &Tombstone, by: Vec<String>, swept: &mut Swept) {

@@ -2,6 +2,7 @@
 
 mod concurrency;
 mod damage;
+mod live;
 mod model;
 mod scratch;
 mod shards;

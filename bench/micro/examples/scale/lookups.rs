@@ -38,13 +38,13 @@ fn per_second(is_right: impl Fn(u64) -> bool) -> Result<f64, Fault> {
 }
 
 /// This process's memory: its own, and with mapped files.
-struct Memory {
-    anonymous_bytes: u64,
-    resident_bytes: u64,
+pub struct Memory {
+    pub anonymous_bytes: u64,
+    pub resident_bytes: u64,
 }
 
 impl Memory {
-    fn now() -> Result<Self, Fault> {
+    pub fn now() -> Result<Self, Fault> {
         let status = std::fs::read_to_string("/proc/self/status")?;
         let field = |name: &str| -> Result<u64, Fault> {
             let line =

@@ -5,11 +5,13 @@
 //! | `tree DIRECTORY FILES` | that many files, 1,000 to a directory, one in ten with a few bytes |
 //! | `shards REPOSITORY KEY-FILE CHUNKS` | index shards in a repository that name that many chunks, in packs that hold nothing |
 //! | `lookups REPOSITORY KEY-FILE CACHE CHUNKS` | opens the local index and looks chunks up, those that `shards` named and others; prints JSON |
+//! | `marks REPOSITORY KEY-FILE CACHE CHUNKS` | marks three of four of the chunks that `shards` named, and plans a prune; prints JSON |
 //!
 //! What `shards` leaves behind is good for measuring only: nothing can be restored from packs that are holes.
 
 mod ids;
 mod lookups;
+mod marks;
 mod shards;
 mod tree;
 
@@ -24,7 +26,8 @@ use lifeboat_providers::local::LocalProvider;
 
 const USAGE: &str = "usage: scale tree DIRECTORY FILES
        scale shards REPOSITORY KEY-FILE CHUNKS
-       scale lookups REPOSITORY KEY-FILE CACHE CHUNKS";
+       scale lookups REPOSITORY KEY-FILE CACHE CHUNKS
+       scale marks REPOSITORY KEY-FILE CACHE CHUNKS";
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
@@ -38,6 +41,9 @@ fn run(words: &[&str]) -> Result<(), Fault> {
         }
         ["lookups", repository, key, cache, chunks] => {
             lookups::measure(&open(repository, key, Path::new(cache))?, chunks.parse()?)
+        }
+        ["marks", repository, key, cache, chunks] => {
+            marks::measure(&open(repository, key, Path::new(cache))?, chunks.parse()?)
         }
         _ => Err(USAGE.into()),
     }
