@@ -323,7 +323,7 @@ fn a_missing_pack_is_said_in_plain_words() {
     let scene = Scene::backed_up();
     let packs = walk(&scene.world.path("repository/packs"));
     fs::remove_file(packs.iter().find(|path| path.is_file()).unwrap()).unwrap();
-    scene.backup().expect(0).says("of the repository's 2 packs, 1 is missing or cut off");
+    scene.backup().expect(0).says("1 is missing or cut off");
 }
 
 /// A path that is named is backed up: what a pattern says of it was passed over without a word.
