@@ -20,6 +20,7 @@
 //! | [`browse`] | looking into snapshots: list, find, compare, dump, measure, mount |
 //! | [`restore`] | from a snapshot to files |
 //! | [`check`] | proof that a repository can be restored |
+//! | [`retention`] | which snapshots are kept |
 //! | [`repair`] | mending what is damaged |
 //! | [`cli`], [`config`] | what people and programs see of all that |
 //!
@@ -42,6 +43,7 @@ pub mod pack;
 pub mod repair;
 pub mod repository;
 pub mod restore;
+pub mod retention;
 pub mod scan;
 pub mod seal;
 pub mod snapshot;

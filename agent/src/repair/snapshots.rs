@@ -11,6 +11,7 @@ use crate::fetch::ChunkReader;
 use crate::ingest::{ChunkSink, Ingest, IngestOptions};
 use crate::repository::{Area, Repository, layout, state};
 use crate::snapshot::history::Snapshot;
+use crate::snapshot::labels::LabelState;
 use crate::snapshot::manifest::{Manifest, Witness};
 use crate::snapshot::{History, chain};
 use crate::{Error, Kind, Result};
@@ -38,6 +39,8 @@ pub struct SnapshotRepair {
     pub lost: Vec<(String, Vec<u8>)>,
     /// Snapshots that cannot be read at all, or are gone: nothing of them can be saved here.
     pub gone: Vec<String>,
+    /// Records of pins and later tags that cannot be read.
+    pub labels_lost: u64,
 }
 
 /// Repairs all snapshots.
@@ -75,15 +78,17 @@ pub fn snapshots(
         let new = match earlier_copy(&history, &old, &manifest) {
             Some(copy) if !damaged.contains(&copy.id) => Some(copy.clone()),
             _ if options.dry_run => None,
-            _ => Some(repository.append_snapshot(manifest, context)?),
+            _ => Some(append(repository, &history, &old, manifest, &options.host, context)?),
         };
         repair.repaired.push((old, new));
     }
+    repair.labels_lost = history.labels.unreadable.len() as u64;
     repair.gone = gone.iter().map(|witness| witness.id.clone()).collect();
     if options.forget && !options.dry_run {
         let old: Vec<&Snapshot> = repair.repaired.iter().map(|(old, _)| old).collect();
         repository.forget(&old, &options.host)?;
         repository.record_forgotten(gone, &options.host)?;
+        repository.remove_labels(history.labels.unreadable.iter())?;
     }
     Ok(repair)
 }
@@ -117,6 +122,25 @@ fn rewrite(
     }
     check.index.require_sound()?;
     Ok(manifests)
+}
+
+/// Stores what stands for a damaged snapshot; a pin of the old one, and tags it was given later, are its too.
+fn append(
+    repository: &Repository,
+    history: &History,
+    old: &Snapshot,
+    manifest: Manifest,
+    host: &str,
+    context: &Context,
+) -> Result<Snapshot> {
+    let new = repository.append_snapshot(manifest, context)?;
+    if !old.pinned && old.tags == old.manifest.tags {
+        return Ok(new);
+    }
+    let added = new.tags.iter().filter(|tag| !old.manifest.tags.contains(tag));
+    let state = LabelState { pinned: old.pinned, tags: old.tags.iter().chain(added).cloned().collect() };
+    repository.store_label(&repository.seal_label(&history.labels, &new.id, &state, host)?)?;
+    Ok(Snapshot { pinned: state.pinned, tags: state.tags, ..new })
 }
 
 /// What an earlier repair wrote for the same snapshot with the same losses.

@@ -96,7 +96,14 @@ impl Repository {
     /// `NoRepository`, `WrongKey`, `Damaged`; errors of the store.
     pub fn open(provider: SharedProvider, secret: &Secret, directories: Directories) -> Result<Self> {
         let store = Store::new(provider)?;
-        store.list_ahead(&[Area::Keys, Area::Snapshots, Area::Forgotten, Area::Sessions, Area::Index]);
+        store.list_ahead(&[
+            Area::Keys,
+            Area::Snapshots,
+            Area::Forgotten,
+            Area::Labels,
+            Area::Sessions,
+            Area::Index,
+        ]);
         let Some((stored, clear)) = stored_config(&store)? else {
             refuse_leftovers(&store)?;
             return Err(none_here(&store));

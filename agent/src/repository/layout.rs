@@ -20,14 +20,24 @@ pub enum Area {
     Snapshots,
     /// Records of forgotten snapshots.
     Forgotten,
+    /// Pins and later tags of snapshots.
+    Labels,
     /// Writers at work.
     Sessions,
 }
 
 impl Area {
     /// All areas, in the order in which a check reads them.
-    pub const ALL: [Self; 7] =
-        [Self::Keys, Self::Snapshots, Self::Forgotten, Self::Index, Self::Meta, Self::Packs, Self::Sessions];
+    pub const ALL: [Self; 8] = [
+        Self::Keys,
+        Self::Snapshots,
+        Self::Forgotten,
+        Self::Labels,
+        Self::Index,
+        Self::Meta,
+        Self::Packs,
+        Self::Sessions,
+    ];
 
     /// The folder's name.
     pub const fn name(self) -> &'static str {
@@ -38,6 +48,7 @@ impl Area {
             Self::Index => "index",
             Self::Snapshots => "snapshots",
             Self::Forgotten => "forgotten",
+            Self::Labels => "labels",
             Self::Sessions => "sessions",
         }
     }
@@ -81,7 +92,7 @@ pub fn pack(kind: PackKind, id: &Sha256) -> Result<Key> {
     key(format!("{}/{:02x}/{id}", Area::of_packs(kind).name(), id.as_bytes()[0]))
 }
 
-/// The key of an index shard, snapshot or record of forgotten snapshots.
+/// The key of an index shard, snapshot, record of forgotten snapshots or record of labels.
 pub fn named_by_hash(area: Area, id: &Sha256) -> Result<Key> {
     key(format!("{}/{id}", area.name()))
 }

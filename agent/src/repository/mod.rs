@@ -157,7 +157,7 @@ impl Repository {
     /// # Errors
     /// `Damaged` if it is missing or not what it should be.
     pub fn get_whole(&self, key: &Key, kind: ObjectKind) -> Result<Vec<u8>> {
-        let is_kept = matches!(kind, ObjectKind::Snapshot | ObjectKind::Forgotten);
+        let is_kept = matches!(kind, ObjectKind::Snapshot | ObjectKind::Forgotten | ObjectKind::Label);
         if let Some(stored) = is_kept.then(|| self.cached_object(key)).flatten() {
             return self.open_object(kind, &stored).map_err(|e| e.context(key));
         }

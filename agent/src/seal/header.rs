@@ -32,6 +32,8 @@ pub enum ObjectKind {
     Session = 6,
     /// The repository's parameters.
     Config = 7,
+    /// Pins and later tags of a snapshot.
+    Label = 8,
 }
 
 impl ObjectKind {
@@ -44,6 +46,7 @@ impl ObjectKind {
             5 => Self::Forgotten,
             6 => Self::Session,
             7 => Self::Config,
+            8 => Self::Label,
             _ => return None,
         })
     }
@@ -59,6 +62,7 @@ impl fmt::Display for ObjectKind {
             Self::Forgotten => "record of forgotten snapshots",
             Self::Session => "session",
             Self::Config => "config",
+            Self::Label => "record of labels",
         })
     }
 }

@@ -41,7 +41,7 @@ impl Repository {
                 "{e}. The snapshot was made, but if it is removed behind your back, this machine does not notice."
             )));
         }
-        Ok(Snapshot { id, manifest })
+        Ok(Snapshot::new(id, manifest))
     }
 
     /// How many snapshots were removed behind everybody's back, as far as this machine can know.

@@ -48,6 +48,8 @@ pub struct Synced {
     pub present: u64,
     /// Snapshots that could not be brought, because something of them is damaged or missing at the origin.
     pub incomplete: Vec<Sha256>,
+    /// Pins and tags that were brought.
+    pub labels: u64,
     /// Packs that were copied as they are.
     pub packs: u64,
     /// Segments that were packed anew, because the rest of their pack is not needed.
@@ -106,6 +108,7 @@ pub fn bring(
         if let Some(session) = open {
             session.close()?;
         }
+        bring_labels(from, to, &here, &there, &mut synced)?;
         record_absent(&here, &there, to, &options.host)?;
         remember(to, &[])?;
         return Ok(synced);
@@ -133,6 +136,7 @@ pub fn bring(
     if let Err(e) = session.close() {
         context.report(Event::Warning(format!("{e}. The snapshots are there all the same.")));
     }
+    bring_labels(from, to, &here, &there, &mut synced)?;
     record_absent(&here, &there, to, &options.host)?;
     remember(to, &complete)?;
     Ok(synced)
@@ -333,6 +337,20 @@ fn record_absent(here: &History, there: &History, to: &Repository, host: &str) -
     let absent =
         here.forgotten.iter().filter(|(id, _)| !known.contains(*id) && !there.forgotten.contains_key(*id));
     to.record_forgotten(absent.map(|(_, witness)| witness.clone()).collect(), host)
+}
+
+/// Pins and later tags of all snapshots that are at the destination now.
+fn bring_labels(
+    from: &Repository,
+    to: &Repository,
+    here: &History,
+    there: &History,
+    synced: &mut Synced,
+) -> Result<()> {
+    let known = there.snapshots.iter().map(|snapshot| snapshot.id).chain(synced.snapshots.iter().copied());
+    synced.labels =
+        to.bring_labels(&known.collect(), &there.labels, from, &here.labels, &mut synced.damage)?;
+    Ok(())
 }
 
 /// Remembers that these snapshots are at the destination now.
