@@ -30,6 +30,8 @@ mod properties;
 mod reader;
 mod restore_answers;
 mod restoring;
+mod retention;
+mod retention_crash;
 mod s3;
 mod scene;
 mod servers;

@@ -130,7 +130,7 @@ proptest! {
 
 /// In numbers: a thousand snapshots of one evening against twenty manual ones of as many days, and against hourly ones.
 #[test]
-fn a_thousand_in_an_hour_cost_two_days_of_twenty() {
+fn a_thousand_in_an_hour_push_out_next_to_nothing() {
     let mut all: Vec<Candidate> = (0..20)
         .flat_map(|day| {
             let time = now() - TimeDelta::days(day) - TimeDelta::hours(2);
