@@ -10,7 +10,7 @@ use super::open_each::{Opened, is_chosen, open_each};
 use super::session::{Session, Target};
 use super::text::{self, Align, Table, count, not_empty};
 use super::{EXIT_INCOMPLETE, destinations};
-use crate::repository::Repository;
+use crate::repository::{Repository, state};
 use crate::retention::candidate::what_of;
 use crate::retention::{Candidate, Decision, GroupBy, Period, Policies, Policy, Span, plan};
 use crate::snapshot::select::Filter;
@@ -167,9 +167,11 @@ impl Work<'_> {
         history: &History,
         policies: &Policies,
     ) -> Result<()> {
-        if !history.labels.unreadable.is_empty() && !self.force {
+        let memory = state::peek(repository.directories()).unwrap_or_default();
+        let is_gone = !history.lost_labels(&memory, &repository.directories().place).is_empty();
+        if (is_gone || !history.labels.unreadable.is_empty()) && !self.force {
             return Err(Error::damaged(
-                "a record of pins and tags cannot be read: what is pinned is not known",
+                "a record of pins and tags is damaged or was removed: what is pinned is not known",
             )
             .with_hint(
                 "`lifeboat check --repair` takes it from another destination; without one, look what is pinned, and add --force.",

@@ -4,6 +4,8 @@
 //! which nodes are lost keeps the others. The old snapshots stay, unless they are to be forgotten. A second run finds the copies of the
 //! first and writes nothing.
 
+use std::collections::HashSet;
+
 use super::rewrite::Rewrite;
 use crate::check::{self, CheckOptions, ReadData, Report};
 use crate::events::{Context, Event};
@@ -82,13 +84,17 @@ pub fn snapshots(
         };
         repair.repaired.push((old, new));
     }
-    repair.labels_lost = history.labels.unreadable.len() as u64;
+    let memory = state::peek(repository.directories()).unwrap_or_default();
+    let lost = history.lost_labels(&memory, &repository.directories().place).into_iter().map(|(id, _)| id);
+    let unreadable = history.labels.unreadable.iter().map(ToString::to_string);
+    repair.labels_lost = lost.chain(unreadable).collect::<HashSet<_>>().len() as u64;
     repair.gone = gone.iter().map(|witness| witness.id.clone()).collect();
     if options.forget && !options.dry_run {
         let old: Vec<&Snapshot> = repair.repaired.iter().map(|(old, _)| old).collect();
         repository.forget(&old, &options.host)?;
         repository.record_forgotten(gone, &options.host)?;
         repository.remove_labels(history.labels.unreadable.iter())?;
+        accept_lost_labels(repository)?;
     }
     Ok(repair)
 }
@@ -141,6 +147,15 @@ fn append(
     let state = LabelState { pinned: old.pinned, tags: old.tags.iter().chain(added).cloned().collect() };
     repository.store_label(&repository.seal_label(&history.labels, &new.id, &state, host)?)?;
     Ok(Snapshot { pinned: state.pinned, tags: state.tags, ..new })
+}
+
+/// What is gone of labels is not missed any more.
+fn accept_lost_labels(repository: &Repository) -> Result<()> {
+    let mut memory = state::LockedMemory::open(repository.directories())?;
+    match memory.memory.labels.remove(&repository.directories().place) {
+        Some(_) => memory.save(),
+        None => Ok(()),
+    }
 }
 
 /// What an earlier repair wrote for the same snapshot with the same losses.

@@ -90,6 +90,9 @@ pub struct Memory {
     /// Snapshots that are known to be at other places and were not brought to this one yet, by place.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub owed: BTreeMap<String, Vec<Witness>>,
+    /// The records of labels that were seen at each place, and the snapshot of each: by place and record id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Memory {

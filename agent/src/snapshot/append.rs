@@ -80,6 +80,14 @@ impl Repository {
 }
 
 fn see(place: &str, history: &History, memory: &mut Memory) {
+    let mut labels: BTreeMap<String, String> = history.lost_labels(memory, place).into_iter().collect();
+    let current = history.labels.current();
+    labels.extend(current.map(|(id, record)| (id.to_string(), record.snapshot.clone())));
+    if labels.is_empty() {
+        memory.labels.remove(place);
+    } else {
+        memory.labels.insert(place.to_owned(), labels);
+    }
     for snapshot in &history.snapshots {
         memory.saw(place, &snapshot.manifest.writer, snapshot.manifest.sequence, &snapshot.id);
     }

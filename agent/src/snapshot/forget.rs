@@ -46,11 +46,9 @@ impl Repository {
         if earlier.len() < RECORDS_MAX {
             earlier.clear();
         }
-        for witness in earlier.values().flat_map(|record| &record.forgotten) {
-            if !forgotten.contains(witness) {
-                forgotten.push(witness.clone());
-            }
-        }
+        let mut known: HashSet<Witness> = forgotten.iter().cloned().collect();
+        let repeated = earlier.values().flat_map(|record| &record.forgotten);
+        forgotten.extend(repeated.filter(|witness| known.insert((*witness).clone())).cloned());
         let record = ForgetRecord {
             version: 1,
             time: chrono::Utc::now().to_rfc3339(),

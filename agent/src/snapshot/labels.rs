@@ -9,6 +9,7 @@ use lifeboat_providers::Sha256;
 use serde::{Deserialize, Serialize};
 
 use super::history::{History, Snapshot};
+use crate::repository::state::Memory;
 use crate::repository::{Area, Repository, layout};
 use crate::seal::SealedObject;
 use crate::seal::header::ObjectKind;
@@ -104,11 +105,16 @@ impl Labels {
         self.records.values().flat_map(LabelRecord::replaced).collect()
     }
 
+    /// Records that no other replaces.
+    pub fn current(&self) -> impl Iterator<Item = (&Sha256, &LabelRecord)> {
+        let replaced = self.replaced();
+        self.records.iter().filter(move |(id, _)| !replaced.contains(*id))
+    }
+
     /// What holds of every snapshot that a record names.
     pub fn states(&self) -> BTreeMap<Sha256, LabelState> {
-        let replaced = self.replaced();
         let mut states: BTreeMap<Sha256, (bool, BTreeSet<&str>)> = BTreeMap::new();
-        for (_, record) in self.records.iter().filter(|(id, _)| !replaced.contains(*id)) {
+        for (_, record) in self.current() {
             let Some(snapshot) = record.id() else { continue };
             let (pinned, tags) = states.entry(snapshot).or_default();
             *pinned |= record.pinned;
@@ -138,6 +144,21 @@ impl History {
                 None => (snapshot.pinned, snapshot.tags) = (false, snapshot.manifest.tags.clone()),
             }
         }
+    }
+}
+
+impl History {
+    /// Records that this machine saw at a place, and that cannot be read there any more though their snapshots can: the record's id and the
+    /// snapshot's. A snapshot of which another record says something now is left out.
+    pub fn lost_labels(&self, memory: &Memory, place: &str) -> Vec<(String, String)> {
+        let Some(seen) = memory.labels.get(place) else { return Vec::new() };
+        let here: HashSet<String> = self.snapshots.iter().map(|snapshot| snapshot.id.to_string()).collect();
+        let labelled: HashSet<&str> =
+            self.labels.records.values().map(|record| record.snapshot.as_str()).collect();
+        let lost = seen
+            .iter()
+            .filter(|(_, snapshot)| here.contains(*snapshot) && !labelled.contains(snapshot.as_str()));
+        lost.map(|(id, snapshot)| (id.clone(), snapshot.clone())).collect()
     }
 }
 
