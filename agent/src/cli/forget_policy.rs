@@ -23,7 +23,7 @@ use crate::{Error, Kind, Result};
 #[command(next_help_heading = "What is kept, in place of what the configuration says")]
 #[group(id = "keep", multiple = true)]
 pub struct KeepArgs {
-    /// The newest N, and the newest of each of the last N hours and days before them
+    /// The newest N, and the newest of each of the last N hours and of the last N days
     #[arg(long, value_name = "N")]
     keep_last: Option<u64>,
     /// All that are not older, before the newest, than 7d, 36h, 2w, 3m (months) or 1y

@@ -17,8 +17,8 @@
 //! - **Periods cannot be filled up.** A rule that counts periods loses at most one snapshot for each period that the flood touches: a flood of two
 //!   hours takes at most three places of 24 hourly ones, and two of 7 daily ones, however many snapshots it is made of.
 //! - **Counts are spread.** A rule that keeps the newest N (`keep_last`, and classes like `manual`) also keeps the newest of each of the last N hours
-//!   and of the last N days that have any, when these are at least that much older than the newest one. So it loses at most one of those for
-//!   each hour and each day that the flood touches, and only those go at once that share their hour with a newer one.
+//!   and of the last N days that have any. So it loses at most one of those for each hour and each day that the flood touches, and only those go
+//!   at once that share their hour with a newer one. `keep_last = 3` keeps exactly three of one hour, and at most seven of a dense history.
 //! - `keep_within`, tags and pins lose nothing by a flood.
 //!
 //! A flood with dates all over the past cannot be told from a history; against that, `keep_within`, pins, and stores that refuse to delete help.

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Datelike as _, Offset as _, TimeDelta, TimeZone, Timelike as _, Utc};
+use chrono::{DateTime, Datelike as _, Offset as _, TimeZone, Timelike as _, Utc};
 
 /// 4000-01-01: what is later counts as this.
 const LAST: DateTime<Utc> = match DateTime::from_timestamp(64_060_588_800, 0) {
@@ -81,22 +81,6 @@ impl Period {
             Self::Week => "weekly",
             Self::Month => "monthly",
             Self::Year => "yearly",
-        }
-    }
-
-    /// About how long it is.
-    pub const fn length(self) -> TimeDelta {
-        const DAY_SECONDS: i64 = 86_400;
-        let seconds = match self {
-            Self::Hour => 3_600,
-            Self::Day => DAY_SECONDS,
-            Self::Week => 7 * DAY_SECONDS,
-            Self::Month => 30 * DAY_SECONDS,
-            Self::Year => 365 * DAY_SECONDS,
-        };
-        match TimeDelta::new(seconds, 0) {
-            Some(length) => length,
-            None => TimeDelta::MAX,
         }
     }
 }

@@ -188,14 +188,11 @@ impl<Z: TimeZone> Rules<'_, Z> {
                 },
             ));
         }
-        let Some(newest) = members.first().map(|at| self.list[*at].time) else { return };
+        // Without exception for those that are hardly older than the newest: what is forgotten today cannot stand for its day tomorrow.
         for period in [Period::Hour, Period::Day] {
             for (number, (first, _)) in (1..=of).zip(self.buckets(members, period)) {
-                // What is hardly older than the newest is of the same work: `keep_last = 2` leaves two, also where an hour ends between them.
-                if newest.signed_duration_since(self.list[first].time) >= period.length() {
-                    let counted = Counted { class: class.clone(), number, of };
-                    verdicts.push((first, Reason::Spread(period, counted)));
-                }
+                let counted = Counted { class: class.clone(), number, of };
+                verdicts.push((first, Reason::Spread(period, counted)));
             }
         }
     }

@@ -88,7 +88,7 @@ fn bound(policy: &Policy, good: &[Candidate], bogus: &[Candidate]) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn a_flood_pushes_out_few(good in good(), bogus in bogus(), policy in policies()) {
