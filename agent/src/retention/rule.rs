@@ -188,11 +188,15 @@ impl<Z: TimeZone> Rules<'_, Z> {
                 },
             ));
         }
+        let places = usize::try_from(of).unwrap_or(usize::MAX).min(members.len());
+        let newest = members.get(..places).unwrap_or(members);
         // Without exception for those that are hardly older than the newest: what is forgotten today cannot stand for its day tomorrow.
         for period in [Period::Hour, Period::Day] {
             for (number, (first, _)) in (1..=of).zip(self.buckets(members, period)) {
-                let counted = Counted { class: class.clone(), number, of };
-                verdicts.push((first, Reason::Spread(period, counted)));
+                if newest.binary_search(&first).is_err() {
+                    let counted = Counted { class: class.clone(), number, of };
+                    verdicts.push((first, Reason::Spread(period, counted)));
+                }
             }
         }
     }

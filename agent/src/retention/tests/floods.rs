@@ -54,18 +54,25 @@ fn bogus() -> impl Strategy<Value = Vec<Candidate>> {
     })
 }
 
-/// The good ones that are kept for more than being among the newest N, or within a time, and no longer once there is a flood.
-fn lost(before: &[Decision], after: &[Decision]) -> usize {
-    let places = |reason: &Reason| {
-        matches!(
-            reason,
-            Reason::Period(..) | Reason::Spread(..) | Reason::Newest | Reason::NewestWithoutErrors
-        )
+/// The good ones that are kept for standing for a period, and no longer once there is a flood; not those that only are among the newest N, and
+/// share their hour with a newer one.
+fn lost(good: &[Candidate], before: &[Decision], after: &[Decision]) -> usize {
+    let hour = |c: &Candidate| Period::Hour.bucket(&c.time, &Utc);
+    let is_newer = |a: &Candidate, b: &Candidate| (a.time, &a.order) > (b.time, &b.order);
+    let stands = |one: &Candidate, class: Option<&str>| {
+        let mut others = good.iter().filter(|c| class.is_none_or(|class| c.class == class));
+        !others.any(|c| hour(c) == hour(one) && is_newer(c, one))
     };
-    let gone = |(before, after): &(&Decision, &Decision)| {
-        before.keep && !after.keep && before.reasons.iter().any(places)
+    let has_place = |one: &Candidate, reason: &Reason| match reason {
+        Reason::Period(..) | Reason::Spread(..) | Reason::Newest | Reason::NewestWithoutErrors => true,
+        Reason::Last(counted) => stands(one, counted.class.as_deref()),
+        _ => false,
     };
-    before.iter().zip(after).filter(gone).count()
+    let decided = good.iter().zip(before).zip(after);
+    let gone = decided.filter(|((one, before), after)| {
+        before.keep && !after.keep && before.reasons.iter().any(|reason| has_place(one, reason))
+    });
+    gone.count()
 }
 
 /// What the rules may lose: for each rule that counts periods, as many as the flood touches; for each that counts snapshots, hours and days.
@@ -95,7 +102,7 @@ proptest! {
         let before = decide(&good, &policy, now());
         let all: Vec<Candidate> = good.iter().chain(&bogus).cloned().collect();
         let after = decide(&all, &policy, now());
-        let lost = lost(&before, &after);
+        let lost = lost(&good, &before, &after);
         let bound = bound(&policy, &good, &bogus);
         prop_assert!(lost <= bound, "{lost} are lost, more than {bound}");
         // The future is kept.
