@@ -21,6 +21,7 @@
 //! | [`browse`] | looking into snapshots: list, find, compare, dump, measure, mount |
 //! | [`restore`] | from a snapshot to files |
 //! | [`check`] | proof that a repository can be restored |
+//! | [`retention`] | which snapshots are kept |
 //! | [`repair`] | mending what is damaged |
 //! | [`collect`] | freeing what no snapshot needs any more |
 //! | [`cli`], [`config`] | what people and programs see of all that |
@@ -46,6 +47,7 @@ pub mod pack;
 pub mod repair;
 pub mod repository;
 pub mod restore;
+pub mod retention;
 pub mod scan;
 pub mod seal;
 pub mod session;

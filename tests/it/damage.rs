@@ -12,6 +12,7 @@ use lifeboat_agent::restore::{self, RestoreOptions, Selection};
 use lifeboat_agent::seal::slot::{Cost, Purpose, Secret};
 use lifeboat_agent::seal::{Cipher, SecretKey};
 use lifeboat_agent::snapshot::Snapshot;
+use lifeboat_agent::snapshot::labels::LabelState;
 use lifeboat_agent::{Error, Kind};
 use lifeboat_providers::memory::MemoryProvider;
 use lifeboat_tests::objects::{self, Objects, keys_in, read_all, store_of};
@@ -20,7 +21,7 @@ use lifeboat_tests::seen::{Tree, see};
 use lifeboat_tests::world::{Ear, World, backup_all, create, open, settle};
 use lifeboat_tests::{grow, proof};
 
-const FOLDERS: [&str; 7] = ["keys", "snapshots", "forgotten", "index", "meta", "packs", "sessions"];
+const FOLDERS: [&str; 8] = ["keys", "snapshots", "forgotten", "labels", "index", "meta", "packs", "sessions"];
 
 /// A repository with every kind of object and at least two of each, and all that it should give back.
 struct Scene {
@@ -54,6 +55,13 @@ impl Scene {
         // Two are forgotten, each with a record of its own.
         for _ in 0..2 {
             repository.forget(&[&states.remove(1).0], "test").unwrap();
+        }
+        // Two are pinned.
+        for (snapshot, _) in states.iter().take(2) {
+            let state = LabelState { pinned: true, tags: Vec::new() };
+            let history = repository.load_history().unwrap();
+            let label = repository.seal_label(&history.labels, &snapshot.id, &state, "test").unwrap();
+            repository.store_label(&label).unwrap();
         }
         let mut objects = read_all(&*store);
         // Two sessions of others, as if they were at work.
@@ -244,7 +252,7 @@ fn one(scene: &Scene, folder: &str, key: &str, damage: &str, bytes: Option<Bytes
         assert_touched(scene, &report, &what);
     }
     let touched: Vec<&str> = report.touched.iter().map(|touched| touched.snapshot.as_str()).collect();
-    if ["keys", "sessions", "forgotten"].contains(&folder) {
+    if ["keys", "sessions", "forgotten", "labels"].contains(&folder) {
         assert!(touched.is_empty(), "{what} touches no snapshot: {}", words(&report));
     }
 }
@@ -315,7 +323,7 @@ fn the_config_damaged_in_every_way() {
 #[test]
 fn objects_of_another_repository_are_refused() {
     let (scene, other) = (Scene::new(Cipher::default()), Scene::new(Cipher::default()));
-    for folder in ["snapshots", "forgotten", "index", "sessions"] {
+    for folder in ["snapshots", "forgotten", "labels", "index", "sessions"] {
         let key = keys_in(&other.objects, folder)[0].clone();
         let objects = with(&scene.objects, &key, Some(other.objects[&key].clone()));
         let repository = scene.open(&objects).unwrap();

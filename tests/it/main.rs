@@ -33,6 +33,8 @@ mod prune_processes;
 mod reader;
 mod restore_answers;
 mod restoring;
+mod retention;
+mod retention_crash;
 mod s3;
 mod scene;
 mod servers;

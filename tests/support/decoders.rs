@@ -25,6 +25,7 @@ use lifeboat_agent::seal::slot::{Cost, Purpose, Secret, Slot};
 use lifeboat_agent::seal::{Header, ObjectKind, RepositoryId, SecretKey};
 use lifeboat_agent::snapshot::Manifest;
 use lifeboat_agent::snapshot::history::ForgetRecord;
+use lifeboat_agent::snapshot::labels::LabelRecord;
 use lifeboat_agent::snapshot::select::{Selector, parse_time};
 use lifeboat_agent::tree::codec::Decoder;
 use lifeboat_agent::tree::content::ContentBuilder;
@@ -168,6 +169,9 @@ fn manifest(data: &[u8]) {
     if let Ok(record) = ForgetRecord::decode(data) {
         assert_eq!(record.version, 1);
     }
+    if let Ok(record) = LabelRecord::decode(data) {
+        assert_eq!(record.version, 1);
+    }
     let Ok(manifest) = Manifest::decode(data) else { return };
     let _ = manifest.root();
     let _ = manifest.path_bytes();
@@ -298,7 +302,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             tail.extend_from_slice(b"LBPD");
             tail
         }],
-        "manifest" => vec![br#"{"version":1,"time":"2026-01-01T00:00:00.5+01:00","end":"2026-01-01T00:00:01Z","host":"h","user":"u","program":"p","source":null,"paths":["/a\\xff"],"parent":null,"root":"00","writer":"00000000000000000000000000000001","sequence":2,"previous":null,"heads":[{"writer":"w","sequence":1,"id":"00"}],"errors":[{"path":"/x","kind":"new kind","message":"m"}],"later":{"field":1}}"#.to_vec(), br#"{"version":1,"time":"2026-01-01T00:00:00Z","host":"h","forgotten":[{"writer":"w","sequence":1,"id":"00"}],"replaces":[]}"#.to_vec()],
+        "manifest" => vec![br#"{"version":1,"time":"2026-01-01T00:00:00.5+01:00","end":"2026-01-01T00:00:01Z","host":"h","user":"u","program":"p","source":null,"paths":["/a\\xff"],"parent":null,"root":"00","writer":"00000000000000000000000000000001","sequence":2,"previous":null,"heads":[{"writer":"w","sequence":1,"id":"00"}],"errors":[{"path":"/x","kind":"new kind","message":"m"}],"later":{"field":1}}"#.to_vec(), br#"{"version":1,"time":"2026-01-01T00:00:00Z","host":"h","forgotten":[{"writer":"w","sequence":1,"id":"00"}],"replaces":[]}"#.to_vec(), br#"{"version":1,"time":"2026-01-01T00:00:00Z","host":"h","snapshot":"00","pinned":true,"tags":["t"],"replaces":["00"]}"#.to_vec()],
         "zstd" => {
             let mut compressor = lifeboat_agent::compress::Compressor::new(Default::default()).unwrap();
             let mut seed = 3000_u16.to_le_bytes().to_vec();

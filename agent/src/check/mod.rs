@@ -130,9 +130,10 @@ impl Report {
         self.orphans > 0 && self.damages.iter().all(|damage| damage.object.starts_with("index"))
     }
 
-    /// Whether all that is wrong is that snapshots are missing or unreadable.
+    /// Whether all that is wrong is that snapshots, or what they were labelled with, are missing or unreadable.
     fn snapshots_only(&self) -> bool {
-        self.touched.is_empty() && self.damages.iter().all(|damage| damage.object.starts_with("snapshot"))
+        let of_history = |object: &str| object.starts_with("snapshot") || object.starts_with("labels");
+        self.touched.is_empty() && self.damages.iter().all(|damage| of_history(&damage.object))
     }
 
     fn damage(&mut self, object: impl ToString, problem: impl ToString) {
@@ -268,6 +269,18 @@ fn check_history(repository: &Repository, history: &History, report: &mut Report
         ));
     }
     let memory = state::peek(repository.directories());
+    let lost = memory.iter().flat_map(|m| history.lost_labels(m, &repository.directories().place));
+    for (id, snapshot) in lost {
+        // What is there and damaged is reported already.
+        if !history.labels.unreadable.iter().any(|known| known.to_string() == id) {
+            report.damage(
+                format_args!("{}/{id}", Area::Labels.name()),
+                format_args!(
+                    "was removed: whether snapshot {snapshot} is pinned, and its later tags, are not known (known from this machine's memory)"
+                ),
+            );
+        }
+    }
     let chain = chain::examine(history, memory.as_ref(), &repository.directories().place);
     for missing in chain.gone(history) {
         report.removed.extend(missing.id.as_ref().and_then(|id| id.parse::<Sha256>().ok()));

@@ -26,7 +26,7 @@ pub struct Stated {
 /// `Interrupted`; errors of the store.
 pub fn stated(repository: &Repository, context: &Context) -> Result<Stated> {
     let mut objects: Vec<ObjectInfo> = Vec::new();
-    for area in [Area::Snapshots, Area::Index, Area::Meta, Area::Packs] {
+    for area in [Area::Snapshots, Area::Labels, Area::Index, Area::Meta, Area::Packs] {
         objects.extend(repository.store().list(&area.prefix())?);
     }
     context.counters.files_total.store(objects.len() as u64, Ordering::Relaxed);

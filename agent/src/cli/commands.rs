@@ -8,7 +8,7 @@ use super::output::Output;
 use super::session::Session;
 use super::{
     backup, browse, check, doctor, forget, init, key, manual, provider, prune, repair, restore, snapshots,
-    status, sync,
+    status, sync, tag,
 };
 use crate::Result;
 
@@ -38,8 +38,10 @@ pub enum Command {
     /// Mend a damaged repository
     #[command(subcommand)]
     Repair(repair::Repair),
-    /// Forget snapshots
-    Forget(forget::Forget),
+    /// Tag snapshots that are there
+    Tag(tag::Tag),
+    /// Forget snapshots: those that are named, or those that no rule keeps
+    Forget(Box<forget::Forget>),
     /// Free what no snapshot needs any more
     Prune(prune::Prune),
     /// Manage what opens the repository: passphrases, key files, recovery keys
@@ -87,6 +89,7 @@ impl Command {
             Self::Status(command) => command.run(session),
             Self::Provider(command) => command.run(session),
             Self::Repair(command) => command.run(session),
+            Self::Tag(command) => command.run(session),
             Self::Forget(command) => command.run(session),
             Self::Prune(command) => command.run(session),
             Self::Key(command) => command.run(session),

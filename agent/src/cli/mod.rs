@@ -6,6 +6,7 @@
 //! | [`session`] | what every command shares: options, repository, history |
 //! | [`output`], [`progress`], [`text`], [`terminal`] | what people and programs see |
 //! | [`signals`], [`standard_input`] | stopping, also while waiting for input |
+//! | [`open_each`](mod@open_each) | several destinations at once, for commands that change them |
 //! | [`unread`] | what a snapshot lacks, said again by those who rely on it |
 //! | [`default_repository`] | the repository of those who name none |
 //! | all others | one command each |
@@ -19,10 +20,12 @@ mod default_repository;
 mod destinations;
 mod doctor;
 mod forget;
+mod forget_policy;
 mod holdings;
 mod init;
 mod key;
 mod manual;
+mod open_each;
 pub mod output;
 pub mod progress;
 mod provider;
@@ -36,6 +39,7 @@ mod snapshots;
 mod standard_input;
 mod status;
 mod sync;
+mod tag;
 pub mod terminal;
 pub mod text;
 mod unread;

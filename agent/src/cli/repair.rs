@@ -144,7 +144,7 @@ fn snapshots(session: &Session, arguments: &Snapshots) -> Result<ExitCode> {
     } else {
         report_snapshots(session, &repaired, arguments)?;
     }
-    let is_whole = repaired.lost.is_empty() && repaired.gone.is_empty();
+    let is_whole = repaired.lost.is_empty() && repaired.gone.is_empty() && repaired.labels_lost == 0;
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(Kind::Damaged.exit_code()) })
 }
 
@@ -160,7 +160,13 @@ fn report_objects(session: &Session, repaired: &SnapshotRepair) -> Result<()> {
     let (count, lost) = (repaired.repaired.len(), repaired.lost.len());
     output.object(
         "summary",
-        &json!({ "repaired": count, "lost": lost, "gone": repaired.gone, "elsewhere": repaired.elsewhere }),
+        &json!({
+            "repaired": count,
+            "lost": lost,
+            "gone": repaired.gone,
+            "elsewhere": repaired.elsewhere,
+            "labels_lost": repaired.labels_lost,
+        }),
     )
 }
 
@@ -184,13 +190,20 @@ fn report_snapshots(session: &Session, repaired: &SnapshotRepair, arguments: &Sn
     for gone in repaired.gone.iter().filter(|gone| !gone.is_empty()) {
         output.line(format_args!("snapshot {gone} cannot be read: nothing of it can be saved here"))?;
     }
+    if repaired.labels_lost > 0 {
+        output.line(format_args!(
+            "{} cannot be read: pins and tags that only they say are not known",
+            count(repaired.labels_lost, "record of labels", "records of labels")
+        ))?;
+    }
     for (old, new) in &repaired.repaired {
         match new {
             Some(new) => output.line(format_args!("{} stands in for {}", new.short_id(), old.short_id()))?,
             None => output.line(format_args!("{} would be written once more", old.short_id()))?,
         }
     }
-    if repaired.repaired.is_empty() && repaired.gone.is_empty() && repaired.elsewhere.is_empty() {
+    let is_sound = repaired.repaired.is_empty() && repaired.gone.is_empty() && repaired.elsewhere.is_empty();
+    if is_sound && repaired.labels_lost == 0 {
         return output.line("No snapshot is damaged; nothing was changed.");
     }
     if !arguments.forget && !arguments.dry_run {

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::holdings::{self, Ask, Holding};
 use super::session::{FilterArgs, Session};
+use super::tag::Pin;
 use super::text::{self, Align, Table, count};
 use super::unread;
 use crate::backup::destinations::proof_word;
@@ -18,7 +19,10 @@ use crate::{Error, Result};
 
 /// Arguments of `snapshots`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Snapshots {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Only these: id, latest, latest~N
     #[arg(value_name = "SNAPSHOT")]
     snapshots: Vec<String>,
@@ -29,12 +33,26 @@ pub struct Snapshots {
     filter: FilterArgs,
 }
 
+/// What is done to snapshots in place of listing them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Keep snapshots whatever the policy says
+    Pin(Pin),
+    /// Let the policy decide again
+    Unpin(Pin),
+}
+
 impl Snapshots {
     /// Lists them.
     ///
     /// # Errors
     /// `NoRepository`, `WrongKey`; `Usage` for a snapshot that is not there.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
+        match self.command {
+            Some(Command::Pin(pin)) => return pin.run(session, true),
+            Some(Command::Unpin(pin)) => return pin.run(session, false),
+            None => {}
+        }
         let repository = session.open_any()?;
         let history = session.history(&repository)?;
         let filter = self.filter.filter()?;
@@ -109,6 +127,8 @@ fn object(snapshot: &Snapshot, holdings: &[Holding]) -> Result<Value> {
         for (name, time) in [("time", &snapshot.manifest.time), ("end", &snapshot.manifest.end)] {
             fields.insert(name.to_owned(), text::json_time(time).into());
         }
+        fields.insert("tags".to_owned(), snapshot.tags.clone().into());
+        fields.insert("pinned".to_owned(), snapshot.pinned.into());
         object.append(&mut fields);
     }
     Ok(object)
@@ -152,12 +172,16 @@ fn table(snapshots: &[&Snapshot], holdings: &[Holding]) -> Table {
     use Align::{Left, Right};
     let has = |test: fn(&Snapshot) -> bool| snapshots.iter().any(|snapshot| test(snapshot));
     let paths_differ = has(|snapshot| snapshot.manifest.source.is_some());
-    let tags = has(|snapshot| !snapshot.manifest.tags.is_empty());
+    let tags = has(|snapshot| !snapshot.tags.is_empty());
+    let class = has(|snapshot| snapshot.manifest.class != "manual");
+    let pinned = has(|snapshot| snapshot.pinned);
     let errors = has(|snapshot| snapshot.manifest.errors_total > 0);
     let several = holdings.len() > 1;
     let optional = [
         (paths_differ, ("Paths", Left)),
+        (class, ("Class", Left)),
         (tags, ("Tags", Left)),
+        (pinned, ("Pin", Left)),
         (several, ("Stored at", Left)),
         (errors, ("Errors", Right)),
     ];
@@ -185,7 +209,9 @@ fn table(snapshots: &[&Snapshot], holdings: &[Holding]) -> Table {
         ];
         let cells = [
             (paths_differ, paths(snapshot)),
-            (tags, path_text::display(manifest.tags.join(",").as_bytes())),
+            (class, path_text::display(manifest.class.as_bytes())),
+            (tags, path_text::display(snapshot.tags.join(",").as_bytes())),
+            (pinned, if snapshot.pinned { "pinned".to_owned() } else { String::new() }),
             (several, stored_at(snapshot, holdings)),
             (
                 errors,

@@ -161,6 +161,7 @@ fn report(session: &Session, origin: &Target, target: &Target, synced: &Synced) 
                 "snapshots": synced.snapshots.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "present": synced.present.len(),
                 "incomplete": synced.incomplete.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "labels": synced.labels,
                 "packs": synced.packs,
                 "segments_repacked": synced.segments,
                 "bytes": synced.bytes,
@@ -173,6 +174,10 @@ fn report(session: &Session, origin: &Target, target: &Target, synced: &Synced) 
     }
     if output.quiet() {
         return Ok(());
+    }
+    if synced.labels > 0 {
+        let labels = count(synced.labels, "pin or tag", "pins or tags");
+        output.line(format_args!("{}: {labels} brought from {}.", target.name, origin.name))?;
     }
     if synced.snapshots.is_empty() && synced.incomplete.is_empty() {
         let there = count(synced.present.len() as u64, "snapshot", "snapshots");

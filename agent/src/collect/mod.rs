@@ -171,7 +171,7 @@ fn tidy(repository: &Repository, survey: &survey::Survey, context: &Context) -> 
         context.report(Event::Warning(format!("the trace of a run that was cut off cannot be removed: {e}")));
     }
     if !survey.history.lingering.is_empty()
-        && let Err(e) = repository.remove_forgotten()
+        && let Err(e) = repository.remove_lingering()
     {
         context.report(Event::Warning(format!("a snapshot that was forgotten cannot be removed: {e}")));
     }

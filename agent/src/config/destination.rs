@@ -9,6 +9,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::Places;
+use super::retention::RetentionFile;
 use crate::repository::connect::Google;
 use crate::{Error, Result};
 
@@ -43,6 +44,8 @@ pub struct DestinationFile {
     /// Other limits at some times of the week.
     #[serde(default)]
     pub limit: WindowConfig,
+    /// What `forget` keeps there.
+    pub retention: Option<RetentionFile>,
 }
 
 /// A destination.

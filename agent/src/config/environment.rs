@@ -25,6 +25,8 @@ pub struct Environment {
     pub google_credentials: Option<PathBuf>,
     /// `LIFEBOAT_CACHE_DIR`.
     pub cache_dir: Option<PathBuf>,
+    /// `LIFEBOAT_KEEP_WITHIN_DAYS`, as it was written.
+    pub keep_within_days: Option<String>,
     /// `LIFEBOAT_STATE_DIR`.
     pub state_dir: Option<PathBuf>,
     /// `HOME`, or the user's home directory as the system knows it.
@@ -59,6 +61,7 @@ impl Environment {
             credentials_directory: path("CREDENTIALS_DIRECTORY"),
             google_credentials: path("GOOGLE_APPLICATION_CREDENTIALS"),
             cache_dir: path("LIFEBOAT_CACHE_DIR"),
+            keep_within_days: text("LIFEBOAT_KEEP_WITHIN_DAYS")?,
             state_dir: path("LIFEBOAT_STATE_DIR"),
             home: home.or_else(|| Some(user()?.dir)),
             xdg_config: xdg("XDG_CONFIG_HOME"),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::destination::DestinationFile;
+use super::retention::RetentionFile;
 use crate::tree::path_text;
 use crate::{Error, Result};
 
@@ -47,6 +48,8 @@ pub struct ConfigFile {
     /// The machine's name in snapshots.
     #[serde(deserialize_with = "not_empty")]
     pub host: Option<String>,
+    /// What `forget` keeps.
+    pub retention: Option<RetentionFile>,
 }
 
 impl ConfigFile {
@@ -193,6 +196,13 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
     }
 }
 
+/// As [`one_or_many`], of a key that may be left out.
+pub(super) fn one_or_many_or_none<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<String>>, D::Error> {
+    one_or_many(deserializer).map(Some)
+}
+
 fn one_or_many_paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
     Ok(one_or_many(deserializer)?.into_iter().map(PathBuf::from).collect())
 }
@@ -238,8 +248,9 @@ mod tests {
         ConfigFile::parse(&uncommented, "config.example.toml").unwrap();
         let message = toml::from_str::<ConfigFile>("nonsense = 1").unwrap_err().message().to_owned();
         for key in unknown_key(&message).unwrap().1 {
-            let is_documented =
-                [format!("\n{key} = "), format!("\n[[{key}]]")].iter().any(|form| uncommented.contains(form));
+            let is_documented = [format!("\n{key} = "), format!("\n[[{key}]]"), format!("\n[{key}]")]
+                .iter()
+                .any(|form| uncommented.contains(form));
             assert!(is_documented, "{key} is not documented");
         }
     }

@@ -6,6 +6,7 @@
 //! | [`environment`] | the only reader of environment variables |
 //! | [`file`](mod@file) | the configuration file |
 //! | [`places`] | which directories and default places follow from the environment |
+//! | [`retention`] | what `forget` keeps |
 //! | [`secrets`] | where the key comes from, and reading it |
 //!
 //! No other module reads the environment (checked by `tests/it/tidy.rs`).
@@ -14,6 +15,7 @@ pub mod destination;
 pub mod environment;
 pub mod file;
 pub mod places;
+pub mod retention;
 pub mod secrets;
 
 use std::ffi::OsString;
@@ -28,6 +30,7 @@ pub use destination::Destination;
 pub use environment::Environment;
 pub use file::ConfigFile;
 pub use places::{DefaultRepository, Places};
+pub use retention::Retention;
 pub use secrets::SecretSource;
 
 /// What was said on the command line that other places can say too.
@@ -58,6 +61,8 @@ pub struct Settings {
     pub default_repository: DefaultRepository,
     /// What `backup` does unless told otherwise.
     pub backup: BackupDefaults,
+    /// What `forget` keeps.
+    pub retention: Retention,
     /// The configuration file that was read.
     pub config_path: Option<PathBuf>,
     /// The machine's name.
@@ -112,6 +117,12 @@ impl Settings {
         }
         let credentials = environment.credentials_directory.as_deref();
         let destinations = destination::check(file.destination.clone(), &places, base, credentials)?;
+        let own = file.destination.iter();
+        let retention = Retention::check(
+            file.retention.clone(),
+            own.filter_map(|each| Some((each.name.clone(), each.retention.clone()?))).collect(),
+            environment.keep_within_days.as_deref(),
+        )?;
         let secret = secrets::choose(overrides.key_file, environment, &file, resolve)?;
         let level = match &file.compression {
             None => Level::DEFAULT,
@@ -136,6 +147,7 @@ impl Settings {
                 exclude_caches: file.exclude_caches,
                 one_file_system: file.one_file_system,
             },
+            retention,
             default_repository: places.default_repository,
             config_path,
             host: file.host.unwrap_or_else(environment::host_name),

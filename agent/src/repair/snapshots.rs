@@ -4,6 +4,8 @@
 //! which nodes are lost keeps the others. The old snapshots stay, unless they are to be forgotten. A second run finds the copies of the
 //! first and writes nothing.
 
+use std::collections::HashSet;
+
 use super::rewrite::Rewrite;
 use crate::check::{self, CheckOptions, ReadData, Report};
 use crate::events::{Context, Event};
@@ -12,6 +14,7 @@ use crate::ingest::{ChunkSink, Ingest, IngestOptions};
 use crate::repository::{Area, Repository, layout, state};
 use crate::session::{self, OpenSession, Role};
 use crate::snapshot::history::Snapshot;
+use crate::snapshot::labels::LabelState;
 use crate::snapshot::manifest::{Manifest, Witness};
 use crate::snapshot::{History, chain};
 use crate::{Error, Kind, Result};
@@ -41,6 +44,8 @@ pub struct SnapshotRepair {
     pub gone: Vec<String>,
     /// Snapshots that are not here, or damaged, and that another destination has, or may have.
     pub elsewhere: Vec<String>,
+    /// Records of pins and later tags that cannot be read.
+    pub labels_lost: u64,
 }
 
 /// Repairs all snapshots.
@@ -94,15 +99,21 @@ fn with_session(
         }
         rewrite(repository, &check, &reader, &history, options, session, context, &mut repair)?
     };
-    append(repository, &history, manifests, session, context, &mut repair)?;
+    append(repository, &history, manifests, session, options, context, &mut repair)?;
     // What another destination has is not lost: a `sync` brings it.
     let (elsewhere, gone) = elsewhere(repository, gone);
     repair.elsewhere = elsewhere.into_iter().map(|witness| witness.id).collect();
+    let memory = state::peek(repository.directories()).unwrap_or_default();
+    let lost = history.lost_labels(&memory, &repository.directories().place).into_iter().map(|(id, _)| id);
+    let unreadable = history.labels.unreadable.iter().map(ToString::to_string);
+    repair.labels_lost = lost.chain(unreadable).collect::<HashSet<_>>().len() as u64;
     repair.gone = gone.iter().map(|witness| witness.id.clone()).collect();
     if options.forget && !options.dry_run {
         let old: Vec<&Snapshot> = repair.repaired.iter().map(|(old, _)| old).collect();
         repository.forget(&old, &options.host)?;
         repository.record_forgotten(gone, &options.host)?;
+        repository.remove_labels(history.labels.unreadable.iter())?;
+        accept_lost_labels(repository)?;
     }
     Ok(repair)
 }
@@ -113,6 +124,7 @@ fn append(
     history: &History,
     manifests: Vec<(Snapshot, Manifest)>,
     session: Option<&OpenSession>,
+    options: &SnapshotRepairOptions,
     context: &Context,
     repair: &mut SnapshotRepair,
 ) -> Result<()> {
@@ -130,7 +142,10 @@ fn append(
     match session {
         Some(session) => {
             let made = repository.append_snapshots(new, session, context)?;
-            repair.repaired.extend(olds.into_iter().zip(made.into_iter().map(Some)));
+            for (old, new) in olds.into_iter().zip(made) {
+                let new = with_labels(repository, history, &old, new, &options.host)?;
+                repair.repaired.push((old, Some(new)));
+            }
         }
         None => repair.repaired.extend(olds.into_iter().map(|old| (old, None))),
     }
@@ -172,6 +187,32 @@ fn rewrite(
     }
     check.index.require_sound()?;
     Ok(manifests)
+}
+
+/// Gives what stands for a damaged snapshot the pin of the old one, and the tags it was given later.
+fn with_labels(
+    repository: &Repository,
+    history: &History,
+    old: &Snapshot,
+    new: Snapshot,
+    host: &str,
+) -> Result<Snapshot> {
+    if !old.pinned && old.tags == old.manifest.tags {
+        return Ok(new);
+    }
+    let added = new.tags.iter().filter(|tag| !old.manifest.tags.contains(tag));
+    let state = LabelState { pinned: old.pinned, tags: old.tags.iter().chain(added).cloned().collect() };
+    repository.store_label(&repository.seal_label(&history.labels, &new.id, &state, host)?)?;
+    Ok(Snapshot { pinned: state.pinned, tags: state.tags, ..new })
+}
+
+/// What is gone of labels is not missed any more.
+fn accept_lost_labels(repository: &Repository) -> Result<()> {
+    let mut memory = state::LockedMemory::open(repository.directories())?;
+    match memory.memory.labels.remove(&repository.directories().place) {
+        Some(_) => memory.save(),
+        None => Ok(()),
+    }
 }
 
 /// What an earlier repair wrote for the same snapshot with the same losses.

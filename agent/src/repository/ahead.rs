@@ -27,7 +27,7 @@ type Coming<T> = Shared<oneshot::Receiver<Option<T>>>;
 /// and every pack of the index is in the later listing, whatever others do.
 const fn after(area: Area) -> Option<Area> {
     match area {
-        Area::Forgotten | Area::Index => Some(Area::Snapshots),
+        Area::Forgotten | Area::Labels | Area::Index => Some(Area::Snapshots),
         Area::Packs | Area::Meta => Some(Area::Index),
         _ => None,
     }

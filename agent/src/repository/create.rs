@@ -105,6 +105,7 @@ impl Repository {
             Area::Keys,
             Area::Snapshots,
             Area::Forgotten,
+            Area::Labels,
             Area::Sessions,
             Area::Tombstones,
             Area::Index,

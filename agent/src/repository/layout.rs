@@ -21,6 +21,8 @@ pub enum Area {
     Snapshots,
     /// Records of forgotten snapshots.
     Forgotten,
+    /// Pins and later tags of snapshots.
+    Labels,
     /// Writers at work.
     Sessions,
     /// How sessions ended.
@@ -31,10 +33,11 @@ pub enum Area {
 
 impl Area {
     /// All areas, in the order in which a check reads them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Keys,
         Self::Snapshots,
         Self::Forgotten,
+        Self::Labels,
         Self::Index,
         Self::Meta,
         Self::Packs,
@@ -52,6 +55,7 @@ impl Area {
             Self::Index => "index",
             Self::Snapshots => "snapshots",
             Self::Forgotten => "forgotten",
+            Self::Labels => "labels",
             Self::Sessions => "sessions",
             Self::Outcomes => "outcomes",
             Self::Tombstones => "tombstones",
@@ -109,7 +113,7 @@ pub fn pack(kind: PackKind, id: &Sha256) -> Result<Key> {
     key(format!("{}/{:02x}/{id}", Area::of_packs(kind).name(), id.as_bytes()[0]))
 }
 
-/// The key of an index shard, snapshot, record of forgotten snapshots or tombstone.
+/// The key of an index shard, snapshot, record of forgotten snapshots, record of labels or tombstone.
 pub fn named_by_hash(area: Area, id: &Sha256) -> Result<Key> {
     key(format!("{}/{id}", area.name()))
 }

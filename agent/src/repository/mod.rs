@@ -218,5 +218,5 @@ impl Repository {
 
 /// Whether copies of such objects are kept on this machine.
 const fn is_kept(kind: ObjectKind) -> bool {
-    matches!(kind, ObjectKind::Snapshot | ObjectKind::Forgotten | ObjectKind::Tombstone)
+    matches!(kind, ObjectKind::Snapshot | ObjectKind::Forgotten | ObjectKind::Label | ObjectKind::Tombstone)
 }

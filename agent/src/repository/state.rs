@@ -103,6 +103,9 @@ pub struct Memory {
     /// When the packs at each place were last compared with its index, in seconds of this machine's clock.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub packs_listed: BTreeMap<String, u64>,
+    /// The records of labels that were seen at each place, and the snapshot of each: by place and record id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Memory {

@@ -36,6 +36,8 @@ pub enum ObjectKind {
     Outcome = 8,
     /// Packs that are about to be deleted.
     Tombstone = 9,
+    /// Pins and later tags of a snapshot.
+    Label = 10,
 }
 
 impl ObjectKind {
@@ -50,6 +52,7 @@ impl ObjectKind {
             7 => Self::Config,
             8 => Self::Outcome,
             9 => Self::Tombstone,
+            10 => Self::Label,
             _ => return None,
         })
     }
@@ -67,6 +70,7 @@ impl fmt::Display for ObjectKind {
             Self::Config => "config",
             Self::Outcome => "outcome of a session",
             Self::Tombstone => "tombstone",
+            Self::Label => "record of labels",
         })
     }
 }

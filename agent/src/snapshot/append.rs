@@ -62,7 +62,7 @@ impl Repository {
             let object = self.seal(ObjectKind::Snapshot, &manifest.encode()?)?;
             let id = object.sha256();
             memory.memory.saw(place, &manifest.writer, manifest.sequence, &id);
-            appended.push(Snapshot { id, manifest });
+            appended.push(Snapshot::new(id, manifest));
             objects.push(object);
         }
         session.commit(&objects)?;
@@ -133,6 +133,14 @@ fn next_place(last: Option<&Head>, writer: &str) -> Result<u64> {
 }
 
 fn see(place: &str, history: &History, memory: &mut Memory) {
+    let mut labels: BTreeMap<String, String> = history.lost_labels(memory, place).into_iter().collect();
+    let current = history.labels.current();
+    labels.extend(current.map(|(id, record)| (id.to_string(), record.snapshot.clone())));
+    if labels.is_empty() {
+        memory.labels.remove(place);
+    } else {
+        memory.labels.insert(place.to_owned(), labels);
+    }
     for snapshot in &history.snapshots {
         memory.saw(place, &snapshot.manifest.writer, snapshot.manifest.sequence, &snapshot.id);
     }

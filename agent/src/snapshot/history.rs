@@ -1,10 +1,11 @@
 //! All snapshots of a repository, and the records of those that were forgotten.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use lifeboat_providers::{Key, ObjectInfo, Sha256};
+use lifeboat_providers::{Key, Sha256};
 use serde::{Deserialize, Serialize};
 
+use super::labels::Labels;
 use super::manifest::{Manifest, Witness};
 use crate::repository::{Area, Repository, layout, store};
 use crate::seal::header::ObjectKind;
@@ -17,9 +18,18 @@ pub struct Snapshot {
     pub id: Sha256,
     /// What it says.
     pub manifest: Manifest,
+    /// Its tags: those of the manifest, unless it was given others since.
+    pub tags: Vec<String>,
+    /// No policy may forget it.
+    pub pinned: bool,
 }
 
 impl Snapshot {
+    /// One that was given no labels since it was made.
+    pub fn new(id: Sha256, manifest: Manifest) -> Self {
+        Self { id, tags: manifest.tags.clone(), manifest, pinned: false }
+    }
+
     /// The first eight hex digits of the id.
     pub fn short_id(&self) -> String {
         self.id.to_string().chars().take(8).collect()
@@ -73,6 +83,8 @@ pub struct History {
     pub damaged: Vec<Error>,
     /// Those of them that are snapshots.
     pub unreadable: Vec<Sha256>,
+    /// Pins and later tags; they are on the snapshots already.
+    pub labels: Labels,
 }
 
 impl History {
@@ -110,16 +122,10 @@ impl Repository {
     pub fn load_history(&self) -> Result<History> {
         let mut history = History::default();
         // Snapshots are listed before records: one that is forgotten meanwhile is then known as such.
-        self.store().list_ahead(&[Area::Snapshots, Area::Forgotten]);
+        self.store().list_ahead(&[Area::Snapshots, Area::Forgotten, Area::Labels]);
         let snapshots = self.store().list(&Area::Snapshots.prefix())?;
-        let records = self.store().list(&Area::Forgotten.prefix())?;
-        for record in self.forget_records(&keys_of(&records)) {
-            match record {
-                Ok(record) => {
-                    history.forgotten.extend(record.forgotten.into_iter().map(|w| (key_of(&w), w)));
-                }
-                Err(e) => keep_damage(e, &mut history.damaged)?,
-            }
+        for record in self.load_forget_records(&mut history.damaged)?.into_values() {
+            history.forgotten.extend(record.forgotten.into_iter().map(|w| (key_of(&w), w)));
         }
         let mut wanted = Vec::new();
         for info in snapshots {
@@ -148,6 +154,8 @@ impl Repository {
                 b.id,
             ))
         });
+        history.labels = self.load_labels(&mut history.damaged)?;
+        history.apply_labels();
         Ok(history)
     }
 
@@ -159,63 +167,11 @@ impl Repository {
         let key = layout::named_by_hash(Area::Snapshots, id)?;
         decode_snapshot(*id, &key, &self.get_whole(&key, ObjectKind::Snapshot)?)
     }
-
-    fn forget_records(&self, keys: &[Key]) -> impl Iterator<Item = Result<ForgetRecord>> {
-        let decode = |json: Vec<u8>, key| ForgetRecord::decode(&json).map_err(|e| e.context(key));
-        let records = keys.iter().zip(self.get_whole_each(keys, ObjectKind::Forgotten));
-        records.map(move |(key, json)| json.and_then(|json| decode(json, key)))
-    }
-
-    /// Forgets snapshots: writes an authenticated record, then removes them. Their chunks stay until the next prune.
-    ///
-    /// # Errors
-    /// Errors of the store. What was recorded before an error stays forgotten.
-    pub fn forget(&self, snapshots: &[&Snapshot], host: &str) -> Result<()> {
-        self.record_forgotten(snapshots.iter().map(|snapshot| witness(snapshot)).collect(), host)
-    }
-
-    /// As [`Repository::forget`], for snapshots that perhaps cannot be read, or are gone already.
-    ///
-    /// # Errors
-    /// Errors of the store.
-    pub fn record_forgotten(&self, forgotten: Vec<Witness>, host: &str) -> Result<()> {
-        if forgotten.is_empty() {
-            return Ok(());
-        }
-        let time = chrono::Utc::now().to_rfc3339();
-        let record =
-            ForgetRecord { version: 1, time, host: host.to_owned(), forgotten, replaces: Vec::new() };
-        let json = serde_json::to_vec(&record).map_err(|e| Error::failed(e.to_string()))?;
-        self.put_whole(Area::Forgotten, ObjectKind::Forgotten, &json)?;
-        self.remove_forgotten()
-    }
-
-    /// Removes the snapshots that records name as forgotten: also those that an earlier run recorded and could not remove.
-    pub(crate) fn remove_forgotten(&self) -> Result<()> {
-        let mut forgotten: HashSet<Sha256> = HashSet::new();
-        let records = self.store().list(&Area::Forgotten.prefix())?;
-        for record in self.forget_records(&keys_of(&records)) {
-            match record {
-                Ok(record) => forgotten.extend(record.forgotten.iter().filter_map(Witness::sha256)),
-                Err(e) => keep_damage(e, &mut Vec::new())?,
-            }
-        }
-        for info in self.store().list(&Area::Snapshots.prefix())? {
-            if layout::sha256_of(&info.key).is_ok_and(|id| forgotten.contains(&id)) {
-                self.store().delete(&info.key)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn keys_of(objects: &[ObjectInfo]) -> Vec<Key> {
-    objects.iter().map(|object| object.key.clone()).collect()
 }
 
 fn decode_snapshot(id: Sha256, key: &Key, json: &[u8]) -> Result<Snapshot> {
     let manifest = Manifest::decode(json).map_err(|e| e.context(key))?;
-    Ok(Snapshot { id, manifest })
+    Ok(Snapshot::new(id, manifest))
 }
 
 /// What a forgotten snapshot is found by: its id, or its place if nothing that was left named its id.
@@ -236,7 +192,7 @@ pub fn witness(snapshot: &Snapshot) -> Witness {
 }
 
 /// Damage is kept in a list; anything else ends the operation. An object that vanished since it was listed was forgotten meanwhile.
-fn keep_damage(error: Error, damaged: &mut Vec<Error>) -> Result<()> {
+pub(super) fn keep_damage(error: Error, damaged: &mut Vec<Error>) -> Result<()> {
     match error.kind() {
         Kind::Damaged if store::is_missing(&error) => Ok(()),
         Kind::Damaged => {

@@ -76,7 +76,7 @@ pub struct Manifest {
 }
 
 /// Names one snapshot of one writer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Witness {
     /// The writer.
     pub writer: String,

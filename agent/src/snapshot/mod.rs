@@ -4,13 +4,17 @@
 //! |---|---|
 //! | [`manifest`] | what a snapshot says |
 //! | [`history`] | all snapshots of a repository, and records of forgotten ones |
+//! | [`forget`](mod@forget) | forgetting snapshots on purpose |
+//! | [`labels`] | pins, and tags that came later |
 //! | [`chain`] | whether any was removed behind the owner's back |
 //! | [`append`] | the next snapshot of a chain |
 //! | [`select`] | the snapshot a person means |
 
 pub mod append;
 pub mod chain;
+pub mod forget;
 pub mod history;
+pub mod labels;
 pub mod manifest;
 pub mod select;
 

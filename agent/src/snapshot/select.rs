@@ -28,7 +28,7 @@ impl Filter {
         let paths = manifest.path_bytes();
         self.host.as_ref().is_none_or(|host| *host == manifest.host)
             && self.source.as_ref().is_none_or(|source| manifest.source.as_ref() == Some(source))
-            && self.tags.iter().all(|tag| manifest.tags.contains(tag))
+            && self.tags.iter().all(|tag| snapshot.tags.contains(tag))
             && self.paths.iter().all(|path| paths.contains(path))
             && self.at.is_none_or(|at| manifest.time <= at)
     }

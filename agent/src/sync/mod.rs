@@ -58,6 +58,8 @@ pub struct Synced {
     pub present: HashSet<Sha256>,
     /// Snapshots that could not be brought, because something of them is damaged or missing at the origin.
     pub incomplete: Vec<Sha256>,
+    /// Pins and tags that were brought.
+    pub labels: u64,
     /// Packs that were copied as they are.
     pub packs: u64,
     /// Segments that were packed anew, because the rest of their pack is not needed.
@@ -135,6 +137,7 @@ pub fn bring(
     let absent = absent::forgotten_before_they_came(&here, &there, to)?;
     let is_prepared = prepared.is_some();
     if missing.is_empty() && !is_prepared && !may_have_gaps(to, options.look, context)? {
+        bring_labels(from, to, &here, &there, &mut synced)?;
         to.record_forgotten(absent, &options.host)?;
         remember(to, &[])?;
         return Ok(synced);
@@ -153,6 +156,7 @@ pub fn bring(
     let wanted: Vec<&Snapshot> = here.snapshots.iter().filter(is_wanted).collect();
     if wanted.is_empty() && is_prepared {
         session.close()?;
+        bring_labels(from, to, &here, &there, &mut synced)?;
         to.record_forgotten(absent, &options.host)?;
         remember(to, &[])?;
         return Ok(synced);
@@ -183,6 +187,7 @@ pub fn bring(
         context.report(Event::Warning(format!("{e}. The snapshots are there all the same.")));
     }
     locks::extend(to, &reader, &index, &complete, context);
+    bring_labels(from, to, &here, &there, &mut synced)?;
     to.record_forgotten(absent, &options.host)?;
     remember(to, &complete)?;
     Ok(synced)
@@ -433,6 +438,20 @@ fn complete<'s>(
         }
     }
     Ok(complete)
+}
+
+/// Pins and later tags of all snapshots that are at the destination now.
+fn bring_labels(
+    from: &Repository,
+    to: &Repository,
+    here: &History,
+    there: &History,
+    synced: &mut Synced,
+) -> Result<()> {
+    let known = there.snapshots.iter().map(|snapshot| snapshot.id).chain(synced.snapshots.iter().copied());
+    synced.labels =
+        to.bring_labels(&known.collect(), &there.labels, from, &here.labels, &mut synced.damage)?;
+    Ok(())
 }
 
 /// Remembers that these snapshots are at the destination now.
