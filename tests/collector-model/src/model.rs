@@ -102,7 +102,8 @@ impl Setting {
         }
         let has_session = state.store.sessions & (1 << who) != 0;
         let can_fall_silent = has_session && matches!(process.life, Life::Up | Life::Dying);
-        if !self.cas && !self.punctual && can_fall_silent && !(process.overdue && process.late) {
+        let is_silent = process.overdue && process.late;
+        if !self.cas && !self.punctual && can_fall_silent && !is_silent {
             actions.push(Action::FallsSilent(who));
         }
     }
