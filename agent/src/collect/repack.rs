@@ -162,7 +162,7 @@ impl Work<'_> {
         })?;
         segments.sort_by_key(|segment| segment.location.segment.offset);
         let key = layout::pack(pack.kind, &pack.id)?;
-        for run in segments.chunk_by(|a, b| joins(a, b)) {
+        for run in segments.chunk_by(joins) {
             self.context.check_stop()?;
             let mut at = 0;
             while let Some(rest) = run.get(at..).filter(|rest| !rest.is_empty()) {

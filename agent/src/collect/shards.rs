@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// Chunks of a shard that is written, unless an old one alone has more.
 const SHARD_CHUNKS_MAX: u64 = if cfg!(test) { 8 } else { 512 << 10 };
 /// A shard of fewer chunks is small …
-const SMALL_CHUNKS: u64 = SHARD_CHUNKS_MAX / 16;
+const SMALL_CHUNKS: u64 = if cfg!(test) { 2 } else { SHARD_CHUNKS_MAX / 16 };
 /// … and so many are written as one: every one is a request for whoever begins without a cache.
 const SMALL_MERGED_MIN: usize = 64;
 

@@ -6,7 +6,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::judge::{ACKNOWLEDGED, FREED, INDEX, SOMETIMES_ACKNOWLEDGED, SOMETIMES_DELETED, VISIBLE};
 use crate::model::Action;
-use crate::world::{Role, Setting, Way};
+use crate::world::{Role, Setting};
 
 /// Proves a setting: visits every state, and tells how many there are.
 ///
@@ -21,7 +21,7 @@ pub fn prove(setting: &Setting) -> Result<usize, String> {
             return Err(told(setting, property, &path.into_actions()));
         }
     }
-    let writes = |role: &Role| matches!(role, Role::Writer(way, _) if *way != Way::Repair);
+    let writes = |role: &Role| matches!(role, Role::Writer(way, _) if !way.repairs());
     let mut possible = vec![SOMETIMES_DELETED];
     if setting.roles.iter().any(writes) {
         possible.push(SOMETIMES_ACKNOWLEDGED);

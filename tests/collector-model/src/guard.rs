@@ -8,10 +8,10 @@ pub enum Guard {
     SessionFirst,
     /// Packs of seen tombstones are not deduplicated against.
     DedupShunsTombstoned,
-    /// What the parent has only in packs of seen tombstones is read and stored anew.
-    ParentShunsTombstoned,
-    /// After the index was loaded, the parent is looked for once more.
-    ParentStillThere,
+    /// Who has seen a tombstone asks the index, without tombstoned packs, for all that its parent had, and stores anew what is not there.
+    ParentProbed,
+    /// It does so for all. Without: only for what it finds in tombstoned packs; they may have left the index since the parent was listed.
+    ParentProbesAll,
     /// Packs of seen tombstones are not adopted.
     AdoptShunsTombstoned,
     /// A pack of a seen tombstone is not copied verbatim, under its name.

@@ -3,8 +3,7 @@
 use stateright::Property;
 
 use crate::world::{
-    Chunks, INITIAL, Life, Outcome, PROCESSES, Plan, Process, Role, Setting, Snapshots, State, Step, Way,
-    members,
+    Chunks, INITIAL, Life, Outcome, PROCESSES, Plan, Process, Role, Setting, Snapshots, State, Step, members,
 };
 use crate::writer;
 
@@ -42,7 +41,7 @@ pub fn properties(setting: &Setting) -> Vec<Property<Setting>> {
             setting.stored & !state.store.packs != 0
         }),
     ];
-    if setting.roles.iter().any(|role| matches!(role, Role::Writer(way, _) if *way != Way::Repair)) {
+    if setting.roles.iter().any(|role| matches!(role, Role::Writer(way, _) if !way.repairs())) {
         properties.push(Property::sometimes(SOMETIMES_ACKNOWLEDGED, |_: &Setting, state: &State| {
             state.acknowledged >> INITIAL != 0
         }));

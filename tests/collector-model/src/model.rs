@@ -101,9 +101,9 @@ impl Setting {
             }
         }
         let has_session = state.store.sessions & (1 << who) != 0;
-        let can_fall_silent = has_session && matches!(process.life, Life::Up | Life::Dying);
-        let is_silent = process.overdue && process.late;
-        if !self.cas && !self.punctual && can_fall_silent && !is_silent {
+        let is_left = has_session && matches!(process.life, Life::Up | Life::Dying);
+        let knows_already = process.overdue && process.late;
+        if is_left && !knows_already && !self.cas && !self.punctual {
             actions.push(Action::FallsSilent(who));
         }
     }

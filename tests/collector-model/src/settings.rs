@@ -26,6 +26,7 @@ fn setting(
         lag: false,
         in_flight: true,
         punctual: false,
+        early: false,
         crashes: 1,
         removal: false,
         packs,
@@ -87,6 +88,12 @@ pub fn repair() -> Setting {
     setting("repair", [A, B, 0], 0b11, [B, 0, 0], [repairs, COLLECTOR, DEDUP_A, NOBODY])
 }
 
+/// The index is repaired by one who names tombstoned packs too, as long as they are there.
+pub fn repair_all() -> Setting {
+    let repairs = Role::Writer(Way::RepairAll, 0);
+    setting("repair, all packs", [A, B, 0], 0b11, [B, 0, 0], [repairs, COLLECTOR, DEDUP_A, NOBODY])
+}
+
 /// A pack is partly dead and is repacked while a writer wants what is dead of it and another what is live.
 pub fn repack() -> Setting {
     let repacks = Role::Collector(Plan::Repack);
@@ -126,9 +133,9 @@ pub fn all() -> impl Iterator<Item = Setting> {
 /// The same questions with fewer processes, and what of [`all`] is small.
 pub fn small() -> impl Iterator<Item = Setting> {
     let two = [dedup(), duplicate(), adopt(), copy()].map(|setting| setting.lacking(2));
-    let more =
-        [parent(), parent_in_tombstone(), writers().lacking(1), repack().lacking(1), any_plan().lacking(3)];
-    two.into_iter().chain(more)
+    let forgetting = [writers().lacking(1), repack().lacking(1), any_plan().lacking(3)];
+    let more = [parent(), parent_in_tombstone(), repair().lacking(2), repair_all().lacking(2)];
+    two.into_iter().chain(forgetting).chain(more)
 }
 
 impl Setting {
@@ -150,10 +157,16 @@ impl Setting {
         Setting { removal: true, ..self }
     }
 
+    /// The same, with writers that read before they put their session.
+    #[must_use]
+    pub fn early(self) -> Setting {
+        Setting { early: true, ..self }
+    }
+
     /// The same, where nobody is slow and what dies takes its requests with it.
     #[must_use]
     pub fn punctual(self) -> Setting {
-        Setting { punctual: true, in_flight: false, ..self }
+        Setting { punctual: true, ..self }.nothing_in_flight()
     }
 
     /// The same, with one rule taken out.
@@ -167,6 +180,12 @@ impl Setting {
     pub fn lacking(mut self, who: usize) -> Setting {
         self.roles[who] = Role::Nobody;
         self
+    }
+
+    /// The same, where what dies takes its requests with it.
+    #[must_use]
+    pub fn nothing_in_flight(self) -> Setting {
+        Setting { in_flight: false, ..self }
     }
 
     /// The same, with so many crashes at most.

@@ -21,6 +21,9 @@ pub type Snapshots = u8;
 /// A set of actors, or of the tombstones or sessions that they made.
 pub type Actors = u8;
 
+/// In [`Process::actors`]: what was read is from before the session.
+pub const READ_EARLY: Actors = 1;
+
 /// The pack that an actor packs.
 pub fn new_pack(actor: usize) -> usize {
     INITIAL + actor
@@ -53,8 +56,17 @@ pub enum Way {
     Adopt,
     /// `sync`: it copies this pack verbatim, under its name, unless the index names it.
     Copy(u8),
-    /// `repair index`: it writes a shard of all packs there are, and no snapshot.
+    /// `repair index`: it writes a shard of all packs there are but tombstoned ones, and no snapshot.
     Repair,
+    /// The same with tombstoned ones, and a session that says it saw no tombstone.
+    RepairAll,
+}
+
+impl Way {
+    /// Whether no snapshot is written.
+    pub fn repairs(self) -> bool {
+        matches!(self, Way::Repair | Way::RepairAll)
+    }
 }
 
 /// What a collector wants to be rid of.
@@ -98,6 +110,8 @@ pub struct Setting {
     pub in_flight: bool,
     /// Nobody's session is ended while it lives: no stale time ever passes.
     pub punctual: bool,
+    /// Writers read before they put their session, and begin to read anew only if tombstones changed meanwhile.
+    pub early: bool,
     /// Crashes at most.
     pub crashes: u8,
     /// Whether collectors go on to remove tombstones.
@@ -250,7 +264,6 @@ pub enum Step {
     NameSeen,
     ListSnapshots,
     LoadIndex,
-    LookForParent,
     PutPack,
     PutShard,
     Beat,
@@ -317,11 +330,11 @@ pub struct Process {
     pub fresh: Chunks,
     /// Writer: packs for its shard. Collector: packs to be deleted, and then left out.
     pub packs: Packs,
-    /// Writer: its parent. Forget: what it forgets. Collector: the shard that it rewrites.
+    /// Writer: it was late when it looked. Forget: what it forgets. Collector: the shard that it rewrites.
     pub one: u8,
     /// Collector: what the shard that it rewrites said. Before: the index of the plan.
     pub read: Packs,
-    /// Collector: sessions to be ended before the sweep; actors that it waits out.
+    /// Collector: sessions to be ended before the sweep; actors that it waits out. Writer that reads early: [`READ_EARLY`] or not.
     pub actors: Actors,
     /// Collector: what was not listed when it began to wait.
     pub wait: u32,

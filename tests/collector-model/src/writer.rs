@@ -2,18 +2,26 @@
 
 use crate::guard::Guard;
 use crate::world::{
-    Outcome, Process, Setting, State, Step, Way, members, new_pack, new_shard, new_snapshot, session_bit,
-    shard_bit, snapshot_bit,
+    Outcome, Process, READ_EARLY, Setting, State, Step, Store, Way, members, new_pack, new_shard,
+    new_snapshot, session_bit, shard_bit, snapshot_bit,
 };
 
 /// Where a writer begins.
 pub fn first(setting: &Setting, way: Way) -> Step {
-    if has_session_first(setting, way) { Step::PutSession } else { Step::ListTombstones }
+    if has_session_first(setting, way) && !reads_early(setting, way) {
+        Step::PutSession
+    } else {
+        Step::ListTombstones
+    }
+}
+
+fn reads_early(setting: &Setting, way: Way) -> bool {
+    setting.early && !way.repairs()
 }
 
 fn has_session_first(setting: &Setting, way: Way) -> bool {
     match way {
-        Way::Repair => setting.guards.has(Guard::RepairHasSession),
+        Way::Repair | Way::RepairAll => setting.guards.has(Guard::RepairHasSession),
         _ => setting.guards.has(Guard::SessionFirst),
     }
 }
@@ -24,7 +32,7 @@ pub fn step(setting: &Setting, state: &mut State, who: usize, way: Way, wants: u
     let mut me = state.processes[who];
     match me.step {
         Step::PutSession => {
-            put_session(setting, state, who, 0);
+            put_session(setting, state, who, me.tombstones);
             (me.overdue, me.late) = (false, false);
             me.step = if has_session_first(setting, way) {
                 Step::ListTombstones
@@ -36,9 +44,18 @@ pub fn step(setting: &Setting, state: &mut State, who: usize, way: Way, wants: u
             if !setting.guards.has(Guard::BeatSinceSent) {
                 me.late = false;
             }
-            me.tombstones = store.listed_tombstones();
+            let listed = store.listed_tombstones();
+            if me.actors == READ_EARLY && me.tombstones == listed {
+                me.actors = 0;
+                me.step = after_reading(setting, &me);
+                state.processes[who] = me;
+                return;
+            }
+            let has_session = store.sessions & (1 << who) != 0;
+            (me.actors, me.chunks, me.fresh, me.packs) = (0, 0, 0, 0);
+            me.tombstones = listed;
             me.shunned = store.packs_of(me.tombstones);
-            let names = me.tombstones != 0 && has_session_first(setting, way);
+            let names = me.tombstones != 0 && has_session && way != Way::RepairAll;
             me.step = if names { Step::NameSeen } else { to_reading(way) };
         }
         Step::NameSeen => {
@@ -48,7 +65,6 @@ pub fn step(setting: &Setting, state: &mut State, who: usize, way: Way, wants: u
         }
         Step::ListSnapshots => match members(store.listed_snapshots(setting)).nth(usize::from(choice)) {
             Some(parent) => {
-                me.one = if setting.guards.has(Guard::ParentStillThere) { parent as u8 } else { 0 };
                 me.chunks = store.needs_of(setting, parent);
                 me.step = Step::LoadIndex;
             }
@@ -56,17 +72,7 @@ pub fn step(setting: &Setting, state: &mut State, who: usize, way: Way, wants: u
         },
         Step::LoadIndex => {
             load_index(setting, state, way, wants, &mut me);
-            let again =
-                way == Way::Parent && me.tombstones != 0 && setting.guards.has(Guard::ParentStillThere);
-            me.step = match again {
-                true => Step::LookForParent,
-                false => to_writing(setting, &me, way),
-            };
-        }
-        Step::LookForParent => {
-            let is_there = store.visible(setting) & (1 << me.one) != 0;
-            me.one = 0;
-            me.step = if is_there { to_writing(setting, &me, way) } else { Step::Tidy };
+            me.step = to_writing(setting, &store, who, &mut me, way);
         }
         Step::PutPack => {
             if me.fresh != 0 {
@@ -84,7 +90,7 @@ pub fn step(setting: &Setting, state: &mut State, who: usize, way: Way, wants: u
             unlist(setting, state, shard_bit(new_shard(who)));
             me.packs = 0;
             me.step = match way {
-                Way::Repair => Step::Tidy,
+                _ if way.repairs() => Step::Tidy,
                 _ => to_commit(setting),
             };
         }
@@ -236,12 +242,13 @@ fn load_index(setting: &Setting, state: &State, way: Way, wants: u8, me: &mut Pr
             me.fresh = wants & !chunks_in(usable | me.packs);
         }
         Way::Parent => {
-            let only_tombstoned = me.chunks & chunks_in(named & me.shunned) & !chunks_in(sound);
-            if guards.has(Guard::ParentShunsTombstoned) {
-                me.fresh |= only_tombstoned;
+            let missing = me.chunks & !chunks_in(sound);
+            if me.tombstones != 0 && guards.has(Guard::ParentProbed) {
+                let all = guards.has(Guard::ParentProbesAll);
+                me.fresh |= if all { missing } else { missing & chunks_in(named & me.shunned) };
             }
             if !setting.cas && guards.has(Guard::ParentProved) {
-                me.fresh |= me.chunks & !chunks_in(sound);
+                me.fresh |= missing;
             }
         }
         Way::Copy(pack) => {
@@ -253,6 +260,7 @@ fn load_index(setting: &Setting, state: &State, way: Way, wants: u8, me: &mut Pr
             }
         }
         Way::Repair => me.packs = store.packs & !me.shunned,
+        Way::RepairAll => me.packs = store.packs,
     }
     // What is not needed any more is forgotten, but for what the session says.
     me.shunned = 0;
@@ -263,10 +271,15 @@ fn to_reading(way: Way) -> Step {
 }
 
 /// After all was read: what is to be stored, if the session is there.
-fn to_writing(setting: &Setting, me: &Process, way: Way) -> Step {
+fn to_writing(setting: &Setting, store: &Store, who: usize, me: &mut Process, way: Way) -> Step {
+    let has_session = store.sessions & (1 << who) != 0;
     match way {
-        Way::Repair => Step::PutShard,
-        _ if has_session_first(setting, way) => after_reading(setting, me),
+        _ if way.repairs() => Step::PutShard,
+        _ if !has_session && reads_early(setting, way) => {
+            me.actors = READ_EARLY;
+            Step::PutSession
+        }
+        _ if has_session_first(setting, way) || has_session => after_reading(setting, me),
         _ => Step::PutSession,
     }
 }

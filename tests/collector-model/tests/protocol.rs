@@ -10,16 +10,15 @@ use lifeboat_collector_model::world::Setting;
 fn all_hold(kind: &str, settings: impl IntoIterator<Item = Setting>) {
     for setting in settings {
         let begun = Instant::now();
-        match prove(&setting) {
-            Ok(states) => println!("{kind}, {}: {states} states, {:.1?}", setting.name, begun.elapsed()),
-            Err(broken) => panic!("{kind}, {broken}"),
-        }
+        let states = prove(&setting).unwrap_or_else(|broken| unreachable!("{kind}, {broken}"));
+        println!("{kind}, {}: {states} states, {:.1?}", setting.name, begun.elapsed());
     }
 }
 
 #[test]
 fn it_holds_with_conditional_create() {
     all_hold("conditional create", s::small());
+    all_hold("two writers", [s::writers().lacking(2)]);
 }
 
 #[test]
@@ -36,6 +35,13 @@ fn it_holds_without_conditional_create() {
 fn it_holds_where_listings_lag() {
     all_hold("lag", s::small().map(Setting::lagging));
     all_hold("lag, no conditional create", s::small().map(Setting::lagging).map(Setting::without_cas));
+}
+
+#[test]
+fn it_holds_for_writers_that_read_before_they_put_their_session() {
+    all_hold("early", s::small().map(|setting| setting.early().removing()));
+    all_hold("early, no conditional create", s::small().map(Setting::early).map(Setting::without_cas));
+    all_hold("early, lag", s::small().map(Setting::early).map(Setting::lagging));
 }
 
 #[test]

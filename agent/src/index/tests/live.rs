@@ -34,7 +34,7 @@ fn index_of(packs: &[PackEntry]) -> Index {
 }
 
 fn is_used(id: &ChunkId) -> bool {
-    id.as_bytes()[0] % 4 != 0
+    !id.as_bytes()[0].is_multiple_of(4)
 }
 
 /// In which packs each used chunk is kept.
@@ -59,7 +59,11 @@ fn live_of(index: &Index, worth: impl Fn(&Sha256) -> Worth) -> Live {
     let marks = index.marks().unwrap();
     let packs: Vec<Sha256> = marks.packs().iter().map(|pack| pack.id).collect();
     let mut used = HashSet::new();
-    index.for_each_place(|id, _| drop(used.insert(id))).unwrap();
+    index
+        .for_each_place(|id, _| {
+            used.insert(id);
+        })
+        .unwrap();
     for id in used.iter().filter(|id| is_used(id)) {
         assert_eq!(marks.mark(id).unwrap(), Mark::New);
         assert_eq!(marks.mark(id).unwrap(), Mark::Known);
