@@ -78,8 +78,11 @@ fn cut_off_at_every_call() {
     assert!(calls.end - calls.start > 2 * RECORDS_MAX as u64, "{calls:?}");
     let (mut failed, mut both) = (0, 0);
     for call in calls {
-        for fault in [Fault::FailBefore(ErrorKind::Denied), Fault::FailAfter(ErrorKind::Transient)] {
-            let when = format!("{fault:?} from call {call}");
+        for (effect, fault) in [
+            ("before", Fault::FailBefore(ErrorKind::Denied)),
+            ("after", Fault::FailAfter(ErrorKind::Transient)),
+        ] {
+            let when = format!("failing {effect} call {call} and all that follow");
             let store = store_of(&objects);
             let rule = Rule::new(None, When::From(call + 1), fault);
             let faulty = Arc::new(FaultProvider::new(store.clone()).with_rule(rule));
