@@ -23,7 +23,7 @@
 //! | [`repair`] | mending what is damaged |
 //! | [`cli`], [`config`] | what people and programs see of all that |
 //!
-//! Shared by all: [`error`], [`events`], [`threads`], [`words`].
+//! Shared by all: [`error`], [`events`], [`private_file`], [`threads`], [`words`].
 
 pub mod backup;
 pub mod browse;
@@ -40,6 +40,7 @@ pub mod index;
 pub mod ingest;
 mod locks;
 pub mod pack;
+pub mod private_file;
 pub mod repair;
 pub mod repository;
 pub mod restore;
