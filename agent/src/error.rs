@@ -171,6 +171,8 @@ impl From<providers::Error> for Error {
             ErrorKind::Corrupt => {
                 (Kind::Damaged, Some("Run `lifeboat check --read-data` to see what is touched."))
             }
+            // A reason that names a command says the next step itself.
+            ErrorKind::Denied if error.reason().contains('`') => (Kind::Store, None),
             ErrorKind::Denied => {
                 (Kind::Store, Some("Check the permissions, or credentials, that lifeboat has for the store."))
             }

@@ -26,7 +26,7 @@
 //! | [`collect`] | freeing what no snapshot needs any more |
 //! | [`cli`], [`config`] | what people and programs see of all that |
 //!
-//! Shared by all: [`error`], [`events`], [`threads`], [`words`].
+//! Shared by all: [`error`], [`events`], [`private_file`], [`threads`], [`words`].
 
 pub mod backup;
 pub mod browse;
@@ -44,6 +44,7 @@ pub mod index;
 pub mod ingest;
 mod locks;
 pub mod pack;
+pub mod private_file;
 pub mod repair;
 pub mod repository;
 pub mod restore;

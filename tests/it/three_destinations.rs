@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -14,22 +15,22 @@ use lifeboat_tests::random::Random;
 use crate::gdrive::sign_in::sign_in;
 use crate::scene::{Scene, walk};
 
-struct Three {
-    scene: Scene,
-    person: Person,
-    s3: FaultyS3,
-    drive: Double,
-    drive_url: String,
+pub(crate) struct Three {
+    pub(crate) scene: Scene,
+    pub(crate) person: Person,
+    pub(crate) s3: FaultyS3,
+    pub(crate) drive: Double,
+    pub(crate) drive_url: String,
 }
 
 impl Three {
     /// Signed in and with the repository at all of them.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (scene, s3) = (Scene::new(), FaultyS3::start());
         let drive = Double::start(Options::default()).unwrap();
         let folder = scene.world.path("home/.config/lifeboat");
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("google-client.json"), drive.client_secret()).unwrap();
+        private(&folder.join("google-client.json"), &drive.client_secret());
         let person = Person::new(&scene.world.path("home"))
             .with("LIFEBOAT_PASSPHRASE", "secret")
             .with("AWS_ACCESS_KEY_ID", faulty_s3::ACCESS_KEY)
@@ -53,20 +54,20 @@ impl Three {
         three
     }
 
-    fn run(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         self.person.run(arguments)
     }
 
-    fn backup(&self) -> Ended {
+    pub(crate) fn backup(&self) -> Ended {
         self.run(&["backup", self.scene.source()])
     }
 
-    fn add(&self, name: &str, len: usize) {
+    pub(crate) fn add(&self, name: &str, len: usize) {
         grow::file(&self.scene.world.source().join(name), len, &mut Random::new(len as u64));
     }
 
     /// With the URL, the key and the provider's credentials, and nothing else that this machine knows.
-    fn restores_alone(&self, name: &str, url: &str) {
+    pub(crate) fn restores_alone(&self, name: &str, url: &str) {
         let home = self.scene.world.path(&format!("bare-{name}"));
         let credentials = home.join(".config/lifeboat");
         fs::create_dir_all(&credentials).unwrap();
@@ -91,6 +92,11 @@ impl Three {
         self.restores_alone("s3", &self.s3.url("host"));
         self.restores_alone("drive", &self.drive_url);
     }
+}
+
+fn private(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[test]
@@ -143,6 +149,44 @@ fn a_grant_that_has_ended_is_a_clear_error_and_starts_no_sign_in() {
     three.add("more", 1 << 20);
     let behind = three.backup().expect(3).prints("s3: stored").prints("drive: NOT stored");
     assert!(behind.out.contains("lifeboat provider login gdrive"), "{}", behind.out);
+    // The message names the command: no other advice comes after it.
+    let alone = three.run(&["-r", "drive", "snapshots"]).expect(1).says("lifeboat provider login gdrive");
+    assert!(!alone.err.contains("Check the permissions"), "{}", alone.err);
+    // It is the second and third that are looked at, too, and each is named.
+    let found = three.run(&["doctor"]).expect(1);
+    let wrong = |line: &&str| line.starts_with("wrong ");
+    let lines: Vec<&str> = found.out.lines().filter(wrong).collect();
+    assert!(!lines.is_empty() && lines.iter().all(|line| line.contains("drive, ")), "{}", found.out);
+    assert!(found.out.contains("ok      s3, repository"), "{}", found.out);
+}
+
+#[test]
+fn doctor_looks_at_all_destinations_and_knows_that_some_are_elsewhere() {
+    let three = Three::new();
+    three.backup().expect(0);
+    let found = three.run(&["doctor"]).expect(0).out;
+    for name in ["disk", "s3", "drive"] {
+        assert!(found.contains(&format!("ok      {name}, snapshots: 1 snapshot")), "{found}");
+    }
+    assert!(!found.contains("same disk"), "{found}");
+    // One of them alone.
+    let alone = three.run(&["-r", "s3", "doctor"]).expect(0).out;
+    assert!(!alone.contains("drive"), "{alone}");
+}
+
+#[test]
+fn a_sign_in_by_a_code_goes_where_the_endpoint_says() {
+    let scene = Scene::new();
+    let options = Options { device_interval_seconds: 0, ..Options::default() };
+    let drive = Double::start(options).unwrap();
+    let client = scene.world.path("client.json");
+    private(&client, &drive.client_secret());
+    let token = scene.world.path("token.json");
+    let arguments = ["provider", "login", "gdrive", "--device", "--endpoint", drive.url(), "--client"];
+    let command = [&arguments[..], &[client.to_str().unwrap(), "--token", token.to_str().unwrap()]].concat();
+    let signed_in = scene.run(&command).expect(0);
+    signed_in.says("type the code").prints("gdrive://");
+    assert!(token.exists());
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::output::Output;
 use super::retries;
 use super::session::{Session, Target};
 use crate::backup::destinations::Destination as Other;
+use crate::config::file::nearest;
 use crate::config::{Destination, Settings};
 use crate::repository::connect::{Location, Mode, StoreOptions, Watch};
 use crate::repository::siblings::Connect;
@@ -43,6 +45,7 @@ pub fn all(session: &Session) -> Result<Vec<Target>> {
 /// # Errors
 /// `Usage` if it means nothing.
 pub fn at(session: &Session, place: &OsStr) -> Result<Target> {
+    refuse_mistyped(&session.settings, place)?;
     let name = path_text::display(place.as_bytes());
     Ok(Target {
         location: Location::parse(place)?,
@@ -56,6 +59,21 @@ pub fn at(session: &Session, place: &OsStr) -> Result<Target> {
         },
         name,
     })
+}
+
+/// A word that is nearly a destination's name is that name mistyped, unless there is such a directory.
+fn refuse_mistyped(settings: &Settings, place: &OsStr) -> Result<()> {
+    let Some(word) = place.to_str().filter(|word| !word.contains(['/', ':'])) else { return Ok(()) };
+    let names: Vec<&str> = settings.destinations.iter().map(|d| d.name.as_str()).collect();
+    match nearest(word, &names) {
+        Some(near) if !Path::new(word).exists() => {
+            Err(Error::usage(format_args!("there is no destination {word}, and no directory ./{word}"))
+                .with_hint(format_args!(
+                    "Did you mean {near}? A directory that is to be called so is ./{word}."
+                )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The first of them.
@@ -75,8 +93,8 @@ pub fn named(session: &Session, names: &[String]) -> Result<Vec<Target>> {
     if names.is_empty() {
         return Ok(all);
     }
-    let find = |name: &String| {
-        all.iter().find(|target| target.name == *name).cloned().ok_or_else(|| {
+    let find = |name: &str| {
+        all.iter().find(|target| target.name == name).cloned().ok_or_else(|| {
             let known: Vec<&str> = session.settings.destinations.iter().map(|d| d.name.as_str()).collect();
             Error::usage(format_args!("there is no destination {name}")).with_hint(if known.is_empty() {
                 "The configuration has no [[destination]].".to_owned()
@@ -85,7 +103,9 @@ pub fn named(session: &Session, names: &[String]) -> Result<Vec<Target>> {
             })
         })
     };
-    names.iter().map(find).collect()
+    // A name has no comma: several may be given at once.
+    let names = names.iter().flat_map(|name| name.split(','));
+    names.map(find).collect()
 }
 
 /// Those that a command which writes is to write to: the ones named, the one that `--repository` names, or all.

@@ -69,26 +69,28 @@ impl Init {
             create(session, &target, self.cipher.into())?
         };
         report(session, &repository)?;
+        remind(session);
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Makes the repository at all destinations where it is not: the first is made, or opened if it is there, the others become the same.
+    /// Makes the repository at all destinations where it is not: the first is made, or opened if it is there, the others become the same. One
+    /// that cannot be made keeps none of the others.
     fn run_destinations(self, session: &Session) -> Result<ExitCode> {
         let all = destinations::all(session)?;
         let wanted = destinations::chosen(session, &self.to)?;
-        let (mut existing, mut unknown) = (None, None);
+        let (mut existing, mut unknown) = (None, Vec::new());
         for target in &all {
             match has_repository(target) {
                 Ok(true) => existing = existing.or(Some(target)),
                 Ok(false) => {}
-                Err(e) => unknown = unknown.or(Some(e.context(format_args!("destination {}", target.name)))),
+                Err(e) => unknown.push(e.context(format_args!("destination {}", target.name))),
             }
         }
-        let first = match (existing, unknown) {
-            (Some(target), _) => session.open_target(target)?.0,
+        let first = match existing {
+            Some(target) => session.open_target(target)?.0,
             // Nobody knows whether the repository is at a place that cannot be looked at: a second one must not be made.
-            (None, Some(e)) => return Err(e),
-            (None, None) => {
+            None if !unknown.is_empty() => return last_of(session, unknown),
+            None => {
                 let Some(target) = wanted.first() else { return Ok(ExitCode::SUCCESS) };
                 refuse_existing(target)?;
                 let made = create(session, target, self.cipher.into())?;
@@ -96,24 +98,43 @@ impl Init {
                 made
             }
         };
+        let mut failed: Vec<Error> = Vec::new();
         for target in &wanted {
-            if has_repository(target)? {
-                // That it is the same one is found out here, and not by the first backup.
-                let there = first.open_sibling(target.connect(Mode::Open)?)?;
-                session.output.say(format_args!(
-                    "The destination {} is ready: {}.",
-                    target.name,
-                    there.store().location()
-                ));
-                continue;
+            match make_same(session, &first, target) {
+                Ok(()) => {}
+                Err(e) if matches!(e.kind(), Kind::Interrupted) => return Err(e),
+                Err(e) => failed.push(e.context(format_args!("destination {}", target.name))),
             }
-            let made = first
-                .create_sibling(target.connect(Mode::Create)?)
-                .map_err(|e| e.context(format_args!("destination {}", target.name)))?;
-            report(session, &made)?;
         }
-        Ok(ExitCode::SUCCESS)
+        remind(session);
+        last_of(session, failed)
     }
+}
+
+/// Success if nothing failed; else the last error, after all others were said.
+fn last_of(session: &Session, mut failed: Vec<Error>) -> Result<ExitCode> {
+    let Some(last) = failed.pop() else { return Ok(ExitCode::SUCCESS) };
+    for error in failed {
+        let hint = error.hint().map(|hint| format!(". {hint}")).unwrap_or_default();
+        session.output.warning(format_args!("{error}{hint}"));
+    }
+    Err(last)
+}
+
+/// Makes the repository at a destination where it is not yet, the same as the first.
+fn make_same(session: &Session, first: &Repository, target: &Target) -> Result<()> {
+    if has_repository(target)? {
+        // That it is the same one is found out here, and not by the first backup.
+        let there = first.open_sibling(target.connect(Mode::Open)?)?;
+        session.output.say(format_args!(
+            "The destination {} is ready: {}.",
+            target.name,
+            there.store().location()
+        ));
+        return Ok(());
+    }
+    let made = first.create_sibling(target.connect(Mode::Create)?)?;
+    report(session, &made)
 }
 
 fn has_repository(target: &Target) -> Result<bool> {
@@ -175,9 +196,12 @@ fn report(session: &Session, repository: &Repository) -> Result<()> {
             &json!({ "id": id, "repository": location, "cipher": repository.config().cipher }),
         );
     }
-    output.line(format_args!("Made repository {} at {location}.", id.get(..8).unwrap_or(&id)))?;
-    output.say(
+    output.line(format_args!("Made repository {} at {location}.", id.get(..8).unwrap_or(&id)))
+}
+
+/// What is to be known of it, once, however many destinations it has.
+fn remind(session: &Session) {
+    session.output.say(
         "Nobody can read it without its key. `lifeboat key recovery` makes a second one to keep on paper.",
     );
-    Ok(())
 }

@@ -1,9 +1,12 @@
 //! `lifeboat provider`: what a store really does.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lifeboat_providers::conformance::{self, Outcome};
 #[cfg(any(feature = "s3", feature = "gdrive"))]
 use lifeboat_providers::pace::Pace;
@@ -11,6 +14,7 @@ use serde_json::json;
 
 use super::destinations;
 use super::session::{Session, Target};
+use super::text::{self, count};
 use crate::backup::destinations::{proof_word, proof_words};
 #[cfg(any(feature = "s3", feature = "gdrive"))]
 use crate::repository::connect;
@@ -18,7 +22,8 @@ use crate::repository::connect;
 use crate::repository::connect::Location;
 use crate::repository::connect::Mode;
 use crate::repository::runtime;
-use crate::{Error, Result};
+use crate::tree::path_text;
+use crate::{Error, Kind, Result};
 
 /// What to do with a store.
 #[derive(Debug, Subcommand)]
@@ -102,9 +107,11 @@ fn check(session: &Session, arguments: &Check) -> Result<ExitCode> {
         let swept = runtime.block_on(provider.sweep_uploads(lifeboat_providers::s3::STALE_AFTER));
         abilities(session, &found, swept.ok())?;
     }
-    let provider = target.connect(Mode::Open)?;
+    let provider = target.connect(Mode::Open).map_err(|e| not_made_yet(e, &target))?;
     let options = conformance::Options { retention: arguments.retention, ..Default::default() };
-    let report = runtime.block_on(conformance::run(provider.clone(), options));
+    let report = shown(session, &provider.location(), |begun| {
+        runtime.block_on(conformance::run_shown(provider.clone(), options, begun))
+    });
     let proof = provider.capabilities().proof;
     let output = &session.output;
     if output.json() {
@@ -118,7 +125,12 @@ fn check(session: &Session, arguments: &Check) -> Result<ExitCode> {
         }
         output.object(
             "summary",
-            &json!({ "location": report.location, "passed": report.passed(), "verified": proof_word(proof) }),
+            &json!({
+                "location": report.location,
+                "passed": report.passed(),
+                "verified": proof_word(proof),
+                "left_behind": report.left_behind,
+            }),
         )?;
     } else {
         for case in &report.cases {
@@ -133,22 +145,71 @@ fn check(session: &Session, arguments: &Check) -> Result<ExitCode> {
                 }
             }
         }
-        let kept = report.cases.iter().filter(|case| case.outcome == Outcome::Passed).count();
         output.line(format_args!(
-            "{}: {kept} of {} promises hold; what is stored there is {}.",
+            "{}: {} of {} promises hold; what is stored there is {}.",
             report.location,
-            report.cases.len(),
+            report.kept(),
+            report.promised(),
             proof_words(proof)
         ))?;
     }
-    for left in &report.left_behind {
-        output.warning(format_args!("left behind: {left}"));
+    if let Some(first) = report.left_behind.first() {
+        output.warning(format_args!(
+            "{} of the check could not be removed: {first}. Remove the folder provider-check there by another way",
+            count(report.left_behind.len() as u64, "object", "objects")
+        ));
     }
     if report.passed() {
         return Ok(ExitCode::SUCCESS);
     }
     Err(Error::failed(format_args!("{} does not do what Lifeboat relies on", report.location))
         .with_hint("Do not keep backups there until this is mended."))
+}
+
+/// Runs the suite with a line that says what is tried: it may take minutes on a store far away.
+fn shown<T>(
+    session: &Session,
+    place: &str,
+    run: impl FnOnce(&mut (dyn FnMut(&'static str) + Send)) -> T,
+) -> T {
+    let output = &session.output;
+    if !output.draws_progress() {
+        output.say(format_args!(
+            "Trying {place} with 1,300 small objects; far away that takes a minute or more."
+        ));
+        let mut begun = |name: &'static str| {
+            output.say_verbose(format_args!("trying: {} …", name.replace('_', " ")));
+        };
+        return run(&mut begun);
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    // A constant; one with an error would show as the plain bar.
+    bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+    output.set_bar(Some(bar.clone()));
+    let started = Instant::now();
+    let mut tried = 0_u32;
+    let mut begun = |name: &'static str| {
+        tried += 1;
+        let time = text::duration(started.elapsed().as_secs() as f64);
+        bar.set_message(format!("  {time} · {tried}: {}", name.replace('_', " ")));
+    };
+    let result = run(&mut begun);
+    output.set_bar(None);
+    bar.finish_and_clear();
+    result
+}
+
+/// A directory is tried before there is a repository in it.
+fn not_made_yet(error: Error, target: &Target) -> Error {
+    match target.location.local_path() {
+        Some(path) if error.kind() == Kind::NoRepository && !path.exists() => {
+            let shown = path_text::display(path.as_os_str().as_bytes());
+            Error::new(Kind::NoRepository, format_args!("there is no directory {shown}")).with_hint(
+                "Check the path, or make the directory first: it need not hold a repository to be tried.",
+            )
+        }
+        _ => error,
+    }
 }
 
 /// Signs in and makes the folder. Only ever begun by a person: nothing else in Lifeboat asks for a sign-in.
@@ -159,8 +220,12 @@ fn login(session: &Session, arguments: &Gdrive) -> Result<ExitCode> {
     let google = &session.settings.google;
     let client_file = arguments.client.as_ref().unwrap_or(&google.client);
     let token_file = arguments.token.as_ref().unwrap_or(&google.token);
-    let client = connect::google_client(client_file)?;
+    let mut client = connect::google_client(client_file)?;
     let endpoint = arguments.endpoint.as_deref();
+    if let Some(endpoint) = endpoint {
+        // The file from Google does not say where the sign-in by a code begins.
+        client.device_uri = format!("{}/device/code", endpoint.trim_end_matches('/'));
+    }
     let connector = || connect::google_connector(endpoint, &Pace::unlimited());
     let output = &session.output;
     let runtime = runtime::shared()?;

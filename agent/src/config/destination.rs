@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::Places;
 use super::retention::RetentionFile;
+use crate::private_file::{self, Guard};
 use crate::repository::connect::Google;
 use crate::{Error, Result};
 
@@ -74,7 +75,7 @@ pub struct ConfiguredKey {
 #[derive(Clone, PartialEq, Eq)]
 enum SecretPlace {
     Written(Zeroizing<String>),
-    File(PathBuf),
+    File(PathBuf, Guard),
 }
 
 impl fmt::Debug for DestinationFile {
@@ -96,20 +97,13 @@ impl ConfiguredKey {
     /// The secret, read from its file if it is in one.
     ///
     /// # Errors
-    /// `Usage` if the file cannot be read or is empty.
+    /// `Usage` if the file cannot be read or is empty, or if others can read it.
     pub fn secret(&self) -> Result<Zeroizing<String>> {
-        let path = match &self.secret {
+        let (path, guard) = match &self.secret {
             SecretPlace::Written(secret) => return Ok(secret.clone()),
-            SecretPlace::File(path) => path,
+            SecretPlace::File(path, guard) => (path, *guard),
         };
-        let read = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|e| {
-            let why = crate::error::describe_io(&e);
-            Error::usage(format_args!(
-                "cannot read the secret of access key {} in {}: {why}",
-                self.id,
-                path.display()
-            ))
-        })?;
+        let read = private_file::read(path, &format!("secret of access key {} in", self.id), guard)?;
         let secret = Zeroizing::new(read.trim().to_owned());
         if secret.is_empty() {
             return Err(Error::usage(format_args!(
@@ -156,10 +150,13 @@ pub fn check(
         let limits = limits(&file).map_err(|e| e.context(format_args!("destination {name}")))?;
         let location = places.resolve_location(&file.url, base);
         let resolve = |path: &Option<PathBuf>| path.as_ref().map(|path| places.resolve(path, base));
+        // A person's account that is named here is meant, whatever the environment says.
+        let names_a_person = file.google_client.is_some() || file.google_token.is_some();
+        let of_environment = places.google.service_account.clone().filter(|_| !names_a_person);
         let google = Google {
             client: resolve(&file.google_client).unwrap_or_else(|| places.google.client.clone()),
             token: resolve(&file.google_token).unwrap_or_else(|| places.google.token.clone()),
-            service_account: resolve(&file.google_service_account),
+            service_account: resolve(&file.google_service_account).or(of_environment),
             subject: file.google_subject.clone(),
         };
         destinations.push(Destination { name, location, access_key, google, limits });
@@ -204,8 +201,8 @@ fn access_key(
                 .with_hint("Keep one of them, better the file."));
         }
         (Some(secret), None) => Some(SecretPlace::Written(Zeroizing::new(secret.clone()))),
-        (None, Some(path)) => Some(SecretPlace::File(places.resolve(path, base))),
-        (None, None) => credential("secret-access-key").map(SecretPlace::File),
+        (None, Some(path)) => Some(SecretPlace::File(places.resolve(path, base), Guard::Mode)),
+        (None, None) => credential("secret-access-key").map(|path| SecretPlace::File(path, Guard::System)),
     };
     match (id, secret) {
         (None, None) => Ok(None),
@@ -235,7 +232,7 @@ mod tests {
         assert_eq!(found[0].location, "/etc/lifeboat/backup");
         assert_eq!(found[1].location, "s3://bucket/x");
         let key = found[1].access_key.as_ref().unwrap();
-        assert!(key.secret == SecretPlace::File("/home/me/s".into()) && key.id == "AK");
+        assert!(key.secret == SecretPlace::File("/home/me/s".into(), Guard::Mode) && key.id == "AK");
     }
 
     #[test]
@@ -255,6 +252,24 @@ mod tests {
             let error = read(&text).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn the_service_account_of_the_environment_is_used_unless_a_person_is_named() {
+        let environment = Environment {
+            home: Some("/home/me".into()),
+            google_credentials: Some("/service.json".into()),
+            ..Environment::default()
+        };
+        let places = Places::of(&environment).unwrap();
+        let service_account = |fields: &str| {
+            let text = format!("[[destination]]\nname = \"one\"\nurl = \"gdrive://x\"\n{fields}\n");
+            let files = ConfigFile::parse(&text, "c").unwrap().destination;
+            check(files, &places, Path::new("/etc"), None).unwrap().remove(0).google.service_account
+        };
+        assert_eq!(service_account(""), Some("/service.json".into()));
+        assert_eq!(service_account("google_service_account = \"own.json\""), Some("/etc/own.json".into()));
+        assert_eq!(service_account("google_token = \"token.json\""), None);
     }
 
     #[test]

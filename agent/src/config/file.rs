@@ -8,9 +8,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
+use zeroize::Zeroizing;
 
 use super::destination::DestinationFile;
 use super::retention::RetentionFile;
+use crate::private_file;
 use crate::tree::path_text;
 use crate::{Error, Result};
 
@@ -53,10 +55,11 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads the file, which nobody but root and this user may be able to write to: it may name a program to be run.
+    /// Reads the file, which nobody but root and this user may be able to write to: it may name a program to be run. One with a secret in it
+    /// others must not be able to read either.
     ///
     /// # Errors
-    /// `Usage` with the line if it cannot be read or means nothing, or if others can write to it.
+    /// `Usage` with the line if it cannot be read or means nothing, or if others can write to it, or read a secret in it.
     pub fn read(path: &Path) -> Result<Self> {
         let name = path_text::display(path.as_os_str().as_bytes());
         let cannot = |e: std::io::Error| {
@@ -66,10 +69,16 @@ impl ConfigFile {
         };
         let mut file = File::open(path).map_err(cannot)?;
         // What is looked at is what is read, whatever the name leads to a moment later.
-        refuse_writable_by_others(&file.metadata().map_err(cannot)?, path, &name)?;
-        let mut text = String::new();
+        let metadata = file.metadata().map_err(cannot)?;
+        refuse_writable_by_others(&metadata, path, &name)?;
+        let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(cannot)?;
-        Self::parse(&text, &name)
+        let read = Self::parse(&text, &name)?;
+        if let Some(with_secret) = read.destination.iter().find(|each| each.secret_access_key.is_some()) {
+            let what = format!("secret of destination {} in", with_secret.name);
+            private_file::refuse_readable_by_others(&metadata, path, &what)?;
+        }
+        Ok(read)
     }
 
     /// Reads the text of a file that messages call `name`.
@@ -131,7 +140,7 @@ fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
 }
 
 /// The candidate that is most like `word`, unless none is.
-fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     const LIKENESS_MIN: f64 = 0.75;
     let word = word.to_ascii_lowercase().replace('-', "_");
     candidates

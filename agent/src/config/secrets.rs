@@ -4,23 +4,18 @@
 //! `$CREDENTIALS_DIRECTORY`; what the configuration names, which is one of `key_file`, `passphrase_file` and `passphrase_command`.
 
 use std::fmt;
-use std::fs::{File, Metadata};
-use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use zeroize::Zeroizing;
 
 use super::{ConfigFile, Environment};
+use crate::private_file::{self, Guard};
 use crate::seal::SecretKey;
 use crate::seal::slot::{Purpose, Secret};
 use crate::tree::path_text;
 use crate::{Error, Kind, Result};
-
-/// No key file or passphrase is longer: more is a mistaken path.
-const SECRET_BYTES_MAX: u64 = 64 << 10;
 
 /// Where a key comes from.
 #[derive(Clone)]
@@ -114,16 +109,16 @@ impl SecretSource {
             Self::KeyFile(path) => read_key_file(path).map(Secret::Key),
             Self::Passphrase(passphrase) => Ok(Secret::Passphrase(passphrase.clone())),
             Self::PassphraseFile(path) => {
-                let text = read_private(path, "passphrase file", Guard::Mode)?;
+                let text = private_file::read(path, "passphrase file", Guard::Mode)?;
                 one_passphrase(&text, &name(path)).map(Secret::Passphrase)
             }
             Self::PassphraseCommand(words) => run(words).map(Secret::Passphrase),
             Self::Credential { path, purpose: Purpose::Passphrase } => {
-                let text = read_private(path, "credential", Guard::System)?;
+                let text = private_file::read(path, "credential", Guard::System)?;
                 one_passphrase(&text, &name(path)).map(Secret::Passphrase)
             }
             Self::Credential { path, .. } => {
-                let text = read_private(path, "credential", Guard::System)?;
+                let text = private_file::read(path, "credential", Guard::System)?;
                 parse_key(&text, path).map(Secret::Key)
             }
         }
@@ -164,70 +159,12 @@ impl fmt::Debug for SecretSource {
 /// # Errors
 /// `Usage` if it cannot be read or others can read it; `WrongKey` if it holds no key.
 pub fn read_key_file(path: &Path) -> Result<SecretKey> {
-    let text = read_private(path, "key file", Guard::Mode)?;
+    let text = private_file::read(path, "key file", Guard::Mode)?;
     parse_key(&text, path)
 }
 
 fn parse_key(text: &str, path: &Path) -> Result<SecretKey> {
     SecretKey::parse(text).map_err(|e| e.context(name(path)))
-}
-
-/// Who sees to it that only the right ones read a file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Guard {
-    /// Its mode, which is checked.
-    Mode,
-    /// systemd.
-    System,
-}
-
-fn read_private(path: &Path, what: &str, guard: Guard) -> Result<Zeroizing<String>> {
-    let cannot = |e: std::io::Error| {
-        let why = crate::error::describe_io(&e);
-        let error = Error::usage(format_args!("cannot read the {what} {}: {why}", name(path)));
-        match e.kind() {
-            std::io::ErrorKind::NotFound => error.with_hint("Check the path."),
-            std::io::ErrorKind::PermissionDenied => {
-                error.with_hint("It must be readable by the user who runs lifeboat, and by no other.")
-            }
-            _ => error,
-        }
-    };
-    let file = File::open(path).map_err(cannot)?;
-    let metadata = file.metadata().map_err(cannot)?;
-    if metadata.is_dir() {
-        return Err(Error::usage(format_args!("the {what} {} is a directory", name(path))));
-    }
-    if guard == Guard::Mode {
-        refuse_readable_by_others(&metadata, path, what)?;
-    }
-    let mut text = Zeroizing::new(String::new());
-    let read = file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text);
-    match read {
-        Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
-            Err(Error::usage(format_args!("the {what} {} is not text", name(path))))
-        }
-        Err(e) => Err(cannot(e)),
-        Ok(bytes) if bytes as u64 > SECRET_BYTES_MAX => {
-            Err(Error::usage(format_args!("the {what} {} is too long to be one", name(path))))
-        }
-        Ok(_) => Ok(text),
-    }
-}
-
-/// Refuses a regular file that its group or all can read. A group is fine where it is how this user gets to read it.
-///
-/// # Errors
-/// `Usage` with the command to run.
-pub fn refuse_readable_by_others(metadata: &Metadata, path: &Path, what: &str) -> Result<()> {
-    let own = metadata.uid() == rustix::process::geteuid().as_raw();
-    let forbidden = if own { 0o077 } else { 0o007 };
-    if !metadata.is_file() || metadata.mode() & forbidden == 0 {
-        return Ok(());
-    }
-    let quoted = path.to_string_lossy();
-    Err(Error::usage(format_args!("the {what} {} can be read by others", name(path)))
-        .with_hint(format_args!("Run: chmod 600 {}", shell_words::quote(&quoted))))
 }
 
 fn one_passphrase(text: &str, place: &str) -> Result<Zeroizing<String>> {

@@ -27,6 +27,8 @@ use lifeboat_providers::{ErrorKind, SharedProvider};
 use super::Area;
 #[cfg(any(feature = "s3", feature = "gdrive"))]
 use super::runtime;
+#[cfg(feature = "gdrive")]
+use crate::private_file::{self, Guard};
 use crate::tree::path_text;
 use crate::{Error, Kind, Result};
 
@@ -130,7 +132,7 @@ impl Location {
         if !scheme.eq_ignore_ascii_case("file") {
             return Err(Error::usage(format_args!("{shown}: lifeboat knows no store `{scheme}:`"))
                 .with_hint(format_args!(
-                    "Name a directory, file:///a/directory or s3://bucket/folder; a directory that is called so is ./{shown}."
+                    "Name a directory, file:///a/directory, s3://bucket/folder or gdrive://FOLDER-ID; a directory that is called so is ./{shown}."
                 )));
         }
         let path = rest.strip_prefix(b"//localhost/").map(|path| [b"/", path].concat());
@@ -273,12 +275,13 @@ pub fn google_credentials(google: &Google) -> Result<Credentials> {
 /// `Usage` if its file cannot be read or is none.
 #[cfg(feature = "gdrive")]
 pub fn google_client(path: &Path) -> Result<ClientSecret> {
-    let hint = "docs/operations/gdrive.md says how to get this file from Google, and where to put it.";
-    let text = std::fs::read_to_string(path).map(zeroize::Zeroizing::new).map_err(|e| {
-        let why = crate::error::describe_io(&e);
-        Error::usage(format_args!("cannot read the Google client secret {}: {why}", path.display()))
-            .with_hint(hint)
-    })?;
+    let hint = "Put the JSON file from Google's console there, or name it by `google_client`, or the key of a service account by \
+                `google_service_account` or GOOGLE_APPLICATION_CREDENTIALS: docs/operations/gdrive.md.";
+    let text =
+        private_file::read(path, "Google client secret", Guard::Mode).map_err(|e| match path.exists() {
+            true => e,
+            false => e.with_hint(hint),
+        })?;
     ClientSecret::from_json(&text)
         .map_err(|e| Error::usage(format_args!("{}: {e}", path.display())).with_hint(hint))
 }

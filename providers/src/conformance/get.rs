@@ -3,19 +3,19 @@
 use bytes::Bytes;
 
 use super::scratch::{Scratch, bytes};
-use super::{CaseResult, Report, require, require_error};
+use super::{CaseResult, Suite, require, require_error};
 use crate::{ErrorKind, ProviderExt as _, PutMode, Sha256};
 
-pub(super) async fn run(scratch: &Scratch, report: &mut Report) {
-    report.run("ranges_are_exact", ranges(scratch)).await;
-    report.run("range_beyond_end_is_corrupt", beyond_end(scratch)).await;
-    report.run("empty_range_gives_nothing", empty_range(scratch)).await;
-    report.run("missing_object_is_not_found", missing(scratch)).await;
-    report.run("folder_is_no_object", folder(scratch)).await;
-    report.run("head_describes_the_object", head(scratch)).await;
-    report.run("get_verified_compares_digests", verified(scratch)).await;
-    report.run("usage_is_plausible", usage(scratch)).await;
-    report.run("capabilities_are_plausible", capabilities(scratch)).await;
+pub(super) async fn run(scratch: &Scratch, suite: &mut Suite<'_>) {
+    suite.run("ranges_are_exact", ranges(scratch)).await;
+    suite.run("range_beyond_end_is_corrupt", beyond_end(scratch)).await;
+    suite.run("empty_range_gives_nothing", empty_range(scratch)).await;
+    suite.run("missing_object_is_not_found", missing(scratch)).await;
+    suite.run("folder_is_no_object", folder(scratch)).await;
+    suite.run("head_describes_the_object", head(scratch)).await;
+    suite.run("get_verified_compares_digests", verified(scratch)).await;
+    suite.run("usage_is_plausible", usage(scratch)).await;
+    suite.run("capabilities_are_plausible", capabilities(scratch)).await;
 }
 
 async fn ranges(scratch: &Scratch) -> CaseResult {

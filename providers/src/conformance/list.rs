@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 
 use super::scratch::{Scratch, bytes};
-use super::{CaseResult, Report, require};
+use super::{CaseResult, Suite, require};
 use crate::{Key, PutMode, Sha256};
 
-pub(super) async fn run(scratch: &Scratch, report: &mut Report) {
-    report.run("listing_keeps_to_its_folder", boundaries(scratch)).await;
-    report.run("listing_goes_into_subfolders", subfolders(scratch)).await;
-    report.run("missing_folder_is_empty", missing(scratch)).await;
-    report.run("object_is_no_folder", object(scratch)).await;
-    report.run("listing_describes_the_objects", descriptions(scratch)).await;
-    report.run("long_listing_is_complete", long(scratch)).await;
-    report.run("listing_can_be_abandoned", abandoned(scratch)).await;
+pub(super) async fn run(scratch: &Scratch, suite: &mut Suite<'_>) {
+    suite.run("listing_keeps_to_its_folder", boundaries(scratch)).await;
+    suite.run("listing_goes_into_subfolders", subfolders(scratch)).await;
+    suite.run("missing_folder_is_empty", missing(scratch)).await;
+    suite.run("object_is_no_folder", object(scratch)).await;
+    suite.run("listing_describes_the_objects", descriptions(scratch)).await;
+    suite.run("long_listing_is_complete", long(scratch)).await;
+    suite.run("listing_can_be_abandoned", abandoned(scratch)).await;
 }
 
 async fn boundaries(scratch: &Scratch) -> CaseResult {

@@ -4,6 +4,8 @@
 //! a live store. It works in a folder of its own and removes what it put there.
 //!
 //! A failing case never stops the suite; the report has every case, whatever came of it.
+//!
+//! Nothing of the suite is left in the end, not even what an abandoned put brings late.
 
 mod concurrent;
 mod get;
@@ -93,13 +95,32 @@ impl Report {
         })
     }
 
+    /// How many promises the store makes: those that it does without are not counted.
+    pub fn promised(&self) -> usize {
+        self.cases.iter().filter(|case| !matches!(case.outcome, Outcome::NotSupported(_))).count()
+    }
+
+    /// How many of them it keeps.
+    pub fn kept(&self) -> usize {
+        self.cases.iter().filter(|case| case.outcome == Outcome::Passed).count()
+    }
+}
+
+/// The report as it grows.
+struct Suite<'a> {
+    report: Report,
+    begun: &'a mut (dyn FnMut(&'static str) + Send),
+}
+
+impl Suite<'_> {
     async fn run(&mut self, name: &'static str, case: impl Future<Output = CaseResult>) {
+        (self.begun)(name);
         let outcome = match case.await {
             Ok(()) => Outcome::Passed,
             Err(Stop::Failed(reason)) => Outcome::Failed(reason),
             Err(Stop::NotSupported(reason)) => Outcome::NotSupported(reason),
         };
-        self.cases.push(Case { name, outcome });
+        self.report.cases.push(Case { name, outcome });
     }
 }
 
@@ -122,13 +143,25 @@ impl fmt::Display for Report {
 
 /// Runs every case on `provider`.
 pub async fn run(provider: SharedProvider, options: Options) -> Report {
-    let mut report = Report { location: provider.location(), ..Report::default() };
+    run_shown(provider, options, |_| {}).await
+}
+
+/// As [`run`]; `begun` is given the name of each case before it runs, for whoever watches.
+pub async fn run_shown(
+    provider: SharedProvider,
+    options: Options,
+    mut begun: impl FnMut(&'static str) + Send,
+) -> Report {
+    let report = Report { location: provider.location(), ..Report::default() };
+    let mut suite = Suite { report, begun: &mut begun };
     let scratch = Scratch::new(provider, options);
-    put::run(&scratch, &mut report).await;
-    get::run(&scratch, &mut report).await;
-    list::run(&scratch, &mut report).await;
-    remove::run(&scratch, &mut report).await;
-    concurrent::run(&scratch, &mut report).await;
+    put::run(&scratch, &mut suite).await;
+    get::run(&scratch, &mut suite).await;
+    list::run(&scratch, &mut suite).await;
+    remove::run(&scratch, &mut suite).await;
+    concurrent::run(&scratch, &mut suite).await;
+    let mut report = suite.report;
+    begun("what_was_put_is_removed");
     report.left_behind = scratch.clean_up().await;
     report
 }

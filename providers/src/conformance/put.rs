@@ -3,25 +3,25 @@
 use bytes::Bytes;
 
 use super::scratch::{Scratch, bytes};
-use super::{CaseResult, Report, Stop, require, require_error};
+use super::{CaseResult, Stop, Suite, require, require_error};
 use crate::{Body, ErrorKind, Key, ProviderExt as _, PutMode, Sha256};
 
-pub(super) async fn run(scratch: &Scratch, report: &mut Report) {
-    report.run("empty_object_round_trips", round_trip(scratch, 0)).await;
-    report.run("one_byte_round_trips", round_trip(scratch, 1)).await;
-    report.run("odd_size_round_trips", round_trip(scratch, 4097)).await;
-    report.run("large_object_round_trips", round_trip(scratch, scratch.options.large_bytes)).await;
-    report.run("many_pieces_round_trip", many_pieces(scratch)).await;
-    report.run("receipt_states_what_was_stored", receipt(scratch)).await;
-    report.run("create_new_refuses_existing", create_new(scratch)).await;
-    report.run("replace_replaces", replace(scratch)).await;
-    report.run("replace_creates", replace_creates(scratch)).await;
-    report.run("wrong_digest_is_refused", wrong_digest(scratch)).await;
-    report.run("wrong_digest_leaves_old_object", wrong_digest_over_old(scratch)).await;
-    report.run("put_is_visible_at_once", visible(scratch)).await;
-    report.run("same_bytes_again_is_success", new_or_same(scratch)).await;
-    report.run("odd_keys_are_kept_apart", odd_keys(scratch)).await;
-    report.run("folder_and_object_of_one_name", folder_and_object(scratch)).await;
+pub(super) async fn run(scratch: &Scratch, suite: &mut Suite<'_>) {
+    suite.run("empty_object_round_trips", round_trip(scratch, 0)).await;
+    suite.run("one_byte_round_trips", round_trip(scratch, 1)).await;
+    suite.run("odd_size_round_trips", round_trip(scratch, 4097)).await;
+    suite.run("large_object_round_trips", round_trip(scratch, scratch.options.large_bytes)).await;
+    suite.run("many_pieces_round_trip", many_pieces(scratch)).await;
+    suite.run("receipt_states_what_was_stored", receipt(scratch)).await;
+    suite.run("create_new_refuses_existing", create_new(scratch)).await;
+    suite.run("replace_replaces", replace(scratch)).await;
+    suite.run("replace_creates", replace_creates(scratch)).await;
+    suite.run("wrong_digest_is_refused", wrong_digest(scratch)).await;
+    suite.run("wrong_digest_leaves_old_object", wrong_digest_over_old(scratch)).await;
+    suite.run("put_is_visible_at_once", visible(scratch)).await;
+    suite.run("same_bytes_again_is_success", new_or_same(scratch)).await;
+    suite.run("odd_keys_are_kept_apart", odd_keys(scratch)).await;
+    suite.run("folder_and_object_of_one_name", folder_and_object(scratch)).await;
 }
 
 async fn round_trip(scratch: &Scratch, len: usize) -> CaseResult {

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use super::scratch::{Scratch, bytes};
-use super::{CaseResult, Report, Stop, require, require_error};
+use super::{CaseResult, Stop, Suite, require, require_error};
 use crate::{ErrorKind, Key, ProviderExt as _, PutMode};
 
 const RETENTION: Duration = Duration::from_secs(60);
 
-pub(super) async fn run(scratch: &Scratch, report: &mut Report) {
-    report.run("deleted_object_is_gone", gone(scratch)).await;
-    report.run("delete_is_idempotent", idempotent(scratch)).await;
-    report.run("delete_many_answers_for_each", many(scratch)).await;
-    report.run("key_can_be_used_again", again(scratch)).await;
-    report.run("retained_object_cannot_be_deleted", retained(scratch)).await;
+pub(super) async fn run(scratch: &Scratch, suite: &mut Suite<'_>) {
+    suite.run("deleted_object_is_gone", gone(scratch)).await;
+    suite.run("delete_is_idempotent", idempotent(scratch)).await;
+    suite.run("delete_many_answers_for_each", many(scratch)).await;
+    suite.run("key_can_be_used_again", again(scratch)).await;
+    suite.run("retained_object_cannot_be_deleted", retained(scratch)).await;
 }
 
 async fn gone(scratch: &Scratch) -> CaseResult {

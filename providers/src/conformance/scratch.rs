@@ -1,6 +1,8 @@
 //! Where the cases work: a folder of their own, bodies that repeat from run to run, and tidying up afterwards.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -80,11 +82,77 @@ impl Scratch {
         Ok(())
     }
 
-    /// Removes all that was put; gives back what could not be removed.
+    /// Removes all that was put, then what a listing still shows of the folder; gives back what could not be removed.
     pub(super) async fn clean_up(&self) -> Vec<String> {
-        let keys: Vec<Key> = self.used.lock().iter().cloned().collect();
+        let keys: BTreeSet<Key> = self.used.lock().clone();
+        let mut left = self.remove(&keys).await;
+        match self.provider.list_all(&self.options.folder).await {
+            Ok(objects) => {
+                // A listing may lag, and show what is gone; what could not be removed is in the list already.
+                let found = objects.into_iter().map(|info| info.key);
+                let more: BTreeSet<Key> = found.filter(|key| !keys.contains(key)).collect();
+                left.extend(self.remove(&more).await);
+            }
+            // Whoever may not list is told of what could not be removed, and that is all that can be known.
+            Err(error) => tracing::debug!(%error, "what is left of the suite was not looked for"),
+        }
+        if let Some(root) = self.provider.capabilities().local_root {
+            remove_empty_folders(&root, &self.options.folder);
+        }
+        left
+    }
+
+    async fn remove(&self, keys: &BTreeSet<Key>) -> Vec<String> {
+        let keys: Vec<Key> = keys.iter().cloned().collect();
         let results = self.provider.delete_many(&keys).await;
         results.into_iter().filter_map(|result| Some(result.err()?.to_string())).collect()
+    }
+}
+
+/// A folder of keys is a folder on a local disk, which stays when its last object goes: the suite takes its own away, and what is above them
+/// as far as nothing else is in it.
+fn remove_empty_folders(root: &Path, folder: &Prefix) {
+    let own = root.join(folder.as_str());
+    if own == root {
+        return;
+    }
+    remove_empty_below(&own);
+    for path in own.ancestors().take_while(|path| *path != root) {
+        if std::fs::remove_dir(path).is_err() {
+            return;
+        }
+    }
+}
+
+/// Removes folders that are empty, and nothing else; follows no symbolic link.
+fn remove_empty_below(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty_below(&entry.path());
+            // One that is not empty stays, as it should.
+            let _ = std::fs::remove_dir(entry.path());
+        }
+    }
+}
+
+/// Bytes that tell when nobody can store them any more: neither a call nor a thread that goes on after its call was dropped.
+pub(super) struct Watched {
+    bytes: Bytes,
+    _gone: Arc<()>,
+}
+
+impl Watched {
+    /// The bytes, and what is dead once the last of them is dropped.
+    pub(super) fn bytes(bytes: Bytes) -> (Bytes, Weak<()>) {
+        let gone = Arc::new(());
+        let watch = Arc::downgrade(&gone);
+        (Bytes::from_owner(Self { bytes, _gone: gone }), watch)
+    }
+}
+
+impl AsRef<[u8]> for Watched {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

@@ -14,6 +14,10 @@ use crate::{Error, ErrorKind};
 const LOGIN_CODES: [&str; 4] =
     ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"];
 
+const WRONG_SECRET: &str =
+    "the secret access key is not the one of this access key, or the region is another";
+const UNKNOWN_KEY: &str = "the store does not know this access key";
+
 /// What is asked of a store that throttles and does not say for how long.
 const THROTTLE_DELAY: Duration = Duration::from_secs(1);
 
@@ -42,8 +46,12 @@ where
     };
     let retry_after = error.raw_response().and_then(retry_after);
     let mut translated = Error::new(kind, operation, subject, reason);
-    let code = error.as_service_error().and_then(|error| error.meta().code());
-    if code.is_some_and(|code| LOGIN_CODES.contains(&code)) {
+    let meta = error.as_service_error().map(ProvideErrorMetadata::meta);
+    let refuses_login = meta.is_some_and(|meta| {
+        let (code, message) = (meta.code().unwrap_or_default(), meta.message().unwrap_or_default());
+        LOGIN_CODES.contains(&code) || login_refusal(code, message).is_some()
+    });
+    if refuses_login {
         // The same for every call, so that a thousand of them do not hammer a refused login.
         translated = translated.of_the_login();
     }
@@ -121,20 +129,11 @@ fn explain(status: u16, code: &str, message: &str, response: &HttpResponse) -> S
         ("", message) => format!("the store says: {message} (status {status})"),
         (code, message) => format!("the store says {code}: {}", message.trim_end_matches('.')),
     };
-    let advice = match code {
-        "NoSuchBucket" => "check the bucket's name and the endpoint; Lifeboat makes no buckets",
-        "InvalidAccessKeyId" => "the store does not know this access key",
-        "SignatureDoesNotMatch" => {
-            "the secret access key is not the one of this access key, or the region is another"
-        }
-        "ExpiredToken" | "TokenRefreshRequired" => "the temporary credentials have ended: get new ones",
-        "RequestTimeTooSkewed" => "this machine's clock is wrong: set it, for example by systemd-timesyncd",
-        "AccessDenied" | "Forbidden" => "the access key is not known there, or its policy does not allow it",
-        "PermanentRedirect" | "AuthorizationHeaderMalformed" => "",
-        _ => return said,
-    };
-    if !advice.is_empty() {
+    if let Some(advice) = advice(status, code, message) {
         return format!("{said}; {advice}");
+    }
+    if !["PermanentRedirect", "AuthorizationHeaderMalformed"].contains(&code) {
+        return said;
     }
     match response.headers().get("x-amz-bucket-region") {
         Some(region) => {
@@ -142,6 +141,37 @@ fn explain(status: u16, code: &str, message: &str, response: &HttpResponse) -> S
         }
         None => format!("{said}; name the bucket's region by region=… in the URL"),
     }
+}
+
+/// What to do about it.
+fn advice(status: u16, code: &str, message: &str) -> Option<&'static str> {
+    Some(match code {
+        "NoSuchBucket" => "check the bucket's name and the endpoint; Lifeboat makes no buckets",
+        "InvalidAccessKeyId" => UNKNOWN_KEY,
+        "SignatureDoesNotMatch" => WRONG_SECRET,
+        "ExpiredToken" | "TokenRefreshRequired" => "the temporary credentials have ended: get new ones",
+        "RequestTimeTooSkewed" => "this machine's clock is wrong: set it, for example by systemd-timesyncd",
+        "AccessDenied" | "Forbidden" => match login_refusal(code, message) {
+            Some(advice) => advice,
+            None => "the access key's policy does not allow it, or the key is not known there",
+        },
+        // The answer to a HEAD has no words.
+        "" if matches!(status, 401 | 403) => {
+            "the access key or its secret is not the right one, or its policy does not allow this"
+        }
+        _ => return None,
+    })
+}
+
+/// What is wrong with the login itself, where a store has one code for all refusals and says in words which it is (Garage).
+fn login_refusal(code: &str, message: &str) -> Option<&'static str> {
+    if !matches!(code, "AccessDenied" | "Forbidden") {
+        return None;
+    }
+    if message.contains("Invalid signature") {
+        return Some(WRONG_SECRET);
+    }
+    message.contains("No such key: ").then_some(UNKNOWN_KEY)
 }
 
 /// `Retry-After` in seconds. The form with a date is not used by stores.
@@ -177,8 +207,25 @@ fn cause(error: &(dyn StdError + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::kind_of;
+    use super::{advice, kind_of};
     use crate::ErrorKind;
+
+    #[test]
+    fn a_wrong_secret_an_unknown_key_and_a_missing_right_are_told_apart() {
+        for (status, code, message, word) in [
+            (403, "SignatureDoesNotMatch", "", "the secret access key is not"),
+            // Garage's words.
+            (403, "AccessDenied", "Forbidden: Invalid signature", "the secret access key is not"),
+            (403, "AccessDenied", "Forbidden: No such key: GK0123", "does not know this access key"),
+            (403, "InvalidAccessKeyId", "", "does not know this access key"),
+            (403, "AccessDenied", "Access Denied", "policy does not allow it"),
+            (403, "", "", "its secret is not the right one"),
+        ] {
+            let advice = advice(status, code, message).unwrap_or_default();
+            assert!(advice.contains(word), "{code} {message}: {advice}");
+        }
+        assert_eq!(advice(500, "", ""), None);
+    }
 
     #[test]
     fn codes_of_several_stores_mean_the_same() {

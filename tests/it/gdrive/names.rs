@@ -188,6 +188,27 @@ async fn a_page_that_failed_is_asked_for_again_and_no_other() {
     }
 }
 
+/// Drive says that it did not look everywhere: that something is not in the answer then means nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incomplete_search_never_says_that_something_is_not_there() {
+    let scene = Scene::new();
+    put(&*scene.machine("a").await, "packs/aa", &noise(10, 1), PutMode::CreateNew).await.unwrap();
+    let other = scene.machine("b").await;
+    // The first listing is that of the folders.
+    scene.fault(Call::List, When::FromNth(2), Fault::IncompleteSearch);
+    for name in ["packs/aa", "packs/none"] {
+        let error = other.head(&key(name)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Transient, "{name}: {error}");
+    }
+    let error = put(&*other, "packs/aa", &noise(10, 2), PutMode::CreateNew).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
+    let error = other.list_all(&Prefix::folder("packs").unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
+    scene.double.clear_faults();
+    assert_eq!(scene.ids("packs/aa").len(), 1);
+    assert_eq!(other.get(&key("packs/aa"), None).await.unwrap(), noise(10, 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_files_are_no_objects() {
     let scene = Scene::new();

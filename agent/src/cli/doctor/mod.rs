@@ -3,7 +3,7 @@
 //! | module | what is looked at |
 //! |---|---|
 //! | this one | clock, configuration, directories, key, snapshots |
-//! | `store` | the store: whether it is there, has room, can be written to |
+//! | `store` | the store of each destination: whether it is there, has room, can be written to |
 
 mod store;
 
@@ -54,6 +54,8 @@ enum Verdict {
 /// Prints findings as they are found and counts them.
 struct Findings<'a> {
     session: &'a Session,
+    /// The destination that is looked at, where there are several.
+    place: Option<String>,
     bad: u64,
     advice: u64,
 }
@@ -87,13 +89,22 @@ impl Findings<'_> {
         if output.json() {
             return output.object(
                 "finding",
-                &json!({ "verdict": word, "subject": what, "message": text, "fix": fix }),
+                &json!({
+                    "verdict": word,
+                    "subject": what,
+                    "destination": self.place,
+                    "message": text,
+                    "fix": fix
+                }),
             );
         }
         if verdict == Verdict::Good && output.quiet() {
             return Ok(());
         }
-        output.line(format_args!("{word:<7} {what}: {text}"))?;
+        match &self.place {
+            Some(place) => output.line(format_args!("{word:<7} {place}, {what}: {text}"))?,
+            None => output.line(format_args!("{word:<7} {what}: {text}"))?,
+        }
         match fix {
             Some(fix) => output.line(format_args!("        fix: {fix}")),
             None => Ok(()),
@@ -107,7 +118,7 @@ impl Doctor {
     /// # Errors
     /// If the findings cannot be printed.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
-        let mut findings = Findings { session, bad: 0, advice: 0 };
+        let mut findings = Findings { session, place: None, bad: 0, advice: 0 };
         clock(&mut findings)?;
         configuration(&mut findings)?;
         directories(&mut findings)?;
@@ -189,7 +200,8 @@ fn free_bytes(directory: &Path) -> Option<u64> {
 fn key(findings: &mut Findings<'_>) -> Result<bool> {
     let settings = &findings.session.settings;
     let default = &settings.default_repository;
-    let uses_default = settings.repository.is_none() && default.key_file.exists();
+    let uses_default =
+        settings.repository.is_none() && settings.destinations.is_empty() && default.key_file.exists();
     let source = settings
         .secret
         .clone()

@@ -6,51 +6,99 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD, StatVfsMountFlags};
 
 use super::{FREE_BYTES_MIN, Findings, contents};
-use crate::cli::default_repository;
+use crate::cli::session::Target;
 use crate::cli::text::count;
+use crate::cli::{default_repository, destinations};
 use crate::fs::size::human;
 use crate::repository::connect::Mode;
-use crate::repository::{Area, Store};
+use crate::repository::{Area, Repository, Store};
 use crate::tree::path_text;
 use crate::{Kind, Result};
 
-/// Looks at all of it; into the repository only with a key.
-pub(super) fn look(findings: &mut Findings<'_>, has_key: bool) -> Result<()> {
+/// Looks at all destinations that are meant, at each by itself; into the repository only with a key.
+pub(super) fn look(findings: &mut Findings<'_>, mut has_key: bool) -> Result<()> {
     let session = findings.session;
-    let target = match session.target() {
-        Ok(target) => target,
+    let targets = match destinations::chosen(session, &[]) {
+        Ok(targets) => targets,
         Err(e) => return findings.error("repository", &e),
     };
-    if target.is_default && !default_repository::exists(&session.settings) {
-        return findings.error("repository", &default_repository::none_named(&session.settings));
+    let is_single = targets.len() == 1;
+    let mut opened: Option<Repository> = None;
+    for target in &targets {
+        // With one there is nothing to tell apart.
+        findings.place = (!is_single).then(|| target.name.clone());
+        let repository = look_at(findings, target, opened.as_ref(), &mut has_key)?;
+        opened = opened.or(repository);
     }
-    let store = match target.connect(Mode::Open).and_then(Store::new) {
-        Ok(store) => store,
-        Err(e) => return findings.error("repository", &e),
+    findings.place = None;
+    same_disk(findings, &targets)
+}
+
+/// One of them; gives back the repository there if it opens. The keys of one that is open already are those of all.
+fn look_at(
+    findings: &mut Findings<'_>,
+    target: &Target,
+    opened: Option<&Repository>,
+    has_key: &mut bool,
+) -> Result<Option<Repository>> {
+    let session = findings.session;
+    if target.is_default && !default_repository::exists(&session.settings) {
+        findings.error("repository", &default_repository::none_named(&session.settings))?;
+        return Ok(None);
+    }
+    let provider = match target.connect(Mode::Open) {
+        Ok(provider) => provider,
+        Err(e) => {
+            findings.error("repository", &e)?;
+            return Ok(None);
+        }
     };
+    let store = Store::new(provider.clone())?;
     space(findings, &store)?;
     writable(findings, &store)?;
     private(findings, &store)?;
-    if target.is_default || same_disk(target.location.local_path(), &session.settings.default_repository.path)
-    {
-        findings.advice(
-            "repository",
-            "it is on the same disk as your home directory, and lost with that disk",
-            "Keep another on an external disk or another machine: --repository PLACE.",
-        )?;
-    }
-    if !has_key {
-        return Ok(());
+    if !*has_key {
+        return Ok(None);
     }
     // Without the warning of a memory that cannot be read: it is one of the findings.
-    match session.open_with_secret() {
-        Ok((repository, _)) => {
+    let repository = match opened {
+        Some(first) => first.open_sibling(provider),
+        None => session.open_target(target).map(|(repository, _)| repository),
+    };
+    match repository {
+        Ok(repository) => {
             findings.good("repository", format_args!("{} opens", repository.store().location()))?;
-            contents(findings, &repository)
+            contents(findings, &repository)?;
+            Ok(Some(repository))
         }
         Err(e) if e.kind() == Kind::Interrupted => Err(e),
-        Err(e) => findings.error("repository", &e),
+        Err(e) => {
+            // A key that does not open one opens none of them: that is said, and asked for, once.
+            *has_key = e.kind() != Kind::WrongKey;
+            findings.error("repository", &e)?;
+            Ok(None)
+        }
     }
+}
+
+/// Whether the loss of one disk takes the files and all that was kept of them. That another destination is away now does not matter.
+fn same_disk(findings: &mut Findings<'_>, looked_at: &[Target]) -> Result<()> {
+    let session = findings.session;
+    let all = destinations::all(session).unwrap_or_default();
+    let home = &session.settings.default_repository.path;
+    let is_here = |target: &Target| target.is_default || is_same_disk(target.location.local_path(), home);
+    let place = match looked_at {
+        _ if !all.iter().all(is_here) => return Ok(()),
+        [] => return Ok(()),
+        [target] if target.is_default && !default_repository::exists(&session.settings) => return Ok(()),
+        [_] => "it is",
+        _ => "all destinations are",
+    };
+    findings.advice(
+        "repository",
+        format_args!("{place} on the same disk as your home directory, and lost with that disk"),
+        "Keep another on an external disk or another machine: --repository PLACE, or a [[destination]].",
+    )
 }
 
 /// Whether a backup could be stored, as far as the system says without anything being written.
@@ -132,7 +180,7 @@ fn can_write(folder: &Path) -> bool {
     rustix::fs::accessat(CWD, folder, wanted, AtFlags::EACCESS).is_ok()
 }
 
-fn same_disk(repository: Option<&Path>, home: &Path) -> bool {
+fn is_same_disk(repository: Option<&Path>, home: &Path) -> bool {
     let device = |path: &Path| {
         let existing = path.ancestors().find(|path| path.exists())?;
         rustix::fs::stat(existing).ok().map(|stat| stat.st_dev)

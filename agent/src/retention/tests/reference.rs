@@ -100,7 +100,7 @@ impl Reference<'_> {
             .map(|c| name(period, c.time, self.zone))
             .filter(|name| *name != own)
             .collect();
-        !list.iter().any(|c| beats(c)) && (later.len() as u64) < n
+        !list.iter().any(beats) && (later.len() as u64) < n
     }
 }
 
