@@ -281,7 +281,7 @@ fn what_a_snapshot_made_meanwhile_needs_stays() {
             let (manifest, committed) = (manifest.clone(), committed.clone());
             let commit = std::thread::spawn(move || {
                 let repository = open(store, &machine).unwrap();
-                *committed.lock() = Some(repository.append_snapshot(manifest, &Context::silent()).unwrap());
+                *committed.lock() = Some(lifeboat_tests::world::append(&repository, manifest));
             });
             commit.join().unwrap();
         })

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use lifeboat_agent::events::Context;
 use lifeboat_agent::repository::Repository;
 use lifeboat_agent::seal::slot::Secret;
 use lifeboat_providers::local::LocalProvider;
@@ -40,7 +39,7 @@ fn add_at(scene: &Scene, place: &Path, class: &str, times: impl Iterator<Item = 
         let time = time.fixed_offset();
         let mut manifest = model.clone();
         (manifest.time, manifest.end, manifest.class) = (time, time, class.to_owned());
-        repository.append_snapshot(manifest, &Context::silent()).unwrap();
+        lifeboat_tests::world::append(&repository, manifest);
     }
 }
 

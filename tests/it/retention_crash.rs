@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use lifeboat_agent::events::Context;
 use lifeboat_agent::repository::{Area, Repository};
 use lifeboat_agent::seal::Cipher;
 use lifeboat_agent::snapshot::forget::RECORDS_MAX;
@@ -24,7 +23,7 @@ fn scene(world: &World) -> Objects {
     std::fs::write(world.source().join("file"), "content").unwrap();
     let manifest = backup_all(&repository, &world.source()).manifest;
     for _ in 0..RECORDS_MAX + LEFT - 1 {
-        repository.append_snapshot(manifest.clone(), &Context::silent()).unwrap();
+        lifeboat_tests::world::append(&repository, manifest.clone());
     }
     for _ in 0..RECORDS_MAX {
         let history = repository.load_history().unwrap();
