@@ -268,7 +268,8 @@ fn a_damaged_record_of_labels_is_reported_keeps_the_policy_from_running_and_is_h
     };
     damage("near");
     // The other has it.
-    two.run(&["-r", "near", "check"]).expect(0).says("healed from far");
+    two.run(&["-r", "near", "check"]).expect(14);
+    two.run(&["-r", "near", "snapshots"]).expect(0).says("healed from far");
     two.run(&["-r", "near", "check"]).expect(0);
     damage("near");
     let place = two.place("near");

@@ -88,7 +88,9 @@ fn cut_off_at_every_call() {
             let machine = world.machine(&format!("at {call}"));
             failed += u64::from(open(faulty, &machine).and_then(|repository| forget(&repository)).is_err());
             let repository = open(store, &machine).unwrap();
-            proof::assert_whole(&repository, &when);
+            // Snapshots that are recorded and could not be removed yet are no damage.
+            let report = proof::check(&repository);
+            assert!(report.verdict().is_ok(), "{when}: {report:?}");
             let history = repository.load_history().unwrap();
             let left = history.snapshots.len();
             assert!(left == LEFT || left == LEFT - 2, "{when}: {left}");

@@ -174,7 +174,7 @@ impl Work<'_> {
                 "a record of pins and tags is damaged or was removed: what is pinned is not known",
             )
             .with_hint(
-                "`lifeboat check --repair` takes it from another destination; without one, look what is pinned, and add --force.",
+                "`lifeboat snapshots` takes a damaged one from another destination; without one, look what is pinned, and add --force.",
             ));
         }
         let mut seen: Vec<(&Snapshot, Candidate)> =
