@@ -1,18 +1,11 @@
-//! The whole program on Google Drive on bad days: killed in the middle of an upload; `sync` and `check --repair` while calls fail at random.
+//! The whole program on Google Drive on bad days: `sync` and `check --repair` while calls fail at random.
 //! Nothing is stored twice, nothing damaged is taken for stored, and once Drive works again all is mended.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::time::Duration;
 
 use lifeboat_drive_double::{Call, Fault, Rule, When};
-use lifeboat_tests::process::wait_for;
-use lifeboat_tests::random::Random;
 
 use crate::three_destinations::Three;
-
-/// How long what must happen may take on a machine that is very busy.
-const SOON: Duration = Duration::from_secs(120);
 
 /// What Drive and the line do to calls, so many of a thousand each.
 fn bad_day(three: &Three, seed: u64) {
@@ -40,42 +33,6 @@ fn require_no_twins(three: &Three) {
     }
     let twins: Vec<_> = names.into_iter().filter(|(_, count)| *count > 1).collect();
     assert_eq!(twins, []);
-}
-
-#[test]
-fn killed_in_the_middle_of_an_upload_to_drive_the_next_run_continues() {
-    let three = Three::new();
-    // More than one pack of Drive's size, and more than one request for each.
-    let noise = Random::new(1).bytes(80 << 20);
-    fs::write(three.scene.world.source().join("large"), noise).unwrap();
-    // The first pack is stored, by eight requests or nine; the upload of the second never gets an answer.
-    three.drive.fault(Rule::new(Call::UploadChunk, When::FromNth(10), Fault::Hang { after_commit: false }));
-    let mut child = three.person.start(&["-r", "drive", "backup", three.scene.source()]);
-    let packs = || -> Vec<String> {
-        let files = three.drive.files().into_iter();
-        files.map(|file| file.name).filter(|name| name.starts_with("packs/")).collect()
-    };
-    let hangs = three.drive.wait_until(SOON, |requests| {
-        requests.iter().any(|request| request.faults.iter().any(|fault| fault.starts_with("Hang")))
-    });
-    assert!(hangs, "no upload hung: {:?}", packs());
-    wait_for(|| "a pack that is stored".to_owned(), || (!packs().is_empty()).then_some(()));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    three.drive.release();
-    three.drive.clear_faults();
-    let before = packs();
-    assert!(!three.drive.files().iter().any(|file| file.name.starts_with("snapshots/")));
-    let sent = three.drive.requests().len();
-    three.run(&["-r", "drive", "backup", three.scene.source()]).expect(0).says("a backup was cut off before");
-    for name in &before {
-        assert!(packs().contains(name), "{name} is gone");
-    }
-    // What was stored is not sent again.
-    let bytes: u64 = three.drive.requests().iter().skip(sent).map(|request| request.bytes_in).sum();
-    assert!(bytes < 40 << 20, "{bytes} bytes were sent by the second run");
-    require_no_twins(&three);
-    three.restores_alone("drive", &three.drive_url);
 }
 
 #[test]
