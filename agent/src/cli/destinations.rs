@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::output::Output;
@@ -105,6 +106,12 @@ pub fn siblings(targets: &[Target], own: &Target, output: &Arc<Output>) -> Sibli
     Siblings::new(connections.collect(), Arc::new(move |text| output.warning(text)))
 }
 
+/// The directories of this machine that destinations of the configuration are, also of those that this command does not use.
+pub fn local_places(settings: &Settings) -> Arc<[PathBuf]> {
+    let locations = settings.destinations.iter().filter_map(|each| Location::parse(&each.location).ok());
+    locations.filter_map(|location| location.local_path().map(Path::to_path_buf)).collect()
+}
+
 /// Opens places besides the first, all at once, by the keys of the first.
 pub fn open_others(first: &Repository, targets: &[Target]) -> Vec<Other> {
     let opened = threads::at_once(targets, |target| first.open_sibling(target.connect(Mode::Open)?));
@@ -150,6 +157,6 @@ fn access_key(destination: &Destination) -> Result<Option<lifeboat_providers::s3
 }
 
 /// Where this machine keeps what it finds out about stores.
-fn stores(settings: &Settings) -> std::path::PathBuf {
+fn stores(settings: &Settings) -> PathBuf {
     settings.directories.state.join("stores")
 }
