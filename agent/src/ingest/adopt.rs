@@ -1,7 +1,7 @@
 //! Takes packs into the index that were stored by a run which was cut off before its next checkpoint.
 //!
 //! So a second run uploads nothing again that was acknowledged. Every adopted pack's directory is authenticated; its segments were
-//! verified before the pack was handed over, and the store proved the pack's hash.
+//! verified before the pack was handed over, and the store proves the pack's hash: the run that was cut off may not have lived to see that.
 
 use super::indexer::Indexer;
 use crate::Result;
@@ -9,7 +9,7 @@ use crate::events::{Context, Event};
 use crate::index::Index;
 use crate::repository::Repository;
 
-/// Adopts every readable pack that no index shard names; returns how many.
+/// Adopts every readable pack that no index shard names and that the store proves to be whole; returns how many.
 ///
 /// # Errors
 /// Errors of the store. Damaged packs are reported and left where they are.
@@ -20,7 +20,7 @@ pub fn adopt_orphans(
     context: &Context,
 ) -> Result<usize> {
     let mut adopted = 0;
-    repository.for_each_unnamed_pack(index, |entry| {
+    repository.for_each_proved_unnamed_pack(index, |entry| {
         context.check_stop()?;
         match entry {
             Ok(entry) => {

@@ -94,7 +94,13 @@ pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Con
                 repair.corrected += u64::from(entry != named || is_disputed);
                 Some(entry)
             }
-            None => find(repository, kind, &id, info.size, &mut repair, context)?,
+            None => match find(repository, kind, &id, info.size, &mut repair, context)? {
+                // An upload that was cut off may have its final name and other bytes: what is intact of them is used.
+                Some(entry) if !is_proved(repository, &info)? => {
+                    Some(examine(repository, &entry, &mut copies, &mut repair)?)
+                }
+                entry => entry,
+            },
         };
         if let Some(entry) = entry {
             repair.found += u64::from(!old.in_force.contains(&(kind, id)));
@@ -131,6 +137,14 @@ fn list_packs(repository: &Repository) -> Result<Vec<(PackKind, ObjectInfo)>> {
         packs.extend(listed.into_iter().map(|info| (kind, info)));
     }
     Ok(packs)
+}
+
+fn is_proved(repository: &Repository, info: &ObjectInfo) -> Result<bool> {
+    match repository.prove_pack(info) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == Kind::Damaged => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 /// What the stored shards say.
