@@ -21,6 +21,7 @@ mod gdrive;
 mod healing;
 mod hostile_trees;
 mod index_cache;
+mod lagging;
 mod memory;
 mod mount;
 mod output;

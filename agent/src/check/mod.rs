@@ -20,6 +20,7 @@ mod trees;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lifeboat_providers::Sha256;
 
@@ -172,6 +173,8 @@ pub(crate) struct Check<'a> {
     bad: Bad,
     /// Every shard that is there could be read.
     shards_are_sound: bool,
+    /// A chunk was looked for that no shard names.
+    misses_chunks: AtomicBool,
     pub(crate) report: Report,
 }
 
@@ -220,8 +223,16 @@ pub(crate) fn survey<'a>(
     let before = report.damages.len();
     let index = Arc::new(check_index(repository, &mut report)?);
     let shards_are_sound = report.damages.len() == before;
-    let mut check =
-        Check { repository, options, context, index, bad: Bad::default(), shards_are_sound, report };
+    let mut check = Check {
+        repository,
+        options,
+        context,
+        index,
+        bad: Bad::default(),
+        shards_are_sound,
+        misses_chunks: AtomicBool::new(false),
+        report,
+    };
     context.report(Event::Phase("checking packs"));
     check.packs()?;
     if options.read_data != ReadData::Nothing {
@@ -311,6 +322,12 @@ impl Check<'_> {
         self.shards_are_sound && self.report.orphans == 0
     }
 
+    /// Whether chunks were looked for that no listed shard names, at a store whose listings may lag: the shard may only not be shown yet.
+    pub(crate) fn may_miss_shards(&self) -> bool {
+        self.misses_chunks.load(Ordering::Relaxed)
+            && !self.repository.store().capabilities().listing_is_consistent
+    }
+
     /// The index without the places that are known to be bad: what lies there only is to be stored again.
     ///
     /// # Errors
@@ -361,7 +378,10 @@ impl Check<'_> {
         };
         let is_good = |place: &Location| fits(place) && self.bad.reason(place).is_none();
         match self.index.lookup(id) {
-            None => Err("its chunk is in no pack that the index names".to_owned()),
+            None => {
+                self.misses_chunks.store(true, Ordering::Relaxed);
+                Err("its chunk is in no pack that the index names".to_owned())
+            }
             Some(place) if is_good(&place) => Ok(()),
             Some(first) => {
                 if self.index.lookup_all(id).iter().any(is_good) {

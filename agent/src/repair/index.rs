@@ -72,7 +72,9 @@ pub fn index(repository: &Repository, options: IndexRepairOptions, context: &Con
     // Whatever else holds these chunks, they are stored once more: no part of the index is to be trusted yet.
     let ingest = Ingest::start(repository, Arc::new(Index::in_memory()), IngestOptions::default(), context)?;
     let mut copies = ChunkSink::new(&ingest)?;
-    for (kind, info) in list_packs(repository)? {
+    let mut listed = list_packs(repository)?;
+    add_unlisted(repository, &old, &mut listed)?;
+    for (kind, info) in listed {
         context.check_stop()?;
         let Ok(id) = layout::sha256_of(&info.key) else { continue };
         if layout::pack(kind, &id)? != info.key {
@@ -137,6 +139,20 @@ fn list_packs(repository: &Repository) -> Result<Vec<(PackKind, ObjectInfo)>> {
         packs.extend(listed.into_iter().map(|info| (kind, info)));
     }
     Ok(packs)
+}
+
+/// Adds packs that the index names, no listing shows and the store has all the same: a listing that lags is no reason to drop anything.
+fn add_unlisted(repository: &Repository, old: &Old, listed: &mut Vec<(PackKind, ObjectInfo)>) -> Result<()> {
+    let shown: HashSet<Key> = listed.iter().map(|(_, info)| info.key.clone()).collect();
+    for (kind, id) in old.known.keys() {
+        let key = layout::pack(*kind, id)?;
+        if !shown.contains(&key)
+            && let Some(info) = repository.store().unlisted(&key)?
+        {
+            listed.push((*kind, info));
+        }
+    }
+    Ok(())
 }
 
 fn is_proved(repository: &Repository, info: &ObjectInfo) -> Result<bool> {

@@ -166,6 +166,15 @@ impl Store {
         }
     }
 
+    /// An object that a listing did not show: `None` if it is not there. Where listings are complete that is known already; elsewhere the
+    /// store is asked for it by its name.
+    ///
+    /// # Errors
+    /// As [`Store::head`].
+    pub fn unlisted(&self, key: &Key) -> Result<Option<ObjectInfo>> {
+        if self.capabilities().listing_is_consistent { Ok(None) } else { self.head(key) }
+    }
+
     /// The name is taken: by the same bytes (an earlier run that was cut off), or by a damaged copy, which is replaced.
     fn confirm_same(&self, key: &Key, object: &SealedObject) -> Result<()> {
         if !self.holds(key, object.body().len(), object.sha256())? {
