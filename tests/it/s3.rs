@@ -8,6 +8,7 @@ use lifeboat_providers::conformance::{self, Options};
 use lifeboat_providers::http::HttpSettings;
 use lifeboat_providers::layer::retry::{RetryPolicy, RetryProvider};
 use lifeboat_providers::layer::timeout::{TimeoutPolicy, TimeoutProvider};
+use lifeboat_providers::layer::{self, StackOptions};
 use lifeboat_providers::s3::{AccessKey, S3Address, S3Options, S3Provider};
 use lifeboat_providers::{
     Body, ErrorKind, Key, Prefix, Proof, Provider, ProviderExt as _, PutMode, Sha256, SharedProvider,
@@ -221,6 +222,19 @@ fn a_store_without_checksums_is_read_back() {
         let put = provider.put(&name, bytes.into(), digest, PutMode::Replace);
         assert_eq!(runtime.block_on(put).unwrap_err().kind(), ErrorKind::Corrupt);
     }
+}
+
+#[test]
+fn what_a_store_does_is_told_as_soon_as_it_is_known() {
+    let (runtime, server) = (runtime(), FaultyS3::start());
+    let provider = layer::stack(Arc::new(faulty(&runtime, &server)), StackOptions::default());
+    // Nothing was found out yet: nothing is claimed.
+    assert_eq!(provider.capabilities().proof, Proof::Transport);
+    let (bytes, digest) = object(100);
+    let put = provider.put(&key("a"), bytes.into(), digest, PutMode::Replace);
+    assert_eq!(runtime.block_on(put).unwrap().proof, Proof::Server);
+    assert_eq!(provider.capabilities().proof, Proof::Server);
+    assert!(provider.capabilities().conditional_create);
 }
 
 #[test]
