@@ -1,5 +1,7 @@
 //! The S3 provider on real and on faulty stores.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use lifeboat_providers::http::HttpSettings;
 use lifeboat_providers::layer::retry::{RetryPolicy, RetryProvider};
 use lifeboat_providers::layer::timeout::{TimeoutPolicy, TimeoutProvider};
 use lifeboat_providers::layer::{self, StackOptions};
-use lifeboat_providers::s3::{AccessKey, S3Address, S3Options, S3Provider};
+use lifeboat_providers::s3::{Abilities, AccessKey, S3Address, S3Options, S3Provider};
 use lifeboat_providers::{
     Body, ErrorKind, Key, Prefix, Proof, Provider, ProviderExt as _, PutMode, Sha256, SharedProvider,
 };
@@ -222,6 +224,36 @@ fn a_store_without_checksums_is_read_back() {
         let put = provider.put(&name, bytes.into(), digest, PutMode::Replace);
         assert_eq!(runtime.block_on(put).unwrap_err().kind(), ErrorKind::Corrupt);
     }
+}
+
+/// A provider of a store that is known to do nothing by itself: all is read back.
+fn reading_back(runtime: &Runtime, server: &FaultyS3, state: &Path) -> S3Provider {
+    let options = || S3Options { state_dir: Some(state.to_owned()), ..S3Options::default() };
+    runtime.block_on(with_options(runtime, server, options()).abilities()).unwrap();
+    for record in fs::read_dir(state).unwrap() {
+        let path = record.unwrap().path();
+        fs::write(&path, fs::read_to_string(&path).unwrap().replace("true", "false")).unwrap();
+    }
+    let provider = with_options(runtime, server, options());
+    assert_eq!(runtime.block_on(provider.abilities()).unwrap(), Abilities::LEAST);
+    provider
+}
+
+#[test]
+fn an_object_of_another_tag_is_read_back_all_the_same() {
+    let behaviour = Behaviour { checksums: Checksums::Ignored, conditional: false, ..Behaviour::default() };
+    let (runtime, server, state) = (runtime(), FaultyS3::with(behaviour), tempfile::tempdir().unwrap());
+    let provider = reading_back(&runtime, &server, state.path());
+    let (bytes, digest) = object(5000);
+    let name = key("a");
+    let put = || runtime.block_on(provider.put(&name, bytes.clone().into(), digest, PutMode::Replace));
+    server.fault(Rule::on(Operation::Put, Fault::OtherTag));
+    assert_eq!(put().unwrap().proof, Proof::ReadBack);
+    // Whose bytes are damaged nobody knows: they are neither believed nor removed.
+    server.fault(Rule::on(Operation::Get, Fault::FlipAnswer(70)).after(1).once());
+    assert_eq!(put().unwrap_err().kind(), ErrorKind::Transient);
+    assert!(server.objects().contains_key("prefix/a"));
+    assert_eq!(put().unwrap().proof, Proof::ReadBack);
 }
 
 #[test]

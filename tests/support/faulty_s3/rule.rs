@@ -186,6 +186,8 @@ pub enum Fault {
     EmptyPage,
     /// A listing ends in its middle and says that this was all.
     EndListing,
+    /// The answer to a PUT names another ETag than the object then has.
+    OtherTag,
 }
 
 /// A fault and the calls that it strikes.
