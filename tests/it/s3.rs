@@ -307,6 +307,10 @@ fn listings_end_with_an_error_or_are_complete() {
     server.fault(Rule::on(Operation::List, Fault::Refuse(Refusal::internal_error())).after(1).once());
     server.fault(Rule::on(Operation::List, Fault::EmptyPage).after(2).once());
     assert_eq!(list().unwrap().len(), 2500);
+    server.heal();
+    server.fault(Rule::on(Operation::List, Fault::SayNothingOfMore));
+    assert_eq!(list().unwrap().len(), 2500);
+    server.heal();
     server.fault(Rule::on(Operation::List, Fault::RepeatPage).after(1).times(3));
     let error = list().unwrap_err();
     assert!(error.to_string().contains("repeats a page"), "{error}");

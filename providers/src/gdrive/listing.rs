@@ -12,7 +12,7 @@ use std::collections::{HashSet, VecDeque};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 
-use super::api::{incomplete, quoted};
+use super::api::{incomplete, quoted, stands_still};
 use super::error::Outcome;
 use super::file::{Content, Remote};
 use super::folders::area;
@@ -166,9 +166,7 @@ impl Listing<'_> {
         match page.next {
             None => self.end_folder(),
             Some(next) if self.page.as_ref() == Some(&next) => {
-                return Err(super::error::Failure::Broken(
-                    "the listing does not get on: a page names itself as the next".to_owned(),
-                ));
+                return Err(stands_still());
             }
             Some(next) => self.page = Some(next),
         }

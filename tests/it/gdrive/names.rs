@@ -91,6 +91,21 @@ async fn a_listing_does_not_show_what_another_machine_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_search_that_stands_still_says_nothing_of_what_is_there() {
+    let scene = Scene::new();
+    let body = noise(10, 1);
+    put(&*scene.machine("a").await, "packs/aa", &body, PutMode::CreateNew).await.unwrap();
+    let fresh = scene.machine("b").await;
+    // The folder is found; of the search in it every page is empty, and the next one is the same.
+    listed(&*fresh, "index").await;
+    scene.fault(Call::List, When::Always, Fault::SamePage);
+    let error = fresh.head(&key("packs/aa")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
+    scene.double.clear_faults();
+    assert_eq!(fresh.get(&key("packs/aa"), None).await.unwrap(), body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lost_local_state_costs_requests_only() {
     let scene = Scene::new();
     let provider = scene.machine("a").await;
