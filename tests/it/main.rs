@@ -21,6 +21,7 @@ mod gdrive;
 mod healing;
 mod hostile_trees;
 mod index_cache;
+mod key_slots;
 mod lagging;
 mod memory;
 mod mount;

@@ -196,6 +196,7 @@ pub fn run(repository: &Repository, options: &CheckOptions, context: &Context) -
     });
     let ((_, errors), history) = (slots?, history?);
     errors.into_iter().for_each(|error| report.damage("key slot", error));
+    check_slot_removals(repository, &mut report)?;
     check_history(repository, &history, &mut report);
     remember(repository, &history, context);
     check_sessions(repository, &mut report)?;
@@ -278,6 +279,25 @@ fn remember(repository: &Repository, history: &History, context: &Context) {
             "{e}: a later rollback of the store would not be noticed by this machine"
         )));
     }
+}
+
+/// Without its record a removed slot could come back from another destination.
+fn check_slot_removals(repository: &Repository, report: &mut Report) -> Result<()> {
+    for info in repository.store().list(&Area::Removed.prefix())? {
+        let Some(id) = layout::slot_id(&info.key) else {
+            report
+                .warnings
+                .push(format!("{} does not belong here: its name is not that of a key slot", info.key));
+            continue;
+        };
+        match repository.slot_removal(id) {
+            Ok(_) => {}
+            Err(e) if crate::repository::store::is_missing(&e) => {}
+            Err(e) if matches!(e.kind(), Kind::Damaged | Kind::Failed) => report.damage(&info.key, e),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 fn check_sessions(repository: &Repository, report: &mut Report) -> Result<()> {

@@ -12,6 +12,7 @@ use super::holdings::{self, Ask};
 use super::progress::Work;
 use super::session::Session;
 use super::text::{count, grouped};
+use super::{EXIT_INCOMPLETE, slots};
 use crate::check::{self, CheckOptions, ReadData, Report};
 use crate::fs::size::human;
 use crate::repository::connect::Mode;
@@ -26,7 +27,7 @@ const LISTED_MAX: usize = 50;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without options, everything is checked but the stored data itself: keys, snapshots, that none was removed, the \
-                        index, directories, and that every pack is there in full.\n\nExit code 14: damage was found."
+                        index, directories, and that every pack is there in full.\n\nExit code 14: damage was found. 3, with --all: destinations have different key slots."
 )]
 pub struct Check {
     /// Read and authenticate all stored data too
@@ -110,8 +111,9 @@ impl Check {
                 }
             }
         }
-        compare(session, &first)?;
-        worst.map_or(Ok(ExitCode::SUCCESS), Err)
+        let agree = compare(session, &first)?;
+        let ending = if agree { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) };
+        worst.map_or(Ok(ending), Err)
     }
 
     /// What the store says of hashes; with `--repair`, what is wrong is healed.
@@ -155,9 +157,9 @@ fn look(session: &Session, repository: &Repository, options: &CheckOptions) -> R
     report
 }
 
-/// Which snapshots are at some destinations only.
-fn compare(session: &Session, first: &Repository) -> Result<()> {
-    let holdings = holdings::ask(session, first, None, Ask::Snapshots)?;
+/// Which snapshots are at some destinations only; whether all of them have the same key slots.
+fn compare(session: &Session, first: &Repository) -> Result<bool> {
+    let holdings = holdings::ask(session, first, None, Ask::Slots)?;
     let held: Vec<_> =
         holdings.iter().filter_map(|holding| Some((holding, holding.held.as_ref().ok()?))).collect();
     let all: HashSet<Sha256> = held.iter().flat_map(|(_, held)| held.snapshots.iter().copied()).collect();
@@ -173,7 +175,7 @@ fn compare(session: &Session, first: &Repository) -> Result<()> {
             ))?;
         }
     }
-    Ok(())
+    Ok(!slots::differ(session, &holdings))
 }
 
 fn print_objects(session: &Session, report: &Report) -> Result<()> {

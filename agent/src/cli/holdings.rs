@@ -9,6 +9,7 @@ use super::session::{Session, Target};
 use crate::repository::connect::Mode;
 use crate::repository::{Area, Repository, layout};
 use crate::snapshot::History;
+use crate::sync::slots::SlotNames;
 use crate::{Result, threads};
 
 /// A destination and what is there.
@@ -25,6 +26,8 @@ pub struct Holding {
 pub struct Held {
     /// Snapshots by id.
     pub snapshots: HashSet<Sha256>,
+    /// Key slots, as far as they were asked for.
+    pub slots: Option<SlotNames>,
     /// How what is stored there is proved.
     pub proof: Proof,
     /// Space, as far as it was asked for and the store tells.
@@ -36,7 +39,9 @@ pub struct Held {
 pub enum Ask {
     /// Nothing.
     Snapshots,
-    /// The space too, which is a request of its own at some stores.
+    /// The key slots.
+    Slots,
+    /// The key slots, and the space too, which is a request of its own at some stores.
     Space,
 }
 
@@ -49,7 +54,8 @@ pub fn ask(session: &Session, open: &Repository, known: Option<&History>, ask: A
     let own = open.store().location();
     let is_only = targets.len() == 1;
     let held = threads::at_once(&targets, |target| match known.filter(|_| is_only) {
-        Some(history) => Ok(Held::of(open, history.snapshots.iter().map(|snapshot| snapshot.id), ask)),
+        // One alone differs from nobody.
+        Some(history) => Ok(Held::of(open, history.snapshots.iter().map(|snapshot| snapshot.id), ask, None)),
         None if target.location.place() == own => look(open, ask),
         None => look(&open.open_sibling(target.connect(Mode::Open)?)?, ask),
     });
@@ -63,15 +69,25 @@ pub fn ask(session: &Session, open: &Repository, known: Option<&History>, ask: A
 
 fn look(repository: &Repository, ask: Ask) -> Result<Held> {
     let listed = repository.store().list(&Area::Snapshots.prefix())?;
-    Ok(Held::of(repository, listed.iter().filter_map(|info| layout::sha256_of(&info.key).ok()), ask))
+    let slots = match ask {
+        Ask::Snapshots => None,
+        Ask::Slots | Ask::Space => Some(SlotNames::of(repository)?),
+    };
+    Ok(Held::of(repository, listed.iter().filter_map(|info| layout::sha256_of(&info.key).ok()), ask, slots))
 }
 
 impl Held {
-    fn of(repository: &Repository, snapshots: impl Iterator<Item = Sha256>, ask: Ask) -> Self {
+    fn of(
+        repository: &Repository,
+        snapshots: impl Iterator<Item = Sha256>,
+        ask: Ask,
+        slots: Option<SlotNames>,
+    ) -> Self {
         let usage = match ask {
-            Ask::Snapshots => Usage::default(),
+            Ask::Snapshots | Ask::Slots => Usage::default(),
             Ask::Space => repository.store().usage().unwrap_or_default(),
         };
-        Self { snapshots: snapshots.collect(), proof: repository.store().capabilities().proof, usage }
+        let proof = repository.store().capabilities().proof;
+        Self { snapshots: snapshots.collect(), slots, proof, usage }
     }
 }

@@ -30,6 +30,7 @@ mod repair;
 mod restore;
 pub mod session;
 mod signals;
+mod slots;
 mod snapshots;
 mod standard_input;
 mod status;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::progress::Work;
 use super::session::{Session, Target};
 use super::text::{count, not_empty};
-use super::{EXIT_INCOMPLETE, destinations};
+use super::{EXIT_INCOMPLETE, destinations, slots};
 use crate::fs::size::human;
 use crate::repository::Repository;
 use crate::sync::{self, SyncOptions, Synced};
@@ -19,7 +19,8 @@ use crate::{Error, Kind, Result};
 #[command(
     after_help = "Without options, the first destination that can be opened is the origin, and all others are brought up to it. Only what is \
                         missing is moved, each object is proved by hash where it arrives, and a run that is cut off is continued by the next. \
-                        What was forgotten at a destination is not brought back.\n\nExit code 3: a destination could not be brought up."
+                        What was forgotten at a destination is not brought back. Key slots are made the same at all of them: \
+                        what was added or removed at one is added or removed at the others.\n\nExit code 3: a destination could not be brought up."
 )]
 pub struct Sync {
     /// The destination that is read
@@ -55,7 +56,7 @@ impl Sync {
             return Err(Error::usage(format_args!("{} cannot be brought up to itself", origin.name))
                 .with_hint("Name another destination by --from or --to."));
         }
-        let mut failed = 0;
+        let mut failed = slots::sync(session, &origin, &from, &targets);
         for target in &targets {
             match self.bring(session, &from, target) {
                 Ok(synced) => {

@@ -32,6 +32,8 @@ pub enum ObjectKind {
     Session = 6,
     /// The repository's parameters.
     Config = 7,
+    /// A record that a key slot was removed.
+    SlotRemoval = 11,
 }
 
 impl ObjectKind {
@@ -44,6 +46,7 @@ impl ObjectKind {
             5 => Self::Forgotten,
             6 => Self::Session,
             7 => Self::Config,
+            11 => Self::SlotRemoval,
             _ => return None,
         })
     }
@@ -59,6 +62,7 @@ impl fmt::Display for ObjectKind {
             Self::Forgotten => "record of forgotten snapshots",
             Self::Session => "session",
             Self::Config => "config",
+            Self::SlotRemoval => "record of a removed key slot",
         })
     }
 }

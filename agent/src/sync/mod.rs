@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`needed`] | which segments the snapshots to be brought need |
 //! | [`copy`] | packs from one store to the other, several at once |
+//! | [`slots`] | key slots of all destinations |
 //!
 //! A destination may have a history of its own: what was forgotten there is not brought back, and what it has besides stays.
 
 mod copy;
 pub(crate) mod needed;
+pub mod slots;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
