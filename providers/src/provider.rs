@@ -175,7 +175,8 @@ pub struct Usage {
     pub limit_bytes: Option<u64>,
 }
 
-/// What a store can do. Constant while the provider lives; a live store is probed before it is built.
+/// What a store can do. Constant while the provider lives, but for what only the first write finds out of a store that is not known yet:
+/// until then the least is said, so ask anew rather than keep an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
     /// The proof a receipt of this store carries.

@@ -259,3 +259,72 @@ fn one_that_is_named_is_the_only_one_written_to() {
     assert_eq!(held, [0, 1, 1]);
     three.run(&["backup", "--to", "four", three.0.source()]).expect(2).says("one, two, three");
 }
+
+/// A scene whose destinations are directories of its world.
+pub fn with_destinations(places: &[(&str, &str)]) -> (Scene, Person) {
+    let scene = Scene::new();
+    let person = Person::new(&scene.world.path("home")).with("LIFEBOAT_PASSPHRASE", "secret");
+    let folder = scene.world.path("home/.config/lifeboat");
+    fs::create_dir_all(&folder).unwrap();
+    let destination = |(name, place): &(&str, &str)| {
+        let place = scene.world.path(place);
+        format!("[[destination]]\nname = \"{name}\"\nurl = \"{}\"\n", place.display())
+    };
+    fs::write(folder.join("config.toml"), places.iter().map(destination).collect::<String>()).unwrap();
+    (scene, person)
+}
+
+#[test]
+fn destinations_that_lie_in_the_source_are_not_backed_up_into_each_other() {
+    let (scene, person) = with_destinations(&[("one", "source/at-one"), ("two", "source/at-two")]);
+    person.run(&["init"]).expect(0);
+    let backup = || {
+        person.run(&["backup", scene.source()]).expect(0).says("two is another destination");
+        walk(&scene.world.path("source/at-one/packs")).len()
+    };
+    let packs = backup();
+    assert_eq!(backup(), packs);
+    let listed = person.run(&["ls", &format!("latest:{}", scene.source())]).expect(0);
+    assert!(listed.out.contains("top") && !listed.out.contains("at-two/"), "{}", listed.out);
+    // Neither by a run that has nothing to do with it, or of which it has had enough.
+    person.run(&["-r", "one", "backup", scene.source()]).expect(0).says("two is another destination");
+    fs::remove_file(scene.world.source().join("at-two/config")).unwrap();
+    person.run(&["backup", scene.source()]).expect(3).says("two is another destination");
+    let two = scene.path("source/at-two");
+    person.run(&["backup", &two]).expect(2).says("another destination");
+}
+
+#[test]
+fn a_restore_that_deletes_spares_the_other_destinations() {
+    let (scene, person) = with_destinations(&[("one", "one")]);
+    let place = |name: &str| scene.world.path(name).display().to_string();
+    let one = place("one");
+    let write = |places: &[(&str, &str)]| {
+        let lines = places
+            .iter()
+            .map(|(name, place)| format!("[[destination]]\nname = \"{name}\"\nurl = \"{place}\"\n"));
+        fs::write(scene.world.path("home/.config/lifeboat/config.toml"), lines.collect::<String>()).unwrap();
+    };
+    write(&[("one", &one)]);
+    person.run(&["init"]).expect(0);
+    person.run(&["backup", scene.source()]).expect(0);
+    // What comes later is in no snapshot.
+    let two = place("source/sub/two");
+    write(&[("one", &one), ("two", &two)]);
+    person.run(&["init"]).expect(0);
+    person.run(&["sync"]).expect(0);
+    fs::write(scene.world.source().join("sub/other"), "goes").unwrap();
+    let held = walk(Path::new(&two)).len();
+    let latest = format!("latest:{}", scene.source());
+    let restore =
+        ["restore", &latest, "--target", scene.source(), "--delete", "--overwrite", "always", "--force"];
+    person.run(&restore).expect(0).says("sub/two is not deleted");
+    assert_eq!(walk(Path::new(&two)).len(), held);
+    assert!(!scene.world.source().join("sub/other").exists());
+    // One that cannot be opened is spared as well.
+    fs::remove_file(Path::new(&two).join("config")).unwrap();
+    person.run(&restore).expect(0).says("sub/two is not deleted");
+    assert_eq!(walk(Path::new(&two)).len(), held - 1);
+    let inside = place("source/sub/two/packs/new");
+    person.run(&["restore", "latest", "--target", &inside]).expect(2).says("another destination");
+}

@@ -1,5 +1,7 @@
 //! The S3 provider on real and on faulty stores.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +10,8 @@ use lifeboat_providers::conformance::{self, Options};
 use lifeboat_providers::http::HttpSettings;
 use lifeboat_providers::layer::retry::{RetryPolicy, RetryProvider};
 use lifeboat_providers::layer::timeout::{TimeoutPolicy, TimeoutProvider};
-use lifeboat_providers::s3::{AccessKey, S3Address, S3Options, S3Provider};
+use lifeboat_providers::layer::{self, StackOptions};
+use lifeboat_providers::s3::{Abilities, AccessKey, S3Address, S3Options, S3Provider};
 use lifeboat_providers::{
     Body, ErrorKind, Key, Prefix, Proof, Provider, ProviderExt as _, PutMode, Sha256, SharedProvider,
 };
@@ -223,6 +226,49 @@ fn a_store_without_checksums_is_read_back() {
     }
 }
 
+/// A provider of a store that is known to do nothing by itself: all is read back.
+fn reading_back(runtime: &Runtime, server: &FaultyS3, state: &Path) -> S3Provider {
+    let options = || S3Options { state_dir: Some(state.to_owned()), ..S3Options::default() };
+    runtime.block_on(with_options(runtime, server, options()).abilities()).unwrap();
+    for record in fs::read_dir(state).unwrap() {
+        let path = record.unwrap().path();
+        fs::write(&path, fs::read_to_string(&path).unwrap().replace("true", "false")).unwrap();
+    }
+    let provider = with_options(runtime, server, options());
+    assert_eq!(runtime.block_on(provider.abilities()).unwrap(), Abilities::LEAST);
+    provider
+}
+
+#[test]
+fn an_object_of_another_tag_is_read_back_all_the_same() {
+    let behaviour = Behaviour { checksums: Checksums::Ignored, conditional: false, ..Behaviour::default() };
+    let (runtime, server, state) = (runtime(), FaultyS3::with(behaviour), tempfile::tempdir().unwrap());
+    let provider = reading_back(&runtime, &server, state.path());
+    let (bytes, digest) = object(5000);
+    let name = key("a");
+    let put = || runtime.block_on(provider.put(&name, bytes.clone().into(), digest, PutMode::Replace));
+    server.fault(Rule::on(Operation::Put, Fault::OtherTag));
+    assert_eq!(put().unwrap().proof, Proof::ReadBack);
+    // Whose bytes are damaged nobody knows: they are neither believed nor removed.
+    server.fault(Rule::on(Operation::Get, Fault::FlipAnswer(70)).after(1).once());
+    assert_eq!(put().unwrap_err().kind(), ErrorKind::Transient);
+    assert!(server.objects().contains_key("prefix/a"));
+    assert_eq!(put().unwrap().proof, Proof::ReadBack);
+}
+
+#[test]
+fn what_a_store_does_is_told_as_soon_as_it_is_known() {
+    let (runtime, server) = (runtime(), FaultyS3::start());
+    let provider = layer::stack(Arc::new(faulty(&runtime, &server)), StackOptions::default());
+    // Nothing was found out yet: nothing is claimed.
+    assert_eq!(provider.capabilities().proof, Proof::Transport);
+    let (bytes, digest) = object(100);
+    let put = provider.put(&key("a"), bytes.into(), digest, PutMode::Replace);
+    assert_eq!(runtime.block_on(put).unwrap().proof, Proof::Server);
+    assert_eq!(provider.capabilities().proof, Proof::Server);
+    assert!(provider.capabilities().conditional_create);
+}
+
 #[test]
 fn short_and_damaged_answers_are_never_given_as_data() {
     let (runtime, server) = (runtime(), FaultyS3::start());
@@ -261,6 +307,10 @@ fn listings_end_with_an_error_or_are_complete() {
     server.fault(Rule::on(Operation::List, Fault::Refuse(Refusal::internal_error())).after(1).once());
     server.fault(Rule::on(Operation::List, Fault::EmptyPage).after(2).once());
     assert_eq!(list().unwrap().len(), 2500);
+    server.heal();
+    server.fault(Rule::on(Operation::List, Fault::SayNothingOfMore));
+    assert_eq!(list().unwrap().len(), 2500);
+    server.heal();
     server.fault(Rule::on(Operation::List, Fault::RepeatPage).after(1).times(3));
     let error = list().unwrap_err();
     assert!(error.to_string().contains("repeats a page"), "{error}");

@@ -10,6 +10,7 @@ use lifeboat_drive_double::{Call, Double, Fault, Options, Rule, When};
 use lifeboat_tests::binary::{Ended, Person, ended};
 use lifeboat_tests::faulty_s3::{self, FaultyS3};
 use lifeboat_tests::grow;
+use lifeboat_tests::process::wait_for;
 use lifeboat_tests::random::Random;
 
 use crate::gdrive::sign_in::sign_in;
@@ -217,4 +218,39 @@ fn no_secret_of_any_provider_is_printed_or_kept_where_it_does_not_belong() {
             assert!(own || !has, "{}", path.display());
         }
     }
+}
+
+impl Three {
+    /// A backup to Drive is killed when a pack has arrived there with other bytes, before it could learn that.
+    fn killed_before_the_proof() -> Self {
+        let three = Self::new();
+        // More than goes up in one request, so that only the pack is struck.
+        three.add("large", 6 << 20);
+        three.drive.fault(Rule::new(Call::UploadChunk, When::Always, Fault::CorruptUpload));
+        three.drive.fault(Rule::new(Call::UploadChunk, When::Always, Fault::Hang { after_commit: true }));
+        let mut child = three.person.start(&["-r", "drive", "backup", three.scene.source()]);
+        let is_there =
+            || three.drive.files().iter().any(|file| file.name.starts_with("packs/") && file.size > 0);
+        wait_for(|| "a pack that is stored".to_owned(), || is_there().then_some(()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        three.drive.clear_faults();
+        three.drive.release();
+        three
+    }
+}
+
+#[test]
+fn an_upload_that_was_cut_off_before_its_proof_is_not_used() {
+    let three = Three::killed_before_the_proof();
+    three.run(&["-r", "drive", "backup", three.scene.source()]).expect(0).says("damaged and not used");
+    three.restores_alone("drive", &three.drive_url);
+}
+
+#[test]
+fn an_upload_that_was_cut_off_before_its_proof_is_not_indexed_by_a_repair() {
+    let three = Three::killed_before_the_proof();
+    three.run(&["-r", "drive", "repair", "index"]).expect(14).prints("damaged");
+    three.run(&["-r", "drive", "backup", three.scene.source()]).expect(0);
+    three.restores_alone("drive", &three.drive_url);
 }

@@ -15,6 +15,7 @@ use lifeboat_agent::index::shard::{PackEntry, Shard};
 use lifeboat_agent::pack::directory::{Codec, Directory, DirectoryChunk, PackKind, Segment};
 use lifeboat_agent::repository::config::{ClearHeader, Config};
 use lifeboat_agent::repository::connect::Location;
+use lifeboat_agent::repository::slots::SlotRemoval;
 use lifeboat_agent::repository::{Directories, Repository};
 use lifeboat_agent::restore::Selection;
 use lifeboat_agent::scan::exclude::{ExcludeRules, ExcludeSettings};
@@ -170,6 +171,9 @@ fn manifest(data: &[u8]) {
         assert_eq!(record.version, 1);
     }
     if let Ok(record) = LabelRecord::decode(data) {
+        assert_eq!(record.version, 1);
+    }
+    if let Ok(record) = SlotRemoval::decode(data) {
         assert_eq!(record.version, 1);
     }
     let Ok(manifest) = Manifest::decode(data) else { return };

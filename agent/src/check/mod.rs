@@ -22,6 +22,7 @@ mod writers;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lifeboat_providers::Sha256;
 
@@ -176,6 +177,8 @@ pub(crate) struct Check<'a> {
     bad: Bad,
     /// Every shard that is there could be read.
     shards_are_sound: bool,
+    /// A chunk was looked for that no shard names.
+    misses_chunks: AtomicBool,
     pub(crate) report: Report,
 }
 
@@ -221,6 +224,7 @@ fn examine(repository: &Repository, options: &CheckOptions, context: &Context) -
     });
     let ((_, errors), history) = (slots?, history?);
     errors.into_iter().for_each(|error| report.damage("key slot", error));
+    check_slot_removals(repository, &mut report)?;
     check_history(repository, &history, &mut report);
     remember(repository, &history, context);
     writers::check(repository, &history, &mut report)?;
@@ -248,8 +252,16 @@ pub(crate) fn survey<'a>(
     let before = report.damages.len();
     let index = Arc::new(check_index(repository, &mut report)?);
     let shards_are_sound = report.damages.len() == before;
-    let mut check =
-        Check { repository, options, context, index, bad: Bad::default(), shards_are_sound, report };
+    let mut check = Check {
+        repository,
+        options,
+        context,
+        index,
+        bad: Bad::default(),
+        shards_are_sound,
+        misses_chunks: AtomicBool::new(false),
+        report,
+    };
     context.report(Event::Phase("checking packs"));
     check.packs()?;
     if options.read_data != ReadData::Nothing {
@@ -310,6 +322,25 @@ fn remember(repository: &Repository, history: &History, context: &Context) {
     }
 }
 
+/// Without its record a removed slot could come back from another destination.
+fn check_slot_removals(repository: &Repository, report: &mut Report) -> Result<()> {
+    for info in repository.store().list(&Area::Removed.prefix())? {
+        let Some(id) = layout::slot_id(&info.key) else {
+            report
+                .warnings
+                .push(format!("{} does not belong here: its name is not that of a key slot", info.key));
+            continue;
+        };
+        match repository.slot_removal(id) {
+            Ok(_) => {}
+            Err(e) if crate::repository::store::is_missing(&e) => {}
+            Err(e) if matches!(e.kind(), Kind::Damaged | Kind::Failed) => report.damage(&info.key, e),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
 /// Reads every index shard anew: the local cache would hide what is wrong with the stored ones.
 fn check_index(repository: &Repository, report: &mut Report) -> Result<Index> {
     const HINT: &str = "`lifeboat repair index` makes it anew.";
@@ -332,6 +363,12 @@ impl Check<'_> {
     /// Whether all shards could be read and name every pack that is there: then what the index does not know is lost.
     pub(crate) const fn index_is_whole(&self) -> bool {
         self.shards_are_sound && self.report.orphans == 0
+    }
+
+    /// Whether chunks were looked for that no listed shard names, at a store whose listings may lag: the shard may only not be shown yet.
+    pub(crate) fn may_miss_shards(&self) -> bool {
+        self.misses_chunks.load(Ordering::Relaxed)
+            && !self.repository.store().capabilities().listing_is_consistent
     }
 
     /// The index without the places that are known to be bad or about to be deleted: what lies there only is to be stored again.
@@ -385,7 +422,10 @@ impl Check<'_> {
         };
         let is_good = |place: &Location| fits(place) && self.bad.reason(place).is_none();
         match self.index.lookup(id) {
-            None => Err("its chunk is in no pack that the index names".to_owned()),
+            None => {
+                self.misses_chunks.store(true, Ordering::Relaxed);
+                Err("its chunk is in no pack that the index names".to_owned())
+            }
             Some(place) if is_good(&place) => Ok(()),
             Some(first) => {
                 if self.index.lookup_all(id).iter().any(is_good) {

@@ -1,4 +1,5 @@
-//! Packs against the index: names and sizes from listings, nothing is read.
+//! Packs against the index: names and sizes from listings, nothing is read. Where a listing may lag, a pack is missing only if it cannot be had
+//! by its name either.
 
 use std::collections::HashMap;
 
@@ -34,7 +35,11 @@ impl Check<'_> {
         for pack in self.index.packs()? {
             self.report.packs += 1;
             let key = layout::pack(pack.kind, &pack.id)?;
-            match stored.remove(&(pack.kind, pack.id)) {
+            let found = match stored.remove(&(pack.kind, pack.id)) {
+                None => self.repository.store().unlisted(&key)?.map(|info| info.size),
+                listed => listed,
+            };
+            match found {
                 Some(size) if size == pack.stored_bytes => {}
                 found if self.is_blank(&pack.id)? => {
                     // What was to be had of it lies elsewhere.

@@ -10,7 +10,7 @@ use super::holdings::{self, Ask};
 use super::progress::Work;
 use super::session::Session;
 use super::text::{count, grouped};
-use super::{EXIT_INCOMPLETE, destinations};
+use super::{EXIT_INCOMPLETE, destinations, slots};
 use crate::check::{self, CheckOptions, ReadData, Report};
 use crate::fs::size::human;
 use crate::repository::connect::Mode;
@@ -25,7 +25,8 @@ const LISTED_MAX: usize = 50;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without options, everything is checked but the stored data itself: keys, snapshots, that none was removed, the \
-                        index, directories, and that every pack is there in full.\n\nExit code 14: damage was found. Exit code 3: with --all, a destination cannot be reached, or lacks snapshots that another one has."
+                        index, directories, and that every pack is there in full.\n\nExit code 14: damage was found. Exit code 3: with --all, a destination \
+                        cannot be reached, lacks snapshots that another one has, or has other key slots."
 )]
 pub struct Check {
     /// Read and authenticate all stored data too
@@ -186,7 +187,7 @@ fn look(session: &Session, repository: &Repository, options: &CheckOptions) -> R
     report
 }
 
-/// Which snapshots are at some destinations only; how many destinations lack something that was not forgotten there.
+/// Which snapshots are at some destinations only, and whose key slots differ; how many destinations lack something that was not forgotten there.
 fn compare(session: &Session, first: &Repository) -> Result<u64> {
     let holdings = holdings::ask(session, first, None, Ask::History)?;
     let all = holdings::union(&holdings);
@@ -212,7 +213,7 @@ fn compare(session: &Session, first: &Repository) -> Result<u64> {
             count(number, "destination was compared", "destinations were compared")
         ))?;
     }
-    Ok(behind)
+    Ok(behind + u64::from(slots::differ(session, &holdings)))
 }
 
 fn print_objects(session: &Session, repository: &Repository, report: &Report) -> Result<()> {

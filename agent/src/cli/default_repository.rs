@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use super::destinations;
 use super::output::Output;
 use super::session::{Session, tag_cache};
 use crate::config::{DefaultRepository, Settings, secrets};
@@ -54,7 +55,8 @@ pub fn create(session: &Session, cipher: Cipher) -> Result<Repository> {
         CreateOptions { cipher, purpose, label: String::new(), cost: Cost::DEFAULT, pack_bytes: None };
     let provider = Location::Local(place.path.clone()).connect(Mode::Create, &StoreOptions::default())?;
     let directories = session.settings.directories.clone();
-    let repository = Repository::create(provider, &secret, &options, directories)?;
+    let repository = Repository::create(provider, &secret, &options, directories)?
+        .with_other_places(destinations::local_places(&session.settings));
     tag_cache(repository.directories());
     tell(&session.output, place, session.settings.secret.is_none());
     Ok(repository)

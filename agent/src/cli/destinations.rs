@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::output::Output;
@@ -15,7 +15,7 @@ use crate::repository::connect::{Location, Mode, StoreOptions, Watch};
 use crate::repository::siblings::Connect;
 use crate::repository::{Repository, Siblings};
 use crate::tree::path_text;
-use crate::{Error, Result};
+use crate::{Error, Result, threads};
 
 /// All places that are meant, the primary first.
 ///
@@ -131,6 +131,27 @@ pub fn siblings(targets: &[Target], own: &Target, output: &Arc<Output>) -> Sibli
     Siblings::new(connections.collect(), Arc::new(move |text| output.warning(text)))
 }
 
+/// The directories of this machine that destinations of the configuration are, also of those that this command does not use.
+pub fn local_places(settings: &Settings) -> Arc<[PathBuf]> {
+    let locations = settings.destinations.iter().filter_map(|each| Location::parse(&each.location).ok());
+    locations.filter_map(|location| location.local_path().map(Path::to_path_buf)).collect()
+}
+
+/// A place that was opened by the keys of another, or why it cannot be used.
+pub struct OpenedOther {
+    /// What it is called.
+    pub name: String,
+    /// The repository there.
+    pub repository: Result<Repository>,
+}
+
+/// Opens places besides the first, all at once, by the keys of the first.
+pub fn open_others(first: &Repository, targets: &[Target]) -> Vec<OpenedOther> {
+    let opened = threads::at_once(targets, |target| first.open_sibling(target.connect(Mode::Open)?));
+    let other = |(target, repository): (&Target, _)| OpenedOther { name: target.name.clone(), repository };
+    targets.iter().zip(opened).map(other).collect()
+}
+
 /// Places besides the first, to be opened by the keys of the first.
 pub fn others(first: &Repository, targets: &[Target]) -> Vec<Other> {
     let other = |target: &Target| {
@@ -200,6 +221,6 @@ fn access_key(destination: &Destination) -> Result<Option<lifeboat_providers::s3
 }
 
 /// Where this machine keeps what it finds out about stores.
-fn stores(settings: &Settings) -> std::path::PathBuf {
+fn stores(settings: &Settings) -> PathBuf {
     settings.directories.state.join("stores")
 }

@@ -9,6 +9,7 @@ use super::session::{Session, Target};
 use crate::repository::connect::Mode;
 use crate::repository::{Area, Repository, layout};
 use crate::snapshot::{History, Snapshot};
+use crate::sync::slots::SlotNames;
 use crate::{Result, threads};
 
 /// A destination and what is there.
@@ -27,6 +28,8 @@ pub struct Held {
     pub snapshots: HashSet<Sha256>,
     /// What they say, and which were forgotten there, if that was asked for.
     pub history: Option<History>,
+    /// Key slots, as far as they were asked for.
+    pub slots: Option<SlotNames>,
     /// How what is stored there is proved.
     pub proof: Proof,
     /// Space, as far as it was asked for and the store tells.
@@ -38,7 +41,7 @@ pub struct Held {
 pub enum Ask {
     /// Nothing.
     Snapshots,
-    /// What they say, and which were forgotten.
+    /// What they say, which were forgotten, and the key slots.
     History,
     /// That, and the space, which is a request of its own at some stores.
     Space,
@@ -56,6 +59,8 @@ pub fn ask(session: &Session, open: &Repository, known: Option<&History>, ask: A
         Some(history) => Ok(Held {
             snapshots: history.snapshots.iter().map(|snapshot| snapshot.id).collect(),
             history: None,
+            // One alone differs from nobody.
+            slots: None,
             proof: open.store().capabilities().proof,
             usage: usage(open, ask),
         }),
@@ -71,18 +76,19 @@ pub fn ask(session: &Session, open: &Repository, known: Option<&History>, ask: A
 }
 
 fn look(repository: &Repository, ask: Ask) -> Result<Held> {
-    let (snapshots, history) = match ask {
+    let (snapshots, history, slots) = match ask {
         Ask::Snapshots => {
             let listed = repository.store().list(&Area::Snapshots.prefix())?;
-            (listed.iter().filter_map(|info| layout::sha256_of(&info.key).ok()).collect(), None)
+            (listed.iter().filter_map(|info| layout::sha256_of(&info.key).ok()).collect(), None, None)
         }
         Ask::History | Ask::Space => {
             let history = repository.load_history()?;
-            (history.snapshots.iter().map(|snapshot| snapshot.id).collect(), Some(history))
+            let ids = history.snapshots.iter().map(|snapshot| snapshot.id).collect();
+            (ids, Some(history), Some(SlotNames::of(repository)?))
         }
     };
     let proof = repository.store().capabilities().proof;
-    Ok(Held { snapshots, history, proof, usage: usage(repository, ask) })
+    Ok(Held { snapshots, history, slots, proof, usage: usage(repository, ask) })
 }
 
 fn usage(repository: &Repository, ask: Ask) -> Usage {

@@ -9,12 +9,16 @@ use serde_json::json;
 
 use super::default_repository::write_key_file;
 use super::session::Session;
+use super::slots::{Everywhere, ending};
 use super::text::{self, Align, Table};
 use crate::config::SecretSource;
 use crate::repository::{Repository, slots};
 use crate::seal::SecretKey;
 use crate::seal::slot::{Cost, Purpose, Secret, Slot};
 use crate::{Error, Kind, Result};
+
+/// What brings a slot to a destination that could not be reached.
+const ADDED_LATER: &str = "it cannot be opened there by the new key yet. `lifeboat sync` brings the key slot as soon as that can be done";
 
 /// The `key` commands.
 #[derive(Debug, Subcommand)]
@@ -67,19 +71,19 @@ pub struct Recovery {
 }
 
 impl Key {
-    /// Runs the command.
+    /// Runs the command: at the destination that was named or is the first, and at all others after it.
     ///
     /// # Errors
     /// `NoRepository`, `WrongKey`; `Usage` for a slot that is not there.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
         match self {
-            Self::List => list(session),
-            Self::Add(arguments) => add(session, &arguments),
-            Self::Remove(arguments) => remove(session, &arguments),
-            Self::Change(arguments) => change(session, &arguments),
-            Self::Show => show(session),
-            Self::Recovery(arguments) => recovery(session, &arguments.label),
-        }?;
+            Self::List => list(session)?,
+            Self::Add(arguments) => return add(session, &arguments),
+            Self::Remove(arguments) => return remove(session, &arguments),
+            Self::Change(arguments) => return change(session, &arguments),
+            Self::Show => show(session)?,
+            Self::Recovery(arguments) => return recovery(session, &arguments.label),
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -138,10 +142,12 @@ fn id_text(slot: &Slot) -> String {
     format!("{:016x}", u64::from_be_bytes(slot.id))
 }
 
-fn add(session: &Session, arguments: &Add) -> Result<()> {
-    let repository = session.open()?;
-    let slot = add_slot(session, &repository, arguments)?;
-    report(session, "added", &slot)
+fn add(session: &Session, arguments: &Add) -> Result<ExitCode> {
+    let everywhere = Everywhere::open(session)?;
+    let slot = add_slot(session, &everywhere.repository, arguments)?;
+    report(session, "added", &slot)?;
+    let failed = everywhere.agree(session);
+    Ok(ending(session, &failed, ADDED_LATER))
 }
 
 fn add_slot(session: &Session, repository: &Repository, arguments: &Add) -> Result<Slot> {
@@ -187,9 +193,10 @@ fn refuse_known(session: &Session, repository: &Repository, secret: &Secret) -> 
     }
 }
 
-fn remove(session: &Session, arguments: &Remove) -> Result<()> {
-    let (repository, secret) = session.open_with_secret()?;
-    let all = readable_slots(session, &repository)?;
+fn remove(session: &Session, arguments: &Remove) -> Result<ExitCode> {
+    let everywhere = Everywhere::open(session)?;
+    let (repository, secret) = (&everywhere.repository, &everywhere.secret);
+    let all = readable_slots(session, repository)?;
     let wanted = arguments.id.to_ascii_lowercase();
     let found: Vec<&Slot> = all.iter().filter(|slot| id_text(slot).starts_with(&wanted)).collect();
     let slot = match found.as_slice() {
@@ -204,7 +211,7 @@ fn remove(session: &Session, arguments: &Remove) -> Result<()> {
         }
     };
     // The last one is refused whatever is said.
-    let locks_out = all.len() > 1 && slot.unlock(&secret).is_ok();
+    let locks_out = all.len() > 1 && slot.unlock(secret).is_ok();
     if locks_out && !arguments.force {
         return Err(Error::usage(format_args!(
             "key slot {} opened the repository just now: without it the next command would have the wrong key",
@@ -217,7 +224,9 @@ fn remove(session: &Session, arguments: &Remove) -> Result<()> {
     if locks_out {
         warn_of_old_key(session);
     }
-    Ok(())
+    let failed = everywhere.agree(session);
+    let next = "what was removed still opens the repository there. `lifeboat sync` removes it as soon as that can be done";
+    Ok(ending(session, &failed, next))
 }
 
 /// What is configured is of no use from now on.
@@ -227,20 +236,31 @@ fn warn_of_old_key(session: &Session) {
     }
 }
 
-/// Adds the new slot before the old one is removed: at every instant something opens the repository.
-fn change(session: &Session, arguments: &Add) -> Result<()> {
-    let (repository, secret) = session.open_with_secret()?;
-    let all = readable_slots(session, &repository)?;
-    let old = all.iter().find(|slot| slot.unlock(&secret).is_ok()).ok_or_else(|| {
+/// Adds the new slot, at all destinations, before the old one is removed at any: at every instant something that is known opens each of them.
+fn change(session: &Session, arguments: &Add) -> Result<ExitCode> {
+    let everywhere = Everywhere::open(session)?;
+    let (repository, secret) = (&everywhere.repository, &everywhere.secret);
+    let all = readable_slots(session, repository)?;
+    let old = all.iter().find(|slot| slot.unlock(secret).is_ok()).ok_or_else(|| {
         Error::failed("the key slot that opened the repository is gone")
             .with_hint("`lifeboat key list` shows the others.")
     })?;
-    let new = add_slot(session, &repository, arguments)?;
-    repository.remove_slot(old.id)?;
+    let new = add_slot(session, repository, arguments)?;
     report(session, "added", &new)?;
+    let failed = everywhere.agree(session);
+    if !failed.is_empty() {
+        let next = format!(
+            "the old key still opens all destinations. Run `lifeboat sync` as soon as these can be reached, then `lifeboat key remove {}`",
+            id_text(old)
+        );
+        return Ok(ending(session, &failed, &next));
+    }
+    repository.remove_slot(old.id)?;
     report(session, "removed", old)?;
     warn_of_old_key(session);
-    Ok(())
+    let failed = everywhere.agree(session);
+    let next = "the old key still opens the repository there. `lifeboat sync` removes it as soon as that can be done";
+    Ok(ending(session, &failed, next))
 }
 
 fn report(session: &Session, what: &str, slot: &Slot) -> Result<()> {
@@ -263,16 +283,18 @@ fn show(session: &Session) -> Result<()> {
     print_key(session, &repository, &key)
 }
 
-fn recovery(session: &Session, label: &str) -> Result<()> {
-    let repository = session.open()?;
+fn recovery(session: &Session, label: &str) -> Result<ExitCode> {
+    let everywhere = Everywhere::open(session)?;
+    let repository = &everywhere.repository;
     let key = SecretKey::generate()?;
     let slot = repository.add_slot(&Secret::Key(key.clone()), Purpose::Recovery, label, Cost::DEFAULT)?;
-    print_key(session, &repository, &key)?;
+    print_key(session, repository, &key)?;
     session.output.say(format_args!(
         "It is stored nowhere. If it is lost, remove its slot: lifeboat key remove {}",
         id_text(&slot)
     ));
-    Ok(())
+    let failed = everywhere.agree(session);
+    Ok(ending(session, &failed, ADDED_LATER))
 }
 
 /// The key, on standard output; words about it on standard error, so that the key alone can be piped.

@@ -35,6 +35,7 @@ mod restore;
 mod retries;
 pub mod session;
 mod signals;
+mod slots;
 mod snapshots;
 mod standard_input;
 mod status;

@@ -307,6 +307,7 @@ impl Session {
             Some(secret) => (Repository::open(provider, &secret, directories.clone())?, secret),
             None => self.open_with_prompt(&provider, directories)?,
         };
+        let repository = repository.with_other_places(destinations::local_places(&self.settings));
         tag_cache(repository.directories());
         self.output.say_verbose(format_args!(
             "repository {} at {}",

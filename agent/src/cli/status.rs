@@ -8,6 +8,7 @@ use serde_json::json;
 use super::EXIT_INCOMPLETE;
 use super::holdings::{self, Ask, Held, Holding};
 use super::session::Session;
+use super::slots;
 use super::text::{self, Align, Table, count};
 use crate::Result;
 use crate::backup::destinations::{proof_word, proof_words};
@@ -17,7 +18,7 @@ use crate::snapshot::Snapshot;
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit code 3: a destination cannot be reached, or lacks snapshots that another one has."
+    after_help = "Exit code 3: a destination cannot be reached, or lacks snapshots that another one has, or has other key slots."
 )]
 pub struct Status {}
 
@@ -40,7 +41,9 @@ impl Status {
         } else {
             print(session, &rows)?;
         }
-        let is_complete = rows.iter().all(|row| row.error.is_none() && row.lacking == Some(0));
+        let slots_differ = slots::differ(session, &holdings);
+        let is_complete =
+            rows.iter().all(|row| row.error.is_none() && row.lacking == Some(0)) && !slots_differ;
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) })
     }
 }

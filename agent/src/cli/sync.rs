@@ -8,7 +8,7 @@ use serde_json::json;
 use super::progress::Work;
 use super::session::{Session, Target};
 use super::text::{count, not_empty};
-use super::{EXIT_INCOMPLETE, destinations};
+use super::{EXIT_INCOMPLETE, destinations, slots};
 use crate::fs::size::human;
 use crate::repository::Repository;
 use crate::repository::lost::Look;
@@ -21,7 +21,8 @@ use crate::{Error, Kind, Result};
     after_help = "Without options, all destinations are brought to the same snapshots, but those that were forgotten somewhere stay forgotten there: the first that \
                         can be opened gets what others have, then the others what it has. Only what is \
                         missing is moved, each object is proved by hash where it arrives, and a run that is cut off is continued by the next. \
-                        What was forgotten at a destination is not brought back.\n\nExit code 3: a destination could not be brought up."
+                        What was forgotten at a destination is not brought back. Key slots are made the same at all of them: \
+                        what was added or removed at one is added or removed at the others.\n\nExit code 3: a destination could not be brought up."
 )]
 pub struct Sync {
     /// The destination that is read
@@ -57,7 +58,7 @@ impl Sync {
             return Err(Error::usage(format_args!("{} cannot be brought up to itself", origin.name))
                 .with_hint("Name another destination by --from or --to."));
         }
-        let mut failed = 0;
+        let mut failed = slots::sync(session, &origin, &from, &targets);
         for target in &targets {
             match self.bring(session, &from, target) {
                 Ok(synced) => {

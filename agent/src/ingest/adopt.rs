@@ -1,7 +1,7 @@
 //! Takes packs into the index that were stored by a run which was cut off before its next checkpoint.
 //!
 //! So a second run uploads nothing again that was acknowledged. Every adopted pack's directory is authenticated; its segments were
-//! verified before the pack was handed over, and the store proved the pack's hash.
+//! verified before the pack was handed over, and the store proves the pack's hash: the run that was cut off may not have lived to see that.
 
 use super::indexer::Indexer;
 use crate::Result;
@@ -10,7 +10,7 @@ use crate::index::Index;
 use crate::repository::Repository;
 use crate::session::OpenSession;
 
-/// Adopts every readable pack that neither an index shard nor a tombstone names; returns how many.
+/// Adopts every readable pack that neither an index shard nor a tombstone names and that the store proves to be whole; returns how many.
 ///
 /// # Errors
 /// Errors of the store; `Fenced`: then they may be gone. Damaged packs are reported and left where they are.
@@ -22,7 +22,7 @@ pub fn adopt_orphans(
     context: &Context,
 ) -> Result<usize> {
     let mut adopted = 0;
-    repository.for_each_unnamed_pack(index, |entry| {
+    repository.for_each_proved_unnamed_pack(index, |entry| {
         context.check_stop()?;
         match entry {
             // It is about to be deleted.

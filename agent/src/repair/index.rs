@@ -102,7 +102,9 @@ fn make_anew(
     let ingest = Ingest::start(repository, Arc::new(Index::in_memory()), IngestOptions::default(), context)?;
     ingest.indexer().tell(session.beats().clone());
     let mut copies = ChunkSink::new(&ingest)?;
-    for (kind, info) in list_packs(repository)? {
+    let mut listed = list_packs(repository)?;
+    add_unlisted(repository, &old, &mut listed)?;
+    for (kind, info) in listed {
         context.check_stop()?;
         let Ok(id) = layout::sha256_of(&info.key) else { continue };
         if layout::pack(kind, &id)? != info.key {
@@ -129,7 +131,13 @@ fn make_anew(
                 repair.corrected += u64::from(entry != named || is_disputed);
                 Some(entry)
             }
-            None => find(repository, kind, &id, info.size, &mut repair, context)?,
+            None => match find(repository, kind, &id, info.size, &mut repair, context)? {
+                // An upload that was cut off may have its final name and other bytes: what is intact of them is used.
+                Some(entry) if !is_proved(repository, &info)? => {
+                    Some(examine(repository, &entry, &mut copies, &mut repair)?)
+                }
+                entry => entry,
+            },
         };
         if let Some(entry) = entry {
             repair.found += u64::from(!old.in_force.contains(&(kind, id)));
@@ -169,6 +177,28 @@ fn list_packs(repository: &Repository) -> Result<Vec<(PackKind, ObjectInfo)>> {
         packs.extend(listed.into_iter().map(|info| (kind, info)));
     }
     Ok(packs)
+}
+
+/// Adds packs that the index names, no listing shows and the store has all the same: a listing that lags is no reason to drop anything.
+fn add_unlisted(repository: &Repository, old: &Old, listed: &mut Vec<(PackKind, ObjectInfo)>) -> Result<()> {
+    let shown: HashSet<Key> = listed.iter().map(|(_, info)| info.key.clone()).collect();
+    for (kind, id) in old.known.keys() {
+        let key = layout::pack(*kind, id)?;
+        if !shown.contains(&key)
+            && let Some(info) = repository.store().unlisted(&key)?
+        {
+            listed.push((*kind, info));
+        }
+    }
+    Ok(())
+}
+
+fn is_proved(repository: &Repository, info: &ObjectInfo) -> Result<bool> {
+    match repository.prove_pack(info) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == Kind::Damaged => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 /// What the stored shards say.

@@ -97,6 +97,17 @@ fn with_session(
             )
             .with_hint("Run `lifeboat repair index` first, then this command again."));
         }
+        if options.forget && !options.dry_run && check.may_miss_shards() {
+            return Err(Error::failed(format_args!(
+                "no part of the index that {} lists names some chunks; its listings may lag, so they may be there all the same: nothing was \
+                 changed, and nothing is forgotten",
+                repository.store().location()
+            ))
+            .with_hint(
+                "Run it again in some minutes. Without --forget it saves what can be saved and keeps the old snapshots; `lifeboat forget ID` \
+                 then takes one away.",
+            ));
+        }
         rewrite(repository, &check, &reader, &history, options, session, context, &mut repair)?
     };
     append(repository, &history, manifests, session, options, context, &mut repair)?;

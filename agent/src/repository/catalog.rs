@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use lifeboat_providers::{Key, Sha256};
+use lifeboat_providers::{Key, ObjectInfo, Sha256};
 
 use super::{Area, Repository, layout};
 use crate::index::Index;
@@ -177,6 +177,46 @@ impl Repository {
     pub fn for_each_unnamed_pack(
         &self,
         index: &Index,
+        each: impl FnMut(Result<PackEntry>) -> Result<()>,
+    ) -> Result<()> {
+        self.visit_unnamed_packs(index, |_| Ok(()), each)
+    }
+
+    /// As [`Repository::for_each_unnamed_pack`], of packs of which the store proves that it holds all their bytes as they were sent: an upload
+    /// that was cut off may have its final name and other bytes.
+    ///
+    /// # Errors
+    /// As [`Repository::for_each_unnamed_pack`].
+    pub fn for_each_proved_unnamed_pack(
+        &self,
+        index: &Index,
+        each: impl FnMut(Result<PackEntry>) -> Result<()>,
+    ) -> Result<()> {
+        self.visit_unnamed_packs(index, |info| self.prove_pack(info), each)
+    }
+
+    /// `Damaged` unless the store proves that a listed pack has the bytes that it is named by.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub fn prove_pack(&self, info: &ObjectInfo) -> Result<()> {
+        let id = layout::sha256_of(&info.key)?;
+        let is_proved = match info.sha256 {
+            // A file has its name only after it was read back.
+            _ if !self.store.is_far() => true,
+            Some(stated) => stated == id,
+            None => self.store.holds(&info.key, info.size, id)?,
+        };
+        if is_proved {
+            return Ok(());
+        }
+        Err(Error::damaged(format_args!("{} holds other bytes than those it is named by", info.key)))
+    }
+
+    fn visit_unnamed_packs(
+        &self,
+        index: &Index,
+        prove: impl Fn(&ObjectInfo) -> Result<()>,
         mut each: impl FnMut(Result<PackEntry>) -> Result<()>,
     ) -> Result<()> {
         let packs = self.with_sound_index(index, Index::packs)?;
@@ -187,7 +227,7 @@ impl Repository {
                 if named.contains(&id) || index.leaves_out(&id) {
                     continue;
                 }
-                match self.read_pack_entry(kind, &id, info.size) {
+                match prove(&info).and_then(|()| self.read_pack_entry(kind, &id, info.size)) {
                     // A damaged header may claim any version.
                     Err(e) if !matches!(e.kind(), crate::Kind::Damaged | crate::Kind::Failed) => {
                         return Err(e);

@@ -1,6 +1,7 @@
 //! Making a repository, and unlocking one.
 
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lifeboat_providers::{Key, SharedProvider};
@@ -90,6 +91,7 @@ impl Repository {
             master,
             directories,
             siblings: Siblings::none(),
+            other_places: Arc::default(),
             reads_copies: true,
             timing: Timing::default(),
         })
@@ -135,6 +137,7 @@ impl Repository {
             master,
             directories,
             siblings: Siblings::none(),
+            other_places: Arc::default(),
             reads_copies: true,
             timing: Timing::default(),
         })

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use lifeboat_providers::{Key, Prefix, Sha256};
 
 use crate::pack::directory::PackKind;
+use crate::seal::slot::SlotId;
 use crate::{Error, Result};
 
 /// Where the objects of one kind lie.
@@ -11,6 +12,8 @@ use crate::{Error, Result};
 pub enum Area {
     /// Key slots.
     Keys,
+    /// Records of removed key slots.
+    Removed,
     /// Data packs.
     Packs,
     /// Metadata packs.
@@ -33,8 +36,9 @@ pub enum Area {
 
 impl Area {
     /// All areas, in the order in which a check reads them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Keys,
+        Self::Removed,
         Self::Snapshots,
         Self::Forgotten,
         Self::Labels,
@@ -50,6 +54,7 @@ impl Area {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Keys => "keys",
+            Self::Removed => "removed",
             Self::Packs => "packs",
             Self::Meta => "meta",
             Self::Index => "index",
@@ -87,8 +92,20 @@ pub fn config() -> Result<Key> {
 }
 
 /// The key of a key slot.
-pub fn slot(id: [u8; 8]) -> Result<Key> {
+pub fn slot(id: SlotId) -> Result<Key> {
     key(format!("keys/{:016x}", u64::from_be_bytes(id)))
+}
+
+/// The key of the record that a key slot was removed.
+pub fn slot_removal(id: SlotId) -> Result<Key> {
+    key(format!("removed/{:016x}", u64::from_be_bytes(id)))
+}
+
+/// The key slot that a key of either area is of; `None` for a foreign name.
+pub fn slot_id(key: &Key) -> Option<SlotId> {
+    let name = key.file_name();
+    let id = u64::from_str_radix(name, 16).ok()?;
+    (format!("{id:016x}") == name).then_some(id.to_be_bytes())
 }
 
 /// The key of a session.

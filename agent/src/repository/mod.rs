@@ -34,6 +34,9 @@ pub mod state;
 pub mod store;
 pub mod tombstones;
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use lifeboat_providers::{Key, Sha256};
 
@@ -61,6 +64,8 @@ pub struct Repository {
     master: MasterKey,
     directories: Directories,
     siblings: Siblings,
+    /// Directories of this machine that other destinations are, whether they can be used or not.
+    other_places: Arc<[PathBuf]>,
     /// Copies of metadata on this machine may stand for what is stored.
     reads_copies: bool,
     timing: Timing,
@@ -101,6 +106,13 @@ impl Repository {
     #[must_use]
     pub fn with_siblings(self, siblings: Siblings) -> Self {
         Self { siblings, ..self }
+    }
+
+    /// The same repository, with the directories of this machine that other destinations are, whether they can be used or not: neither
+    /// backed up nor deleted.
+    #[must_use]
+    pub fn with_other_places(self, places: Arc<[PathBuf]>) -> Self {
+        Self { other_places: places, ..self }
     }
 
     /// The same repository, of which nothing is read from copies on this machine: for those who judge what is stored.

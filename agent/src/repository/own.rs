@@ -1,10 +1,10 @@
-//! What one repository takes up on this machine: never backed up into it, never deleted by a restore from it.
+//! What one repository takes up on this machine, with all its destinations: never backed up into it, never deleted by a restore from it.
 
 use std::path::{Path, PathBuf};
 
 use super::Repository;
 
-/// The directories of one repository that are there on this machine.
+/// The directories of one repository, at all its destinations, that are there on this machine.
 #[derive(Debug, Clone, Default)]
 pub struct OwnDirectories(Vec<OwnDirectory>);
 
@@ -20,12 +20,18 @@ impl OwnDirectories {
     /// Those that are there now: what is not there cannot be met either.
     pub fn of(repository: &Repository) -> Self {
         let directories = repository.directories();
-        let mut own = Self::default();
-        if let Some(root) = repository.store().capabilities().local_root {
-            own = own.with(&root, "this repository itself");
-        }
-        own.with(directories.cache_of_all_places(), "this repository's cache")
+        Self::destinations(repository)
+            .with(directories.cache_of_all_places(), "this repository's cache")
             .with(&directories.state, "what lifeboat remembers of this repository here")
+    }
+
+    /// As far as they are destinations.
+    fn destinations(repository: &Repository) -> Self {
+        let this = repository.store().capabilities().local_root;
+        let this =
+            this.map_or_else(Self::default, |root| Self::default().with(&root, "this repository itself"));
+        let others = repository.other_places.iter();
+        others.fold(this, |own, place| own.with(place, "another destination of the configuration"))
     }
 
     /// One more, if it is there.
@@ -36,6 +42,19 @@ impl OwnDirectories {
             self.0.push(OwnDirectory { path, identity: (stat.st_dev, stat.st_ino), what });
         }
         self
+    }
+
+    /// Which of the destinations a new entry at a path would come to lie in, if it is one: links on the way lead where they lead, and what
+    /// is not there yet would be made where the deepest directory that is there really lies.
+    pub fn destination_around(repository: &Repository, path: &Path) -> std::io::Result<Option<&'static str>> {
+        let absolute = std::path::absolute(path)?;
+        let real = absolute.ancestors().find_map(|ancestor| std::fs::canonicalize(ancestor).ok());
+        let own = Self::destinations(repository);
+        let mut around = real.iter().flat_map(|real| real.ancestors()).chain(absolute.ancestors());
+        Ok(around.find_map(|place| {
+            let stat = rustix::fs::stat(place).ok()?;
+            own.describe(stat.st_dev, stat.st_ino)
+        }))
     }
 
     /// Where they are.

@@ -1,11 +1,59 @@
 //! Key slots of a repository: several ways to unlock one master key.
+//!
+//! A slot that is removed leaves a record, so that a copy of it at another destination is known for what it is: see `sync/slots.rs`.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::{Area, Repository, Store, layout};
-use crate::seal::header::RepositoryId;
+use crate::seal::header::{ObjectKind, RepositoryId};
 use crate::seal::keys::MasterKey;
 use crate::seal::object::SealedObject;
-use crate::seal::slot::{Cost, Purpose, Secret, Slot};
+use crate::seal::slot::{Cost, Purpose, Secret, Slot, SlotId};
 use crate::{Error, Kind, Result};
+
+/// A record that a key slot was removed on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotRemoval {
+    /// 1.
+    pub version: u16,
+    /// The slot's id, 16 hex digits.
+    pub slot: String,
+    /// When, RFC 3339.
+    pub time: String,
+}
+
+impl SlotRemoval {
+    /// Reads the opened bytes of a record.
+    ///
+    /// # Errors
+    /// `Damaged` if they are none; a failure that names it for another version.
+    pub fn decode(json: &[u8]) -> Result<Self> {
+        let record: Self = serde_json::from_slice(json)
+            .map_err(|e| Error::damaged(format_args!("malformed record of a removed key slot: {e}")))?;
+        if record.version != 1 {
+            let what = format_args!("record of a removed key slot of version {}", record.version);
+            return Err(
+                Error::failed(what).with_hint("Use the version of lifeboat that made it, or a later one.")
+            );
+        }
+        Ok(record)
+    }
+}
+
+/// The stored bytes of a slot that can be read and is of this repository.
+///
+/// # Errors
+/// `Damaged` if it is not; errors of the store.
+pub fn read(repository: &Repository, id: SlotId) -> Result<Bytes> {
+    let key = layout::slot(id)?;
+    let stored = repository.store().get(&key)?;
+    let slot = Slot::parse(&stored).map_err(|e| e.context(&key))?;
+    if slot.repository != repository.id() || slot.id != id {
+        return Err(Error::damaged(format_args!("{key} is another slot than its name says")));
+    }
+    Ok(stored)
+}
 
 /// All slots of a repository that can be read, and errors for those that cannot.
 ///
@@ -69,11 +117,11 @@ impl Repository {
         Ok(slot)
     }
 
-    /// Removes a slot, but never the last.
+    /// Removes a slot, but never the last. The record that it was removed is written before.
     ///
     /// # Errors
-    /// `Usage` for the last slot or an id that is not there.
-    pub fn remove_slot(&self, id: [u8; 8]) -> Result<()> {
+    /// `Usage` for the last slot or an id that is not there; errors of the store.
+    pub fn remove_slot(&self, id: SlotId) -> Result<()> {
         let (slots, _) = list(&self.store, self.id)?;
         if !slots.iter().any(|slot| slot.id == id) {
             return Err(Error::usage("there is no key slot with that id")
@@ -85,6 +133,32 @@ impl Repository {
             )
             .with_hint("Add another with `lifeboat key add` first."));
         }
+        let key = layout::slot_removal(id)?;
+        if self.store.head(&key)?.is_none() {
+            let record = SlotRemoval {
+                version: 1,
+                slot: format!("{:016x}", u64::from_be_bytes(id)),
+                time: chrono::Utc::now().to_rfc3339(),
+            };
+            let json = serde_json::to_vec(&record)
+                .map_err(|e| Error::failed(format_args!("cannot write the record of a key slot: {e}")))?;
+            self.store.create_or_same(&key, &self.seal(ObjectKind::SlotRemoval, &json)?)?;
+        }
         self.store.delete(&layout::slot(id)?)
+    }
+
+    /// The stored bytes of the record that a slot was removed, after they were authenticated.
+    ///
+    /// # Errors
+    /// `Damaged` if it is missing, of another slot, or not what it should be.
+    pub fn slot_removal(&self, id: SlotId) -> Result<Bytes> {
+        let key = layout::slot_removal(id)?;
+        let stored = self.store.get(&key)?;
+        let opened = self.open_object(ObjectKind::SlotRemoval, &stored);
+        let record = opened.and_then(|json| SlotRemoval::decode(&json)).map_err(|e| e.context(&key))?;
+        if u64::from_str_radix(&record.slot, 16).ok() != Some(u64::from_be_bytes(id)) {
+            return Err(Error::damaged(format_args!("{key} is of another slot than its name says")));
+        }
+        Ok(stored)
     }
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use lifeboat_providers::layer;
 use lifeboat_providers::{
-    Capabilities, ErrorKind, Key, ObjectInfo, Prefix, ProviderExt as _, PutMode, Receipt, SharedProvider,
-    Usage,
+    Capabilities, ErrorKind, Key, ObjectInfo, Prefix, ProviderExt as _, PutMode, Receipt, Sha256,
+    SharedProvider, Usage,
 };
 use tokio::runtime::Runtime;
 
@@ -180,10 +180,30 @@ impl Store {
         self.runtime.block_on(put)
     }
 
+    /// Whether the store holds an object of exactly these bytes: by the digest that it states, by reading them where it states none.
+    ///
+    /// # Errors
+    /// As [`lifeboat_providers::ProviderExt::prove`], but an object that is not there is an answer.
+    pub fn holds(&self, key: &Key, size: u64, sha256: Sha256) -> Result<bool> {
+        match self.runtime.block_on(self.provider.prove(key, size, sha256)) {
+            Ok(proof) => Ok(proof.is_some()),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(self.at(e)),
+        }
+    }
+
+    /// An object that a listing did not show: `None` if it is not there. Where listings are complete that is known already; elsewhere the
+    /// store is asked for it by its name.
+    ///
+    /// # Errors
+    /// As [`Store::head`].
+    pub fn unlisted(&self, key: &Key) -> Result<Option<ObjectInfo>> {
+        if self.capabilities().listing_is_consistent { Ok(None) } else { self.head(key) }
+    }
+
     /// The name is taken: by the same bytes (an earlier run that was cut off), or by a damaged copy, which is replaced.
     fn confirm_same(&self, key: &Key, object: &SealedObject) -> Result<()> {
-        let proof = self.provider.prove(key, object.body().len(), object.sha256());
-        if self.runtime.block_on(proof).map_err(|e| self.at(e))?.is_none() {
+        if !self.holds(key, object.body().len(), object.sha256())? {
             self.replace(key, object)?;
         }
         Ok(())

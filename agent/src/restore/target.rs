@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -11,8 +11,8 @@ use super::{Overwrite, RestoreOptions};
 use crate::events::{Context, Event};
 use crate::fetch::ChunkReader;
 use crate::fs::capture;
-use crate::repository::Repository;
 use crate::repository::state::{make_private_dir, write_atomically};
+use crate::repository::{OwnDirectories, Repository};
 use crate::snapshot::Snapshot;
 use crate::tree::Entry;
 use crate::{Error, Kind, Result};
@@ -223,25 +223,16 @@ fn read_mark(path: &Path) -> Option<Mark> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-/// Restoring into the repository would damage what is restored from.
+/// Restoring into a destination would damage what is restored from, now or later.
 fn refuse_own_repository(repository: &Repository, target: &Path) -> Result<()> {
-    let Some(root) = repository.store().capabilities().local_root else { return Ok(()) };
-    let Ok(own) = std::fs::metadata(&root) else { return Ok(()) };
-    let absolute = std::path::absolute(target)
-        .map_err(|e| Error::io(format_args!("cannot use the target {}", target.display()), e))?;
-    // Links on the way lead where they lead: what counts is where the deepest directory that is there really lies.
-    let real = absolute.ancestors().find_map(|ancestor| std::fs::canonicalize(ancestor).ok());
-    let inside = real
-        .iter()
-        .flat_map(|real| real.ancestors())
-        .chain(absolute.ancestors())
-        .filter_map(|ancestor| std::fs::metadata(ancestor).ok())
-        .any(|metadata| (metadata.dev(), metadata.ino()) == (own.dev(), own.ino()));
-    if inside {
-        return Err(Error::usage(format_args!("the target {} lies in the repository", target.display()))
-            .with_hint("Name a directory outside of it."));
+    let shown = target.display();
+    let around = OwnDirectories::destination_around(repository, target)
+        .map_err(|e| Error::io(format_args!("cannot use the target {shown}"), e))?;
+    match around {
+        Some(what) => Err(Error::usage(format_args!("the target {shown} lies in the repository: in {what}"))
+            .with_hint("Name a directory outside of it.")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// `--delete` in a directory that has nothing in common with the snapshot is most likely a mistyped target.

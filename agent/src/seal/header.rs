@@ -38,6 +38,8 @@ pub enum ObjectKind {
     Tombstone = 9,
     /// Pins and later tags of a snapshot.
     Label = 10,
+    /// A record that a key slot was removed.
+    SlotRemoval = 11,
 }
 
 impl ObjectKind {
@@ -53,6 +55,7 @@ impl ObjectKind {
             8 => Self::Outcome,
             9 => Self::Tombstone,
             10 => Self::Label,
+            11 => Self::SlotRemoval,
             _ => return None,
         })
     }
@@ -71,6 +74,7 @@ impl fmt::Display for ObjectKind {
             Self::Outcome => "outcome of a session",
             Self::Tombstone => "tombstone",
             Self::Label => "record of labels",
+            Self::SlotRemoval => "record of a removed key slot",
         })
     }
 }

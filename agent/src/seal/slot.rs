@@ -93,11 +93,14 @@ impl fmt::Display for Purpose {
     }
 }
 
+/// Names a slot, for ever: random.
+pub type SlotId = [u8; 8];
+
 /// One way to unlock a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
     /// Names the slot; also in its object's key.
-    pub id: [u8; 8],
+    pub id: SlotId,
     /// Which repository it unlocks.
     pub repository: RepositoryId,
     /// What it is for.

@@ -6,6 +6,7 @@
 //! | [`needed`] | which segments the snapshots to be brought need, and whether a destination has all of one |
 //! | [`copy`] | packs from one store to the other, several at once |
 //! | [`absent`] | snapshots that were forgotten before they ever came |
+//! | [`slots`] | key slots of all destinations |
 //!
 //! A destination may have a history of its own: what was forgotten there is not brought back, and what it has besides stays.
 
@@ -13,6 +14,7 @@ mod absent;
 mod copy;
 pub(crate) mod needed;
 mod reach;
+pub mod slots;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

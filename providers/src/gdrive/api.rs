@@ -179,10 +179,14 @@ impl Api {
             }
             all.files.extend(page.files);
             all.at = page.at.or(all.at);
-            if page.next.is_none() || page.next == all.next {
-                return Ok(all);
+            match page.next {
+                None => {
+                    all.next = None;
+                    return Ok(all);
+                }
+                next if next == all.next => return Err(stands_still()),
+                next => all.next = next,
             }
-            all.next = page.next;
         }
     }
 
@@ -275,6 +279,11 @@ impl Api {
 /// Drive did not look everywhere: nothing can be concluded from what it found.
 pub(super) fn incomplete() -> Failure {
     Failure::Broken("Google Drive says that its search was incomplete".to_owned())
+}
+
+/// A page names itself as the next: what comes after it cannot be had, and may be what is looked for.
+pub(super) fn stands_still() -> Failure {
+    Failure::Broken("the listing does not get on: a page names itself as the next".to_owned())
 }
 
 /// A text within quotes of a query.

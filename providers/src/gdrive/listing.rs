@@ -3,18 +3,21 @@
 //! Pages may be short or empty before the end, so only the absence of a next one ends a folder. A page that failed
 //! is asked for again when the stream is polled again. Of several files of one name the one is shown that `get`
 //! would read.
+//!
+//! A listing lags: it may lack what was made minutes ago. So what this machine remembers under the prefix and no page showed is asked for by
+//! its id at the end, and shown if it is there.
 
 use std::collections::{HashSet, VecDeque};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 
-use super::Drive;
-use super::api::{incomplete, quoted};
-use super::error::{Failure, Outcome};
+use super::api::{incomplete, quoted, stands_still};
+use super::error::Outcome;
 use super::file::{Content, Remote};
 use super::folders::area;
 use super::state::Entry;
+use super::{CONCURRENCY_PREFERRED, Drive};
 use crate::{Key, ObjectInfo, Prefix, Result, Sha256};
 
 /// A folder to be listed, and of which area it is.
@@ -31,6 +34,10 @@ struct Listing<'a> {
     files: VecDeque<(Key, Remote)>,
     /// Keys that were shown, by the beginning of their digest.
     shown: HashSet<[u8; 16]>,
+    /// Objects that are remembered and no page showed; `None` until all pages were seen.
+    remembered: Option<VecDeque<(Key, String)>>,
+    /// Of those, what was found to be there.
+    found: VecDeque<(Key, Remote)>,
 }
 
 impl Drive {
@@ -43,6 +50,8 @@ impl Drive {
             page: None,
             files: VecDeque::new(),
             shown: HashSet::new(),
+            remembered: None,
+            found: VecDeque::new(),
         };
         stream::unfold(Some(listing), |listing| async move {
             let mut listing = listing?;
@@ -100,10 +109,10 @@ impl Listing<'_> {
             if self.places.is_none() {
                 self.places = Some(self.find_places().await?);
             }
-            let Some((area, folder)) = self.places.as_ref().and_then(|places| places.front().cloned()) else {
-                return Ok(None);
-            };
-            self.turn_page(area.as_deref(), &folder).await?;
+            match self.places.as_ref().and_then(|places| places.front().cloned()) {
+                Some((area, folder)) => self.turn_page(area.as_deref(), &folder).await?,
+                None => return self.next_remembered().await,
+            }
         }
     }
 
@@ -157,13 +166,42 @@ impl Listing<'_> {
         match page.next {
             None => self.end_folder(),
             Some(next) if self.page.as_ref() == Some(&next) => {
-                return Err(Failure::Broken(
-                    "the listing does not get on: a page names itself as the next".to_owned(),
-                ));
+                return Err(stands_still());
             }
             Some(next) => self.page = Some(next),
         }
         Ok(())
+    }
+
+    /// The next object that no page showed, and that is there all the same.
+    async fn next_remembered(&mut self) -> Outcome<Option<ObjectInfo>> {
+        loop {
+            if let Some((key, remote)) = self.found.pop_front() {
+                return Ok(Some(remote.info(key)));
+            }
+            let remembered = match &mut self.remembered {
+                Some(remembered) => remembered,
+                none => none.insert(
+                    self.drive.state.stored_under(&self.prefix, |key| self.shown.contains(&hash(key)))?,
+                ),
+            };
+            let asked: Vec<_> = remembered.iter().take(CONCURRENCY_PREFERRED).cloned().collect();
+            if asked.is_empty() {
+                return Ok(None);
+            }
+            let drive = self.drive;
+            let answers = asked.iter().map(|(_, id)| drive.api.find(id));
+            let answers = futures_util::future::try_join_all(answers).await?;
+            // Taken out only now: after a failure they are asked for again.
+            remembered.drain(..asked.len());
+            for ((key, id), answer) in asked.into_iter().zip(answers) {
+                match answer.filter(|remote| remote.is_object(&key)) {
+                    Some(remote) => self.found.push_back((key, remote)),
+                    // Removed, trashed or renamed by another machine or a person.
+                    None => drive.state.forget(&key, &id)?,
+                }
+            }
+        }
     }
 
     fn end_folder(&mut self) {

@@ -67,7 +67,8 @@ pub struct LimitProvider {
     pace: Pace,
     /// `None` for any number of calls at once.
     slots: Option<Slots>,
-    capabilities: Capabilities,
+    /// Calls that callers are to offer at once; `None` for what the store names.
+    concurrency_preferred: Option<usize>,
     creates_every: Option<Duration>,
     charges_bodies: bool,
     /// Puts go through one by one, in the order in which they came, until they begin.
@@ -92,24 +93,21 @@ struct Charge<'a> {
 impl LimitProvider {
     /// Over `inner`, with the limits of `pace`.
     pub fn new(inner: SharedProvider, policy: &LimitPolicy, pace: Pace) -> Self {
-        let mut capabilities = inner.capabilities();
+        let capabilities = inner.capabilities();
         let start = capabilities.concurrency_preferred.max(1);
         let is_files = capabilities.local_root.is_some();
         let max = policy.concurrency_max.or_else(|| (!is_files).then_some(start));
-        if let Some(max) = max {
-            // Callers offer so many calls; how many of them run is found here.
-            capabilities.concurrency_preferred = max.max(1);
-        }
         let creates = pace.limits().creates_per_second.filter(|creates| *creates > 0.0);
         Self {
             slots: max.map(|max| Slots::new(start, max)),
+            // Callers offer so many calls; how many of them run is found here.
+            concurrency_preferred: max.map(|max| max.max(1)),
             creates_every: creates.and_then(|creates| Duration::try_from_secs_f64(1.0 / creates).ok()),
             charges_bodies: !policy.transport_is_paced,
             puts: Mutex::default(),
             gets: Mutex::default(),
             inner,
             pace,
-            capabilities,
         }
     }
 
@@ -244,7 +242,7 @@ impl Provider for LimitProvider {
             return self.inner.get(key, range).await;
         }
         // A range that reaches far beyond every object will be refused: nothing is charged for it beforehand.
-        let charged = if expected > self.capabilities.pack_bytes_preferred { 0 } else { expected };
+        let charged = if expected > self.inner.capabilities().pack_bytes_preferred { 0 } else { expected };
         let (slot, charge) = self.begin_get(charged).await;
         let result = self.inner.get(key, range).await;
         let moved = result.as_ref().map_or(0, |bytes| bytes.len() as u64);
@@ -291,7 +289,11 @@ impl Provider for LimitProvider {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.capabilities.clone()
+        // Asked anew: a store may have learnt by its first write how it proves what it holds.
+        let mut capabilities = self.inner.capabilities();
+        capabilities.concurrency_preferred =
+            self.concurrency_preferred.unwrap_or(capabilities.concurrency_preferred);
+        capabilities
     }
 }
 

@@ -54,8 +54,6 @@ pub struct TimeoutProvider {
     attempt: Duration,
     sent_per_second_min: u64,
     received_per_second_min: u64,
-    /// A store that proves by reading back moves the bytes of a put both ways.
-    reads_back: bool,
 }
 
 impl TimeoutProvider {
@@ -63,7 +61,6 @@ impl TimeoutProvider {
     pub fn new(inner: SharedProvider, policy: &TimeoutPolicy) -> Self {
         let slowest = policy.bytes_per_second_min.max(1);
         Self {
-            reads_back: inner.capabilities().proof == Proof::ReadBack,
             inner,
             attempt: policy.attempt,
             sent_per_second_min: slowest,
@@ -144,7 +141,9 @@ impl Provider for TimeoutProvider {
     }
 
     async fn put(&self, key: &Key, body: Body, sha256: Sha256, mode: PutMode) -> Result<Receipt> {
-        let limit = self.time_for(body.len(), if self.reads_back { body.len() } else { 0 });
+        // A store that proves by reading back moves the bytes of a put both ways, and of one that is not known yet that may be.
+        let reads_back = self.inner.capabilities().proof != Proof::Server;
+        let limit = self.time_for(body.len(), if reads_back { body.len() } else { 0 });
         self.limited("put", key, limit, self.inner.put(key, body, sha256, mode)).await
     }
 

@@ -81,20 +81,24 @@ impl Pages<'_> {
         let answer = request.set_continuation_token(token.clone()).send().await;
         let answer = answer.map_err(|e| translate("list", &self.prefix, e))?;
         let malformed = |why: &str| Error::new(ErrorKind::Other, "list", &self.prefix, why);
-        self.next = match (answer.is_truncated(), answer.next_continuation_token()) {
+        let next = answer.next_continuation_token().filter(|next| !next.is_empty());
+        self.next = match (answer.is_truncated(), next) {
             (Some(true), None) => {
                 return Err(malformed("the store says that there is more, and not how to get it"));
             }
+            // The end is said, and what would come next is what was just had.
+            (Some(false), next) if next == token.as_deref() => Next::Done,
             // Asking for the same page for ever would look like a very long listing.
-            (Some(true), next) if next == token.as_deref() => {
+            (_, Some(next)) if Some(next) == token.as_deref() => {
                 self.standing_still += 1;
                 if !answer.contents().is_empty() || self.standing_still > STANDING_STILL_MAX {
                     return Err(malformed("the store repeats a page of the listing"));
                 }
                 return Ok(());
             }
-            (Some(true), Some(next)) => Next::Page(next.to_owned()),
-            _ => Next::Done,
+            // Who says how to go on has more, whatever else is said or left out: a listing cut short would look like objects that are gone.
+            (_, Some(next)) => Next::Page(next.to_owned()),
+            (_, None) => Next::Done,
         };
         self.ready.extend(answer.contents().iter().filter_map(|object| describe(self.provider, object)));
         Ok(())

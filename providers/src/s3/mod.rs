@@ -188,10 +188,11 @@ impl Provider for S3Provider {
     }
 
     fn capabilities(&self) -> Capabilities {
-        // Before the first write of a process that knows nothing of the store: the least.
-        let abilities = self.abilities.get().copied().unwrap_or(Abilities::LEAST);
+        // Before the first write of a process that knows nothing of the store: the least, of its proofs too.
+        let known = self.abilities.get().copied();
+        let abilities = known.unwrap_or(Abilities::LEAST);
         Capabilities {
-            proof: abilities.proof(),
+            proof: known.map_or(Proof::Transport, |known| known.proof()),
             conditional_create: abilities.conditional_create,
             listing_is_consistent: true,
             listing_has_digests: false,

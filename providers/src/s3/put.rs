@@ -127,13 +127,23 @@ impl S3Provider {
     }
 
     /// The last resort: the bytes are read again and hashed here. By the version that was put: of two writers one wins, and the other must
-    /// neither take the winner's bytes for damaged ones of its own nor remove them.
+    /// neither take the winner's bytes for damaged ones of its own nor remove them. Where that version is not there any more, or never was
+    /// called so (some gateways name it otherwise when it is read), what is there now proves the put if it is the same, and nothing if not.
     async fn read_back(&self, key: &Key, size: u64, sha256: &Sha256, version: Option<&str>) -> Result<()> {
+        let is_whole = |bytes: &Bytes| bytes.len() as u64 == size && Sha256::of(bytes) == *sha256;
         let stored = match self.get_version(key, version).await {
-            Err(e) if e.kind() == ErrorKind::Exists => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::Exists => {
+                let now = self.get_version(key, None).await?;
+                if is_whole(&now) {
+                    return Ok(());
+                }
+                let why =
+                    "another object than the one that was sent is read back: it was replaced, or is damaged";
+                return Err(Error::new(ErrorKind::Transient, "put", key, why));
+            }
             stored => stored?,
         };
-        if stored.len() as u64 == size && Sha256::of(&stored) == *sha256 {
+        if is_whole(&stored) {
             return Ok(());
         }
         let _ = self.delete_object(key).await;

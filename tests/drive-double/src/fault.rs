@@ -156,6 +156,8 @@ pub enum Fault {
     },
     /// A listing's page is empty and has a `nextPageToken` that begins where this page would have begun.
     EmptyPage,
+    /// A listing's page is empty and names, as all others do then, one and the same page as the next.
+    SamePage,
     /// A listing says `incompleteSearch` and lacks the second half of each page.
     IncompleteSearch,
 }

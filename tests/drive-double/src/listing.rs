@@ -70,7 +70,7 @@ pub(crate) fn list(state: &mut State, head: &Head, identity: &Identity, plan: &P
     let size = plan
         .find(|fault| match fault {
             Fault::ShortPages { items } => Some((*items).max(1)),
-            Fault::EmptyPage => Some(0),
+            Fault::EmptyPage | Fault::SamePage => Some(0),
             _ => None,
         })
         .unwrap_or(usize::MAX)
@@ -83,8 +83,11 @@ pub(crate) fn list(state: &mut State, head: &Head, identity: &Identity, plan: &P
         files.truncate(files.len() / 2);
     }
     let mut answer = json!({"kind": "drive#fileList", "incompleteSearch": incomplete, "files": files});
-    if end < page.ids.len() || plan.has(&Fault::EmptyPage) {
-        let token = format!("~!!~{}", state.random.text(60));
+    if end < page.ids.len() || plan.has(&Fault::EmptyPage) || plan.has(&Fault::SamePage) {
+        let token = match plan.has(&Fault::SamePage) {
+            true => "~!!~the-same".to_owned(),
+            false => format!("~!!~{}", state.random.text(60)),
+        };
         answer["nextPageToken"] = token.clone().into();
         state.pages.0.insert(token, Page { at: end, ..page });
     }

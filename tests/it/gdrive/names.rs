@@ -28,6 +28,8 @@ async fn a_listing_that_lags_hides_nothing_from_its_writer() {
         assert_eq!(provider.get(&key(name), None).await.unwrap(), body);
         assert_eq!(provider.head(&key(name)).await.unwrap().size, 1000);
     }
+    assert_eq!(listed(&*provider, "").await.len(), 3);
+    assert_eq!(listed(&*provider, "packs").await.len(), 2);
     // After a restart, too: nothing is made twice.
     drop(provider);
     let provider = scene.machine("a").await;
@@ -60,6 +62,47 @@ async fn a_listing_that_lags_does_not_bring_back_what_was_removed() {
     let body = noise(20, 2);
     put(&*writer, "packs/aa", &body, PutMode::CreateNew).await.unwrap();
     assert_eq!(writer.get(&key("packs/aa"), None).await.unwrap(), body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_does_not_show_what_another_machine_removed() {
+    let scene = Scene::new();
+    let (writer, other) = (scene.machine("a").await, scene.machine("b").await);
+    for number in 0..11 {
+        put(&*writer, &format!("packs/{number}"), &noise(10, number), PutMode::CreateNew).await.unwrap();
+    }
+    scene.fault(Call::List, When::Always, Fault::HideNew);
+    for number in 0..6 {
+        put(&*writer, &format!("packs/new-{number}"), &noise(10, number), PutMode::CreateNew).await.unwrap();
+    }
+    assert_eq!(listed(&*other, "packs").await.len(), 11);
+    for id in ["packs/0", "packs/new-3"].iter().flat_map(|name| scene.ids(name)) {
+        assert!(scene.double.remove(&id));
+    }
+    // A question that fails is asked again, and none is answered twice.
+    scene.fault(Call::Get, When::Nth(2), Fault::Error { status: 500, after_commit: false });
+    let names = listed(&*retrying(writer.clone(), 1), "packs").await;
+    assert_eq!(names.len(), 15);
+    assert!(!names.contains("packs/0") && !names.contains("packs/new-3"), "{names:?}");
+    let before = scene.count(Call::Get);
+    listed(&*writer, "packs").await;
+    // The five that are hidden still.
+    assert_eq!(scene.count(Call::Get) - before, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_that_stands_still_says_nothing_of_what_is_there() {
+    let scene = Scene::new();
+    let body = noise(10, 1);
+    put(&*scene.machine("a").await, "packs/aa", &body, PutMode::CreateNew).await.unwrap();
+    let fresh = scene.machine("b").await;
+    // The folder is found; of the search in it every page is empty, and the next one is the same.
+    listed(&*fresh, "index").await;
+    scene.fault(Call::List, When::Always, Fault::SamePage);
+    let error = fresh.head(&key("packs/aa")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
+    scene.double.clear_faults();
+    assert_eq!(fresh.get(&key("packs/aa"), None).await.unwrap(), body);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,7 +70,7 @@ pub fn list(
         max_keys: Some(asked as i32),
         key_count: Some((contents.len() + folders.len()) as i32),
         continuation_token: input.continuation_token,
-        is_truncated: Some(next.is_some()),
+        is_truncated: (fault != Some(&Fault::SayNothingOfMore)).then_some(next.is_some()),
         next_continuation_token: next,
         common_prefixes: (!folders.is_empty()).then(|| folders.iter().map(prefixes).collect()),
         contents: Some(contents),

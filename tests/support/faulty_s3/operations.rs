@@ -148,7 +148,10 @@ impl S3 for Operations {
             return Err(precondition_failed());
         }
         let output = PutObjectOutput {
-            e_tag: Some(ETag::Strong(received.etag.clone())),
+            e_tag: Some(ETag::Strong(match fault {
+                Some(Fault::OtherTag) => "of-another-name".to_owned(),
+                _ => received.etag.clone(),
+            })),
             checksum_type: received.sha256.is_some().then(|| composite_type(false)),
             checksum_sha256: received.sha256.clone(),
             ..PutObjectOutput::default()

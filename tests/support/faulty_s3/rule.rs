@@ -186,6 +186,10 @@ pub enum Fault {
     EmptyPage,
     /// A listing ends in its middle and says that this was all.
     EndListing,
+    /// A listing does not say whether there is more, and how to continue if there is.
+    SayNothingOfMore,
+    /// The answer to a PUT names another ETag than the object then has.
+    OtherTag,
 }
 
 /// A fault and the calls that it strikes.

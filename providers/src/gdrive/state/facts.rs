@@ -131,6 +131,14 @@ impl Facts {
         })
     }
 
+    /// Names and ids of all files that were seen.
+    pub(super) fn stored(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.names.iter().filter_map(|(name, known)| match known {
+            Known::Stored(id) => Some((name.as_str(), id.as_str())),
+            Known::Planned { .. } => None,
+        })
+    }
+
     pub(super) fn was_removed(&self, id: &str) -> bool {
         self.removed.contains(id)
     }

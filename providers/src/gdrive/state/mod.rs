@@ -12,12 +12,13 @@
 mod facts;
 mod file;
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
-use crate::{Key, Result, Sha256};
+use crate::{Key, Prefix, Result, Sha256};
 use facts::{Fact, Facts};
 use file::StateFile;
 
@@ -84,6 +85,19 @@ impl State {
     /// What is remembered of an object.
     pub(super) fn entry(&self, key: &Key) -> Result<Option<Entry>> {
         self.read(|facts| facts.entry(key.as_str()))
+    }
+
+    /// The objects below a prefix that are remembered, but for those of which `skip` says so, with their files' ids.
+    pub(super) fn stored_under(
+        &self,
+        prefix: &Prefix,
+        skip: impl Fn(&Key) -> bool,
+    ) -> Result<VecDeque<(Key, String)>> {
+        self.read(|facts| {
+            let keys = facts.stored().filter_map(|(name, id)| Some((Key::new(name).ok()?, id)));
+            let wanted = keys.filter(|(key, _)| prefix.matches(key) && !skip(key));
+            wanted.map(|(key, id)| (key, id.to_owned())).collect()
+        })
     }
 
     /// The file was seen under its name.
