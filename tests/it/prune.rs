@@ -281,7 +281,10 @@ fn what_a_snapshot_made_meanwhile_needs_stays() {
             let (manifest, committed) = (manifest.clone(), committed.clone());
             let commit = std::thread::spawn(move || {
                 let repository = open(store, &machine).unwrap();
-                *committed.lock() = Some(repository.append_snapshot(manifest, &Context::silent()).unwrap());
+                let session = session::open(&repository, "second", Role::Writer).unwrap();
+                let snapshot = repository.append_snapshot(manifest, &session, &Context::silent()).unwrap();
+                session.close().unwrap();
+                *committed.lock() = Some(snapshot);
             });
             commit.join().unwrap();
         })
