@@ -105,7 +105,7 @@ fn with_garbage() -> Scene {
     scene.run(&["init"]).expect(0);
     let other = scene.world.path("other");
     fs::create_dir(&other).unwrap();
-    grow::file(&other.join("large"), 3_000_000, &mut Random::new(1));
+    fs::write(other.join("large"), Random::new(1).bytes(3_000_000)).unwrap();
     scene.run(&["backup", other.to_str().unwrap()]).expect(0);
     scene.backup().expect(0);
     scene

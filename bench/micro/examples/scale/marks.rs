@@ -21,7 +21,10 @@ pub fn measure(repository: &Repository, chunks: u64) -> Result<(), Fault> {
     let marks = index.marks()?;
     let mut marked = 0_u64;
     // A step that has no divisor in common with the number of chunks meets each once.
-    let step = (0..).map(|n| mixed(n) % chunks | 1).find(|step| greatest_divisor(*step, chunks) == 1).ok_or("no step")?;
+    let step = (0..)
+        .map(|n| mixed(n) % chunks | 1)
+        .find(|step| greatest_divisor(*step, chunks) == 1)
+        .ok_or("no step")?;
     let mut number = 0;
     for _ in 0..chunks {
         if number % UNUSED_EVERY != 0 {
