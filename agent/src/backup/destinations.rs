@@ -91,11 +91,14 @@ pub(super) fn catch_up(
         other.outcome?;
         let session = other.session.ok_or_else(|| Error::failed("a destination without a session"))?;
         let prepared = Prepared { index: other.index, session };
-        let synced = match sync::bring(first, &other.repository, &options, Some(prepared), context) {
+        let mut synced = match sync::bring(first, &other.repository, &options, Some(prepared), context) {
             // What it has already is not brought again.
             Err(e) if e.kind() == Kind::Fenced => sync::run(first, &other.repository, &options, context)?,
             synced => synced?,
         };
+        if synced.is_partial {
+            synced.add(sync::run(first, &other.repository, &options, context)?);
+        }
         if !synced.snapshots.contains(&snapshot.id) {
             synced.verdict()?;
         }

@@ -285,9 +285,10 @@ fn warn_of(removed: Vec<Result<()>>, context: &Context) -> usize {
     failed.len()
 }
 
-const SESSION_PREFIX: &str = "sessions/";
-const DEAD_PREFIX: &str = "dead/";
-const OUTCOME_PREFIX: &str = "outcomes/";
+/// What is observed: names of this machine's own memory, not of objects.
+const SESSION_PREFIX: &str = "session:";
+const DEAD_PREFIX: &str = "dead:";
+const OUTCOME_PREFIX: &str = "outcome:";
 
 fn observed_name(id: u128) -> String {
     format!("{SESSION_PREFIX}{id:032x}")

@@ -399,7 +399,7 @@ fn remember(to: &Repository, snapshots: &[&Snapshot]) -> Result<()> {
 
 impl Synced {
     /// Adds what another call came to.
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         let present = self.present.max(other.present);
         let was_first = self.snapshots.is_empty();
         self.present = if was_first { present } else { self.present };
