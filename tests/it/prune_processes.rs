@@ -142,7 +142,7 @@ fn by_the_command_line() {
 fn beside_backups_and_restores() {
     let scene = with_garbage();
     let mut random = Random::new(5);
-    for round in 0..4 {
+    for round in 0..2 {
         grow::file(&scene.world.source().join(format!("file{round}")), 400_000, &mut random);
         let backup = scene.person.start(&["backup", "--rescan", scene.source()]);
         let prune = scene.person.start(&["prune", "--max-unused", "0"]);
