@@ -231,6 +231,24 @@ fn secrets_and_their_traces_are_nowhere_in_what_is_printed_or_kept() {
 }
 
 #[test]
+fn what_is_forgotten_is_freed_and_what_may_not_be_deleted_is_said() {
+    let (server, cloud, url) = faulty(3);
+    cloud.backup(&url).expect(0);
+    fs::remove_file(Path::new(cloud.scene.source()).join("file0")).unwrap();
+    cloud.backup(&url).expect(0);
+    cloud.run(&url, &["forget", "latest~1"]).expect(0);
+    let stored = || server.objects().values().map(|object| object.len()).sum::<usize>();
+    let before = stored();
+    server.fault(Rule::on(Operation::DeleteMany, Fault::Refuse(Refusal::access_denied())).once());
+    cloud.run(&url, &["prune", "--max-unused", "0"]).expect(3).says("did not let");
+    cloud.run(&url, &["check", "--read-data"]).expect(0);
+    cloud.run(&url, &["prune", "--max-unused", "0"]).expect(0);
+    assert!(before - stored() > 1_000_000, "{before} and now {}", stored());
+    cloud.run(&url, &["check", "--read-data"]).expect(0);
+    cloud.restores_on_a_bare_machine(&url, faulty_s3::ACCESS_KEY, faulty_s3::SECRET_KEY);
+}
+
+#[test]
 fn a_machine_that_may_not_delete_still_backs_up() {
     let (server, cloud, url) = faulty(1);
     for operation in [Operation::Delete, Operation::DeleteMany] {

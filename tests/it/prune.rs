@@ -13,7 +13,9 @@ use lifeboat_agent::ingest::{ChunkSink, Ingest, IngestOptions};
 use lifeboat_agent::pack::directory::PackKind;
 use lifeboat_agent::pack::segment::{OpenSegment, SegmentCoder};
 use lifeboat_agent::repository::Repository;
+use lifeboat_agent::repository::create::CreateOptions;
 use lifeboat_agent::seal::Cipher;
+use lifeboat_agent::seal::slot::{Cost, Purpose};
 use lifeboat_agent::session::{self, Role, Timing, clock::Clock};
 use lifeboat_agent::snapshot::Snapshot;
 use lifeboat_agent::{Kind, Result};
@@ -26,7 +28,7 @@ use lifeboat_tests::objects::{self, Objects, keys_in, read_all, store_of};
 use lifeboat_tests::proof;
 use lifeboat_tests::random::Random;
 use lifeboat_tests::seen::{Tree, see};
-use lifeboat_tests::world::{World, backup, backup_all, create, open, options};
+use lifeboat_tests::world::{World, backup, backup_all, create, open, options, secret};
 use parking_lot::Mutex;
 
 const ALL: MaxUnused = MaxUnused::Bytes(0);
@@ -111,14 +113,14 @@ fn what_is_forgotten_is_freed_once_and_what_is_kept_restores() {
     let outcome = prune(&repository).unwrap();
     let after = read_all(&*scene.store);
     assert_eq!(outcome.plan, promised);
-    assert!(outcome.packs_repacked > 0 && outcome.segments_copied > 0, "{outcome:?}");
+    assert!(outcome.packs_repacked > 0 && outcome.segments_repacked > 0, "{outcome:?}");
     assert_eq!(
         stored(&before) as i64 - stored(&after) as i64,
         outcome.bytes_freed(),
         "it says what it did: {outcome:?}"
     );
-    // Four of six large files, random bytes, were only in the forgotten snapshot.
-    assert!(outcome.bytes_freed() > 450_000, "{}", outcome.bytes_freed());
+    // Four of six large files were only in the forgotten snapshot.
+    assert!(outcome.bytes_freed() > 300_000, "{}", outcome.bytes_freed());
     scene.assert_whole(&repository, "after the prune");
     scene.assert_whole(&scene.open("stranger"), "for another machine");
     assert!(proof::places(&repository).values().all(|packs| packs.len() == 1));
@@ -131,6 +133,38 @@ fn what_is_forgotten_is_freed_once_and_what_is_kept_restores() {
         .world
         .restored(&repository, &snapshot)
         .assert_equals(&see(&scene.world.source()), "the next backup");
+}
+
+/// In packs of several segments, those that are in use are copied as they are.
+#[test]
+fn whole_segments_are_copied_without_being_compressed_again() {
+    let world = World::new();
+    let store = Arc::new(MemoryProvider::new());
+    let options = CreateOptions {
+        cipher: Cipher::default(),
+        purpose: Purpose::KeyFile,
+        label: "test".to_owned(),
+        cost: Cost::LOWEST,
+        pack_bytes: Some(16 << 20),
+    };
+    let machine = world.machine("first");
+    let repository = Repository::create(store.clone(), &secret(), &options, machine).unwrap();
+    let noise = |name: &str, seed| {
+        fs::write(world.source().join(name), Random::new(seed).bytes(2_000_000)).unwrap();
+    };
+    for seed in 0..6 {
+        noise(&format!("file{seed}"), seed);
+    }
+    let forgotten = backup_all(&repository, &world.source());
+    for seed in 0..2 {
+        fs::remove_file(world.source().join(format!("file{seed}"))).unwrap();
+    }
+    let (kept, tree) = (backup_all(&repository, &world.source()), see(&world.source()));
+    repository.forget(&[&forgotten], "test").unwrap();
+    let outcome = prune(&repository).unwrap();
+    assert!(outcome.segments_copied > 0 && outcome.bytes_freed() > 3_900_000, "{outcome:?}");
+    proof::assert_whole(&repository, "after the prune");
+    world.restored(&repository, &kept).assert_equals(&tree, "after the prune");
 }
 
 #[test]
@@ -148,7 +182,7 @@ fn survives_at_every_call(when: impl Fn(u64) -> When, fault: &Fault, name: &str)
     let counting = Arc::new(FaultProvider::new(store_of(&base)));
     let counted = prune(&scene.open_over(counting.clone(), "counting")).unwrap();
     let calls = counting.calls_in_all();
-    assert!(calls > 30 && counted.packs_deleted > 3, "{calls} calls: the scene is too small to say anything");
+    assert!(calls > 30 && counted.packs_deleted > 1, "{calls} calls: the scene is too small to say anything");
     for call in 1..=calls {
         let when_text = format!("{name} at call {call} of {calls}");
         let machine = when_text.replace('/', " ");
@@ -281,7 +315,10 @@ fn what_a_snapshot_made_meanwhile_needs_stays() {
             let (manifest, committed) = (manifest.clone(), committed.clone());
             let commit = std::thread::spawn(move || {
                 let repository = open(store, &machine).unwrap();
-                *committed.lock() = Some(lifeboat_tests::world::append(&repository, manifest));
+                let session = session::open(&repository, "second", Role::Writer).unwrap();
+                let snapshot = repository.append_snapshot(manifest, &session, &Context::silent()).unwrap();
+                session.close().unwrap();
+                *committed.lock() = Some(snapshot);
             });
             commit.join().unwrap();
         })
@@ -423,7 +460,8 @@ fn what_an_interrupted_run_has_stored_is_kept_for_a_week() {
         *clock.0.lock() += days * DAY;
         let outcome = prune(&timed()).unwrap();
         assert_eq!(outcome.packs_deleted, 0, "after {days} days: {outcome:?}");
-        assert!(outcome.plan.packs.iter().any(|planned| planned.reason == Reason::Interrupted));
+        let kept = |planned: &collect::plan::Planned| planned.reason == Reason::Interrupted;
+        assert!(outcome.plan.packs.iter().any(kept), "after {days} days: {outcome:?}");
         assert_eq!(keys_in(&read_all(&*scene.store), "packs"), stored, "after {days} days");
     }
     *clock.0.lock() += 2 * DAY;

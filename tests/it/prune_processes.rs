@@ -1,6 +1,7 @@
 //! `prune` by real processes: killed at every call, beside backups, by its own words.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -98,14 +99,14 @@ fn stored(scene: &Scene) -> u64 {
     packs.filter(|path| path.is_file()).map(|path| fs::metadata(path).unwrap().len()).sum()
 }
 
-/// A repository whose first snapshot, with a large file that is gone since, can be forgotten.
+/// A repository with a snapshot of something large, which can be forgotten, and one of the source, which has nothing of it.
 fn with_garbage() -> Scene {
     let scene = Scene::new();
     scene.run(&["init"]).expect(0);
-    grow::file(&scene.world.source().join("large"), 3_000_000, &mut Random::new(1));
-    scene.backup().expect(0);
-    fs::remove_file(scene.world.source().join("large")).unwrap();
-    fs::write(scene.world.source().join("another"), "another").unwrap();
+    let other = scene.world.path("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("large"), Random::new(1).bytes(3_000_000)).unwrap();
+    scene.run(&["backup", other.to_str().unwrap()]).expect(0);
     scene.backup().expect(0);
     scene
 }
@@ -141,7 +142,7 @@ fn by_the_command_line() {
 fn beside_backups_and_restores() {
     let scene = with_garbage();
     let mut random = Random::new(5);
-    for round in 0..4 {
+    for round in 0..2 {
         grow::file(&scene.world.source().join(format!("file{round}")), 400_000, &mut random);
         let backup = scene.person.start(&["backup", "--rescan", scene.source()]);
         let prune = scene.person.start(&["prune", "--max-unused", "0"]);
@@ -171,7 +172,6 @@ fn what_the_disk_does_not_let_go_is_said_with_exit_code_3() {
     assert!(owned.success());
     for folder in walk(&repository.join("packs")).into_iter().filter(|path| path.is_dir()) {
         std::os::unix::fs::chown(&folder, Some(0), Some(0)).unwrap();
-        use std::os::unix::fs::PermissionsExt as _;
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
     }
     let nobody = nobody.with("LIFEBOAT_REPOSITORY", &repository).with("LIFEBOAT_PASSPHRASE", "secret");

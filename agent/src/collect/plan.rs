@@ -258,7 +258,10 @@ impl Plan {
             tally.packs += 1;
             tally.stored_bytes += pack.stored_bytes;
             tally.live_bytes += pack.bytes.live;
-            tally.dead_bytes += pack.stored_bytes.saturating_sub(pack.bytes.live);
+            tally.dead_bytes += match action {
+                Action::Keep => pack.bytes.dead,
+                Action::Delete | Action::Repack => pack.stored_bytes.saturating_sub(pack.bytes.live),
+            };
         }
         tallies
     }
