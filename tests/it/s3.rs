@@ -263,7 +263,8 @@ fn what_a_store_does_is_told_as_soon_as_it_is_known() {
     // Nothing was found out yet: nothing is claimed.
     assert_eq!(provider.capabilities().proof, Proof::Transport);
     let (bytes, digest) = object(100);
-    let put = provider.put(&key("a"), bytes.into(), digest, PutMode::Replace);
+    let name = key("a");
+    let put = provider.put(&name, bytes.into(), digest, PutMode::Replace);
     assert_eq!(runtime.block_on(put).unwrap().proof, Proof::Server);
     assert_eq!(provider.capabilities().proof, Proof::Server);
     assert!(provider.capabilities().conditional_create);
