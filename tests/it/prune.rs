@@ -451,7 +451,8 @@ fn what_an_interrupted_run_has_stored_is_kept_for_a_week() {
             &mut Random::new(number + 99),
         );
     }
-    let rule = Rule::new(Operation::Put, When::From(6), Fault::FailBefore(ErrorKind::Transient));
+    let rule = Rule::new(Operation::Put, When::Always, Fault::FailBefore(ErrorKind::Transient))
+        .in_folder(Prefix::folder("index").unwrap());
     let faulty = Arc::new(FaultProvider::new(scene.store.clone()).with_rule(rule));
     backup(&scene.open_over(faulty, "second"), &scene.world.source(), &options()).unwrap_err();
     let stored = keys_in(&read_all(&*scene.store), "packs");
