@@ -90,7 +90,8 @@ fn what_google_gave_out_is_refused_where_others_can_read_it() {
         write(&scene.path("client.json"), &drive.client_secret(), 0o600);
         write(&scene.path("service.json"), &drive.service_account(), 0o600);
         let client = format!("google_client = \"{}\"", scene.path("client.json"));
-        destination("person", &url, &client) + &destination("service", &url, "")
+        let elsewhere = format!("gdrive://another-folder?endpoint={}", drive.url());
+        destination("person", &url, &client) + &destination("service", &elsewhere, "")
     });
     let client = made.scene.path("client.json");
     made.chmod(&client, 0o644);

@@ -189,7 +189,7 @@ fn a_store_that_others_can_write_to_is_found() {
     assert!(!said.out.contains("chmod"), "{}", said.out);
 }
 
-/// To forget snapshots frees nothing yet.
+/// To forget snapshots alone frees nothing.
 #[test]
 fn a_store_that_is_nearly_full_comes_with_a_fix_that_works() {
     let scene = Scene::new();
@@ -200,5 +200,5 @@ fn a_store_that_is_nearly_full_comes_with_a_fix_that_works() {
     person.run(&["backup", scene.source()]).expect(0);
     let found = wrong(&person.run(&["doctor", "--json"]).expect(1));
     assert!(found.starts_with("space: only ") && found.contains("to a larger one"), "{found}");
-    assert!(!found.contains("forget"), "{found}");
+    assert!(found.contains("forget snapshots and run `lifeboat prune`"), "{found}");
 }

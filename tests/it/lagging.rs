@@ -94,7 +94,7 @@ fn packs_that_no_listing_shows_are_not_missing() {
     let report = check();
     assert!(report.verdict().is_ok(), "{:?}", report.damages);
     let repaired = repair();
-    assert!(repaired.was_sound && repaired.packs > 2, "{repaired:?}");
+    assert!(repaired.was_sound && repaired.packs >= 2, "{repaired:?}");
     store.hidden.lock().clear();
     assert!(check().verdict().is_ok() && repair().was_sound);
     // What cannot be had by its name either is missing.

@@ -28,7 +28,9 @@ pub fn assert_whole(repository: &Repository, when: &str) {
     let problems = problems(repository);
     assert!(problems.is_empty(), "{when}: {problems:#?}");
     let report = check(repository);
-    assert!(report.verdict().is_ok() && report.warnings.is_empty(), "{when}: {report:#?}");
+    // A snapshot that counts and is not put yet is said: the next run puts it.
+    let is_borne = |warning: &String| warning.contains("or its backup was cut off in the last step");
+    assert!(report.verdict().is_ok() && report.warnings.iter().all(is_borne), "{when}: {report:#?}");
 }
 
 /// The most thorough check.

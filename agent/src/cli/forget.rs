@@ -6,8 +6,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::forget_policy::{self, KeepArgs};
+use super::prune;
 use super::session::{FilterArgs, Session};
 use super::text::{self, count};
+use crate::collect::MaxUnused;
 use crate::retention::candidate::what_of;
 use crate::snapshot::Snapshot;
 use crate::{Error, Result};
@@ -17,7 +19,7 @@ use crate::{Error, Result};
 #[command(
     after_help = "Without snapshots, the policy decides: that of the configuration ([retention]), or of the --keep-… given, for every destination or \
                         the one that --repository names. Snapshots compete with those of the same machine and source, or paths. The newest whole one of \
-                        each is always kept, and so are pinned ones and those dated in the future. --dry-run shows what would be decided, and why.\n\n\
+                        each is always kept, and so are pinned ones and those dated in the future. --dry-run shows what would be decided, and why, and frees nothing.\n\n\
                         Forgotten snapshots cannot be restored any more. That they were forgotten on purpose is recorded, so that \
                         `lifeboat check` can tell them from snapshots that somebody removed.\n\n\
                         Exit code 3: a destination could not be dealt with."
@@ -32,6 +34,9 @@ pub struct Forget {
     /// Forget even the last snapshot of the repository, or pinned ones, if they are named; go on though records of pins cannot be read
     #[arg(long)]
     force: bool,
+    /// Then free the space of what no snapshot needs any more, as `lifeboat prune` does
+    #[arg(long)]
+    prune: bool,
     #[command(flatten)]
     keep: KeepArgs,
     #[command(flatten)]
@@ -44,6 +49,16 @@ impl Forget {
     /// # Errors
     /// `Usage` for a snapshot that is not there, a pinned one or the last one without `--force`, and where nothing says what is kept.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
+        let forgotten = self.forget(session)?;
+        if !self.prune || self.dry_run {
+            return Ok(forgotten);
+        }
+        // A destination that was away when snapshots were to be forgotten there is not pruned either.
+        let pruned = prune::prune(session, MaxUnused::default(), false)?;
+        Ok(if forgotten == ExitCode::SUCCESS { pruned } else { forgotten })
+    }
+
+    fn forget(&self, session: &Session) -> Result<ExitCode> {
         if self.snapshots.is_empty() {
             let filter = self.filter.filter()?;
             return forget_policy::run(session, &self.keep, &filter, self.dry_run, self.force);

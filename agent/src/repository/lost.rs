@@ -75,8 +75,9 @@ impl Repository {
             self.store.location(),
             count(lost.len() as u64, "is", "are"),
         ));
-        let number = lost.len();
-        Ok(Sound { index: index.without(lost), lost: number })
+        // What comes again under the same name is to be found again: these are not left out for good.
+        let index = self.index_without(&lost)?.without(tombstones.packs.clone());
+        Ok(Sound { index, lost: lost.len() })
     }
 
     /// Packs that the index names and that are not there in full.
@@ -106,6 +107,20 @@ impl Repository {
             }
         }
         Ok(lost)
+    }
+
+    /// The index as if some packs were not named: for this run only, the stored one stays as it is.
+    fn index_without(&self, lost: &HashSet<Sha256>) -> Result<Index> {
+        let index = Index::scratch(&self.index_cache());
+        for info in self.store.list(&Area::Index.prefix())? {
+            // What is foreign or damaged was reported before.
+            let Ok(id) = layout::sha256_of(&info.key) else { continue };
+            if let Ok(mut shard) = self.read_shard(&id) {
+                shard.packs.retain(|pack| !lost.contains(&pack.id));
+                index.add(&[(id, shard)])?;
+            }
+        }
+        Ok(index)
     }
 
     /// Whether so many packs are listed in no time. Where listings lag, each folder is one, and what is not shown is asked for.

@@ -3,6 +3,7 @@
 //! A slot that is removed leaves a record, so that a copy of it at another destination is known for what it is: see `sync/slots.rs`.
 
 use bytes::Bytes;
+use lifeboat_providers::Key;
 use serde::{Deserialize, Serialize};
 
 use super::{Area, Repository, Store, layout};
@@ -77,6 +78,14 @@ pub fn list(store: &Store, repository: RepositoryId) -> Result<(Vec<Slot>, Vec<E
     }
     slots.sort_by_key(|slot| (slot.created, slot.id));
     Ok((slots, errors))
+}
+
+/// Puts a key slot, or the record that one was removed, as another destination has it.
+///
+/// # Errors
+/// Errors of the store.
+pub fn put_copy(store: &Store, key: &Key, stored: &Bytes) -> Result<()> {
+    store.create_or_same(key, &SealedObject::from_stored(stored.to_vec()))
 }
 
 /// Tries every slot until one opens.

@@ -129,9 +129,9 @@ fn learn(repository: &Repository, known: Option<Vec<ObjectInfo>>) -> Result<Tomb
     let (Some(known), Some(before)) = (known, before) else {
         return Tombstones::load(repository);
     };
-    let areas = [Area::Tombstones, Area::Snapshots, Area::Forgotten, Area::Index];
+    let areas = [Area::Tombstones, Area::Snapshots, Area::Forgotten, Area::Labels, Area::Index];
     let listed = store.list_now(&areas)?;
-    let [tombstones, snapshots, forgotten, index]: [Vec<ObjectInfo>; 4] =
+    let [tombstones, snapshots, forgotten, labels, index]: [Vec<ObjectInfo>; 5] =
         listed.try_into().map_err(|_| Error::failed("a listing is missing: this is a bug in lifeboat"))?;
     let (found, unreadable) = Tombstones::read(repository, &tombstones)?;
     if let Some((_, e)) = unreadable.into_iter().next() {
@@ -145,6 +145,7 @@ fn learn(repository: &Repository, known: Option<Vec<ObjectInfo>>) -> Result<Tomb
     if keys(&before) == keys(&snapshots) {
         store.put_ahead(Area::Snapshots, snapshots);
         store.put_ahead(Area::Forgotten, forgotten);
+        store.put_ahead(Area::Labels, labels);
         store.put_ahead(Area::Index, index);
     }
     Ok(found)

@@ -475,6 +475,7 @@ impl Synced {
         self.present.extend(other.present.into_iter().filter(|id| !brought.contains(id)));
         self.snapshots.extend(other.snapshots);
         self.incomplete = other.incomplete;
+        self.labels += other.labels;
         self.packs += other.packs;
         self.segments += other.segments;
         self.bytes += other.bytes;

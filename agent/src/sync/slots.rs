@@ -9,7 +9,6 @@ use bytes::Bytes;
 use lifeboat_providers::Key;
 
 use crate::repository::{Area, Repository, layout, slots};
-use crate::seal::SealedObject;
 use crate::seal::slot::SlotId;
 use crate::{Error, Kind, Result, threads};
 
@@ -116,8 +115,7 @@ fn bring(
     wanted: &BTreeMap<SlotId, Bytes>,
 ) -> Result<SlotChanges> {
     let store = place.store();
-    let create =
-        |key: Key, bytes: &Bytes| store.create_or_same(&key, &SealedObject::from_stored(bytes.to_vec()));
+    let create = |key: Key, bytes: &Bytes| slots::put_copy(store, &key, bytes);
     let mut changes = SlotChanges::default();
     for (id, record) in removed.iter().filter(|(id, _)| !names.removed.contains(*id)) {
         create(layout::slot_removal(*id)?, record)?;
