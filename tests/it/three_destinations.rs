@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use lifeboat_drive_double::{Call, Double, Fault, Options, Rule, When};
+use lifeboat_drive_double::{Call, Double, Fault, FileInfo, Options, Rule, When};
 use lifeboat_tests::binary::{Ended, Person, ended};
 use lifeboat_tests::faulty_s3::{self, FaultyS3};
 use lifeboat_tests::grow;
@@ -224,18 +224,26 @@ impl Three {
     /// A backup to Drive is killed when a pack has arrived there with other bytes, before it could learn that.
     fn killed_before_the_proof() -> Self {
         let three = Self::new();
-        // More than goes up in one request, so that only the pack is struck.
-        three.add("large", 6 << 20);
-        three.drive.fault(Rule::new(Call::UploadChunk, When::Always, Fault::CorruptUpload));
-        three.drive.fault(Rule::new(Call::UploadChunk, When::Always, Fault::Hang { after_commit: true }));
+        fs::write(three.scene.world.source().join("large"), Random::new(7).bytes(24 << 20)).unwrap();
+        // Slow enough that one of several packs is there long before the run is over.
+        let file = three.scene.world.path("home/.config/lifeboat/config.toml");
+        let configured = fs::read_to_string(&file).unwrap();
+        let drive = format!("url = \"{}\"\n", three.drive_url);
+        fs::write(&file, configured.replace(&drive, &format!("{drive}limit_upload = \"4MiB/s\"\n"))).unwrap();
         let mut child = three.person.start(&["-r", "drive", "backup", three.scene.source()]);
-        let is_there =
-            || three.drive.files().iter().any(|file| file.name.starts_with("packs/") && file.size > 0);
-        wait_for(|| "a pack that is stored".to_owned(), || is_there().then_some(()));
+        let is_large = |file: &FileInfo| file.name.starts_with("packs/") && file.size > 1 << 20;
+        let arrived = || three.drive.files().into_iter().find(is_large);
+        let pack = wait_for(|| "a pack that is stored".to_owned(), arrived);
         child.kill().unwrap();
         child.wait().unwrap();
-        three.drive.clear_faults();
-        three.drive.release();
+        fs::write(&file, configured).unwrap();
+        assert!(
+            !three.drive.files().iter().any(|file| file.name.starts_with("snapshots/")),
+            "it was too quick"
+        );
+        let mut bytes = three.drive.content(&pack.id).unwrap().to_vec();
+        bytes[1000] ^= 1;
+        assert!(three.drive.set_content(&pack.id, bytes));
         three
     }
 }
