@@ -40,6 +40,8 @@ pub use heal::{found_elsewhere, heal};
 pub use stated::stated;
 pub use subset::ReadData;
 
+/// Most bytes of each kind of a distant store's other objects that are fetched before they are looked at.
+const SMALL_BYTES_MAX: u64 = 8 << 20;
 /// Most bytes of a distant store's metadata packs that are fetched whole before their directories are looked at; more is read in parts.
 const METADATA_BYTES_MAX: u64 = 32 << 20;
 
@@ -216,6 +218,8 @@ fn examine(repository: &Repository, options: &CheckOptions, context: &Context) -
     context.report(Event::Phase("checking keys and snapshots"));
     repository.store().list_ahead(&[Area::Keys, Area::Packs, Area::Meta]);
     // All of it is looked at.
+    let small = [Area::Snapshots, Area::Forgotten, Area::Labels, Area::Index];
+    repository.store().read_ahead(&small, SMALL_BYTES_MAX, |_| true);
     repository.store().read_ahead(&[Area::Meta], METADATA_BYTES_MAX, |_| true);
     let (slots, history) = std::thread::scope(|scope| {
         let slots = scope.spawn(|| slots::list(repository.store(), repository.id()));

@@ -61,7 +61,7 @@ impl Forget {
     fn forget(&self, session: &Session) -> Result<ExitCode> {
         if self.snapshots.is_empty() {
             let filter = self.filter.filter()?;
-            return forget_policy::run(session, &self.keep, &filter, self.dry_run, self.force);
+            return forget_policy::run(session, &self.keep, &filter, self.dry_run, self.force, self.prune);
         }
         let repository = session.open()?;
         let history = session.history(&repository)?;

@@ -105,6 +105,7 @@ pub fn run(
     filter: &Filter,
     dry_run: bool,
     force: bool,
+    prunes: bool,
 ) -> Result<ExitCode> {
     let targets = destinations::all(session)?;
     let mut wanted: Vec<(String, Option<Policies>)> = Vec::new();
@@ -119,7 +120,7 @@ pub fn run(
         return Err(no_policy());
     }
     let is_only = wanted.len() == 1;
-    let work = Work { session, keep, filter, dry_run, force };
+    let work = Work { session, keep, filter, dry_run, force, prunes };
     let mut failed = 0;
     // The others are asked for pins, too.
     for Opened { target, found } in open_each(session, targets)? {
@@ -157,6 +158,8 @@ struct Work<'a> {
     filter: &'a Filter,
     dry_run: bool,
     force: bool,
+    /// Space is freed next.
+    prunes: bool,
 }
 
 impl Work<'_> {
@@ -232,7 +235,9 @@ impl Work<'_> {
             (false, 0) => output.line(format_args!("{name}: {} kept, none forgotten.", snapshots(kept))),
             (false, _) => {
                 output.line(format_args!("{name}: {} forgotten, {kept} kept.", snapshots(forgotten)))?;
-                output.say("Their space comes free with `lifeboat prune`.");
+                if !self.prunes {
+                    output.say("Their space comes free with `lifeboat prune`.");
+                }
                 Ok(())
             }
         }
