@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use lifeboat_providers::Key;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use crate::fetch::ChunkReader;
 use crate::index::Index;
 use crate::repository::store::is_missing;
 use crate::repository::{Area, Repository, layout, state};
+use crate::session::clock::{Clock as _, SystemClock};
 use crate::snapshot::Snapshot;
 use crate::sync::needed;
 use crate::{Error, Result};
@@ -67,7 +68,7 @@ fn extend_all(
     }
     let path = repository.directories().cache.join(FILE);
     let mut locked = Locked::read(&path);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = SystemClock.wall_time().as_secs();
     let lease = period + period / 10;
     let due: Vec<Key> = keys.into_iter().filter(|key| locked.is_due(key, now, period, lease)).collect();
     context.report(Event::Phase("extending locks"));

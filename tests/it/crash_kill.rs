@@ -1,6 +1,5 @@
 //! A process is killed (SIGKILL) at every call of the store, and at every step of every write of the local store.
 
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -9,27 +8,9 @@ use lifeboat_agent::seal::Cipher;
 use lifeboat_providers::local::LocalProvider;
 use lifeboat_tests::random::Random;
 use lifeboat_tests::seen::see;
+use lifeboat_tests::victim::victim;
 use lifeboat_tests::world::{World, backup_all, create, open};
-use lifeboat_tests::{binary, grow, proof};
-
-/// Runs the victim; returns whether it lived to its end, and how many events of that kind it counted.
-fn victim(world: &World, store: &Path, machine: &str, how: &str, at: u64) -> (bool, u64) {
-    let directories = world.machine(machine);
-    let output = Command::new(binary::victim())
-        .args([store, &world.source(), &directories.cache, &directories.state])
-        .args([how, &at.to_string()])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!said.contains("panicked"), "{how} {at}: {said}");
-    match output.status.signal() {
-        Some(9) => (false, 0),
-        _ => {
-            assert!(output.status.success(), "{how} {at}: {said}");
-            (true, String::from_utf8_lossy(&output.stdout).trim().parse().unwrap())
-        }
-    }
-}
+use lifeboat_tests::{grow, proof};
 
 fn copy_store(from: &Path, to: &Path) {
     let done = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();

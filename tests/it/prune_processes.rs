@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -11,34 +10,16 @@ use lifeboat_agent::collect::{self, CollectOptions, MaxUnused};
 use lifeboat_agent::events::Context;
 use lifeboat_agent::seal::Cipher;
 use lifeboat_providers::local::LocalProvider;
-use lifeboat_tests::binary::{self, ended};
+use lifeboat_tests::binary::ended;
 use lifeboat_tests::grow;
 use lifeboat_tests::objects::{keys_in, read_all};
 use lifeboat_tests::proof;
 use lifeboat_tests::random::Random;
 use lifeboat_tests::seen::see;
+use lifeboat_tests::victim::victim;
 use lifeboat_tests::world::{World, backup_all, create, open};
 
 use crate::scene::{Scene, walk};
-
-/// Runs the victim; returns whether it lived to its end, and how many events of that kind it counted.
-fn victim(world: &World, store: &Path, machine: &str, how: &str, at: u64) -> (bool, u64) {
-    let directories = world.machine(machine);
-    let output = Command::new(binary::victim())
-        .args([store, &world.source(), &directories.cache, &directories.state])
-        .args([how, &at.to_string()])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!said.contains("panicked"), "{how} {at}: {said}");
-    match output.status.signal() {
-        Some(9) => (false, 0),
-        _ => {
-            assert!(output.status.success(), "{how} {at}: {said}");
-            (true, String::from_utf8_lossy(&output.stdout).trim().parse().unwrap())
-        }
-    }
-}
 
 fn killed_at_every(how: &str) {
     let mut random = Random::new(21);

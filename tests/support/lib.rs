@@ -9,6 +9,7 @@
 //! | [`objects`] | a store's objects as bytes: copy, damage, list |
 //! | [`proof`] | whether a repository is whole, by reading all of it |
 //! | [`binary`] | running the real binary |
+//! | [`victim`] | running a process that kills itself at a chosen point |
 //! | [`process`] | running a server as a process |
 //! | [`http`] | asking a server on this machine something |
 //! | [`garage`] | Garage: a real S3 store, one node or a cluster |
@@ -31,6 +32,7 @@ pub mod process;
 pub mod proof;
 pub mod random;
 pub mod seen;
+pub mod victim;
 pub mod world;
 
 use std::path::PathBuf;

@@ -95,11 +95,6 @@ pub(super) fn start(
 }
 
 impl Preparing {
-    /// None.
-    pub(super) fn none() -> Self {
-        Self { waiting: Vec::new(), results: std::sync::mpsc::channel().1 }
-    }
-
     /// Those that get ready until then, or ever.
     fn wait(&mut self, until: Option<Instant>) -> Vec<Mirror> {
         let mut mirrors = Vec::new();
@@ -151,8 +146,7 @@ pub(super) fn catch_up(
     host: &str,
     context: &Context,
 ) -> Vec<DestinationOutcome> {
-    let options =
-        SyncOptions { host: host.to_owned(), source: None, made: vec![snapshot.clone()], look: Look::Daily };
+    let options = SyncOptions { made: vec![snapshot.clone()], ..SyncOptions::new(host) };
     let names: Vec<_> =
         others.iter().map(|other| (other.name.clone(), other.repository.store().location())).collect();
     let brought = threads::at_once(others, |other| {
@@ -199,7 +193,7 @@ fn bring_back(first: &Repository, others: &[&Repository], host: &str, context: &
         let memory = state::peek(first.directories());
         memory.is_some_and(|memory| !memory.owed_at(&first.directories().place).is_empty())
     };
-    let options = SyncOptions { host: host.to_owned(), source: None, made: Vec::new(), look: Look::Daily };
+    let options = SyncOptions::new(host);
     for other in others {
         if !is_owed() {
             return;

@@ -189,7 +189,7 @@ pub fn run_to_all(
     // A run that reads everything anew also looks whether what it leaves out as known is there.
     let look = if options.rescan { Look::Now } else { Look::Daily };
     let prepared = prepare(repository, &plan, options, look, session.as_ref(), context);
-    let (history, index, leftovers) = match prepared {
+    let (parent, index, leftovers) = match prepared {
         Ok(prepared) => prepared,
         Err(e) => {
             // Nothing is stored yet. What stays of the session is met by the next run.
@@ -197,16 +197,14 @@ pub fn run_to_all(
             return Err(e);
         }
     };
-    let parent = parent::choose(&history, &plan, options)?;
+    let parent = parent.as_ref();
     // What the source had last time is the best guess at what it has now.
     let expected = parent.map_or(0, |parent| parent.manifest.summary.bytes_total);
     context.counters.bytes_total.store(expected, std::sync::atomic::Ordering::Relaxed);
     let ingest_options =
         IngestOptions { level: options.level, verify: options.verify, dry_run: options.dry_run };
-    let (mirrors, preparing) = match options.dry_run {
-        true => (Vec::new(), destinations::Preparing::none()),
-        false => destinations::start(others, &options.host, look, context),
-    };
+    let others = if options.dry_run { Vec::new() } else { others };
+    let (mirrors, preparing) = destinations::start(others, &options.host, look, context);
     let ingest = Ingest::start_with_mirrors(repository, index.clone(), ingest_options, mirrors, context)?;
     if let Some(session) = &session {
         ingest.indexer().tell(session.beats().clone());
@@ -304,7 +302,7 @@ fn prepare(
     look: Look,
     session: Option<&OpenSession>,
     context: &Context,
-) -> Result<(History, Arc<Index>, Leftovers)> {
+) -> Result<(Option<Snapshot>, Arc<Index>, Leftovers)> {
     let leftovers = match session {
         Some(session) => leftovers::settle(session, &options.host, context)?,
         None => Leftovers::default(),
@@ -313,12 +311,12 @@ fn prepare(
     let history = repository.load_history()?;
     warn_about_missing(repository, &history, context);
     // One that is named and not there is said before the index is loaded.
-    parent::choose(&history, plan, options)?;
+    let parent = parent::choose(&history, plan, options)?.cloned();
     context.report(Event::Phase("loading the index"));
     let none = Tombstones::default();
     let tombstones = session.map_or(&none, |session| &**session.tombstones());
-    let sound = repository.load_sound_index(tombstones, look, |text| context.report(Event::Warning(text)))?;
-    Ok((history, Arc::new(sound.index), leftovers))
+    let sound = repository.load_sound_index(tombstones, look, context)?;
+    Ok((parent, Arc::new(sound.index), leftovers))
 }
 
 fn close(session: Option<OpenSession>) -> Result<()> {

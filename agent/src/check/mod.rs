@@ -216,7 +216,7 @@ fn stored_shards(repository: &Repository) -> Result<HashSet<lifeboat_providers::
 fn examine(repository: &Repository, options: &CheckOptions, context: &Context) -> Result<Report> {
     let mut report = Report::default();
     context.report(Event::Phase("checking keys and snapshots"));
-    repository.store().list_ahead(&[Area::Keys, Area::Packs, Area::Meta]);
+    repository.store().list_ahead(&[Area::Keys, Area::Removed, Area::Packs, Area::Meta]);
     // All of it is looked at.
     let small = [Area::Snapshots, Area::Forgotten, Area::Labels, Area::Index];
     repository.store().read_ahead(&small, SMALL_BYTES_MAX, |_| true);

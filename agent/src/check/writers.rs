@@ -13,8 +13,8 @@ use crate::{Kind, Result};
 /// # Errors
 /// Errors of the store that are no damage.
 pub(super) fn check(repository: &Repository, history: &History, report: &mut Report) -> Result<()> {
-    foreign(repository, Area::Sessions, report)?;
-    for listed in over::list(repository)? {
+    let sessions = foreign(repository, Area::Sessions, report)?;
+    for listed in over::read_listed(repository, sessions.into_iter().map(|info| info.key))? {
         if let Err(e) = listed.session {
             report.damage(
                 &listed.key,

@@ -13,7 +13,6 @@ use super::text::{count, grouped};
 use super::{EXIT_INCOMPLETE, destinations, slots};
 use crate::check::{self, CheckOptions, ReadData, Report};
 use crate::fs::size::human;
-use crate::repository::connect::Mode;
 use crate::repository::{Repository, Siblings};
 use crate::tree::path_text;
 use crate::{Error, Kind, Result};
@@ -114,7 +113,7 @@ impl Check {
         let mut unreached = 0;
         for target in &targets {
             session.output.say(format_args!("{}, {}:", target.name, target.location.place()));
-            let opened = target.connect(Mode::Open).and_then(|provider| first.open_sibling(provider));
+            let opened = target.open_beside(&first);
             let checked = opened.and_then(|repository| {
                 let siblings = destinations::siblings(&targets, target, &session.output);
                 let repository = repository.with_siblings(siblings);

@@ -147,7 +147,7 @@ pub struct OpenedOther {
 
 /// Opens places besides the first, all at once, by the keys of the first.
 pub fn open_others(first: &Repository, targets: &[Target]) -> Vec<OpenedOther> {
-    let opened = threads::at_once(targets, |target| first.open_sibling(target.connect(Mode::Open)?));
+    let opened = threads::at_once(targets, |target| target.open_beside(first));
     let other = |(target, repository): (&Target, _)| OpenedOther { name: target.name.clone(), repository };
     targets.iter().zip(opened).map(other).collect()
 }
@@ -159,7 +159,7 @@ pub fn others(first: &Repository, targets: &[Target]) -> Vec<Other> {
         Other {
             name: target.name.clone(),
             place: target.location.place(),
-            open: Box::new(move || first.open_sibling(target.connect(Mode::Open)?)),
+            open: Box::new(move || target.open_beside(&first)),
         }
     };
     targets.iter().map(other).collect()

@@ -65,22 +65,22 @@ fn class_count(text: &str) -> Result<(String, u64), String> {
 impl KeepArgs {
     /// The policy that they mean; `None` if none was given.
     fn policy(&self) -> Option<Policy> {
-        let periods = [
-            (Period::Hour, self.keep_hourly),
-            (Period::Day, self.keep_daily),
-            (Period::Week, self.keep_weekly),
-            (Period::Month, self.keep_monthly),
-            (Period::Year, self.keep_yearly),
-        ];
+        let periods = Period::counts([
+            self.keep_hourly,
+            self.keep_daily,
+            self.keep_weekly,
+            self.keep_monthly,
+            self.keep_yearly,
+        ]);
         let is_given = self.keep_last.is_some()
             || self.keep_within.is_some()
-            || periods.iter().any(|(_, count)| count.is_some())
+            || !periods.is_empty()
             || !self.keep_tag.is_empty()
             || !self.keep_class.is_empty();
         is_given.then(|| Policy {
             last: self.keep_last.unwrap_or_default(),
             within: self.keep_within,
-            periods: periods.into_iter().filter_map(|(period, count)| Some((period, count?))).collect(),
+            periods,
             tags: self.keep_tag.clone(),
             classes: self.keep_class.iter().cloned().collect(),
             other_classes: 0,

@@ -6,7 +6,6 @@ use lifeboat_providers::{Proof, Sha256, Usage};
 
 use super::destinations;
 use super::session::{Session, Target};
-use crate::repository::connect::Mode;
 use crate::repository::{Area, Repository, layout};
 use crate::snapshot::{History, Snapshot};
 use crate::sync::slots::SlotNames;
@@ -65,7 +64,7 @@ pub fn ask(session: &Session, open: &Repository, known: Option<&History>, ask: A
             usage: usage(open, ask),
         }),
         None if target.location.place() == own => look(open, ask),
-        None => look(&open.open_sibling(target.connect(Mode::Open)?)?, ask),
+        None => look(&target.open_beside(open)?, ask),
     });
     let holding = |(target, held): (&Target, _)| Holding {
         name: target.name.clone(),

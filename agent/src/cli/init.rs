@@ -125,7 +125,7 @@ fn last_of(session: &Session, mut failed: Vec<Error>) -> Result<ExitCode> {
 fn make_same(session: &Session, first: &Repository, target: &Target) -> Result<()> {
     if has_repository(target)? {
         // That it is the same one is found out here, and not by the first backup.
-        let there = first.open_sibling(target.connect(Mode::Open)?)?;
+        let there = target.open_beside(first)?;
         session.output.say(format_args!(
             "The destination {} is ready: {}.",
             target.name,

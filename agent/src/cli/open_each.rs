@@ -3,7 +3,6 @@
 use super::destinations;
 use super::session::{Session, Target};
 use crate::repository::Repository;
-use crate::repository::connect::Mode;
 use crate::snapshot::History;
 use crate::snapshot::labels::Labels;
 use crate::{Error, Kind, Result, threads};
@@ -40,9 +39,7 @@ pub fn open_each(session: &Session, targets: Vec<Target>) -> Result<Vec<Opened>>
     }
     if let Some(first) = first {
         let rest: Vec<Target> = waiting.collect();
-        let found = threads::at_once(&rest, |target| {
-            with_history(session, first.open_sibling(target.connect(Mode::Open)?)?)
-        });
+        let found = threads::at_once(&rest, |target| with_history(session, target.open_beside(&first)?));
         opened.extend(rest.into_iter().zip(found).map(|(target, found)| Opened { target, found }));
     }
     if opened.iter().all(|opened| opened.found.is_err()) {

@@ -12,7 +12,6 @@ use super::{EXIT_INCOMPLETE, destinations};
 use crate::collect::{self, CollectOptions, MaxUnused, Outcome};
 use crate::fs::size::human;
 use crate::repository::Repository;
-use crate::repository::connect::Mode;
 use crate::{Error, Kind, Result};
 
 /// Arguments of `prune`.
@@ -81,7 +80,7 @@ pub fn prune(session: &Session, max_unused: MaxUnused, dry_run: bool) -> Result<
 }
 
 fn open(session: &Session, first: &Repository, targets: &[Target], target: &Target) -> Result<Repository> {
-    let repository = first.open_sibling(target.connect(Mode::Open)?)?;
+    let repository = target.open_beside(first)?;
     Ok(repository.with_siblings(destinations::siblings(targets, target, &session.output)))
 }
 

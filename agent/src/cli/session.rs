@@ -143,9 +143,15 @@ impl Target {
     pub fn connect(&self, mode: Mode) -> Result<SharedProvider> {
         self.location.connect(mode, &self.options)
     }
-}
 
-impl Target {
+    /// The repository there, by the keys of another one that is the same.
+    ///
+    /// # Errors
+    /// As [`Target::connect`] and [`Repository::open_sibling`].
+    pub fn open_beside(&self, first: &Repository) -> Result<Repository> {
+        first.open_sibling(self.connect(Mode::Open)?)
+    }
+
     /// The place, by which two names of one are found out.
     pub fn real_place(&self) -> String {
         let path = self.location.local_path().and_then(|path| fs::canonicalize(path).ok());

@@ -112,7 +112,7 @@ impl Sync {
     }
 
     fn bring(&self, session: &Session, from: &Repository, target: &Target) -> Result<Synced> {
-        let to = from.open_sibling(target.connect(crate::repository::connect::Mode::Open)?)?;
+        let to = target.open_beside(from)?;
         if self.from.is_none() && self.to.is_empty() {
             // What was made while the first was away, or by others, is brought to it before anything is brought from it.
             let back = self.one_way(session, &to, from, Look::Daily)?;
@@ -132,12 +132,8 @@ impl Sync {
     }
 
     fn one_way(&self, session: &Session, from: &Repository, to: &Repository, look: Look) -> Result<Synced> {
-        let options = SyncOptions {
-            host: session.settings.host.clone(),
-            source: self.source.clone(),
-            made: Vec::new(),
-            look,
-        };
+        let options =
+            SyncOptions { source: self.source.clone(), look, ..SyncOptions::new(&session.settings.host) };
         let running = session.begin(Work::Check);
         let mut synced = sync::run(from, to, &options, running.context());
         if let Err(e) = &synced

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::chunk::ChunkId;
 use crate::events::{Context, Counters};
 use crate::fetch::ChunkReader;
-use crate::index::{Mark, Marks};
+use crate::index::{self, Mark, Marks};
 use crate::snapshot::Snapshot;
 use crate::threads;
 use crate::tree::{Content, EntryKind, Extent};
@@ -28,14 +28,9 @@ impl Reached for Marks {
         match self.mark(id)? {
             Mark::New => Ok(true),
             Mark::Known => Ok(false),
-            Mark::Absent => Err(unknown(id)),
+            Mark::Absent => Err(index::unknown(id)),
         }
     }
-}
-
-/// The error of a chunk that the index does not know.
-pub(super) fn unknown(id: &ChunkId) -> Error {
-    Error::damaged(format_args!("the index does not know chunk {id}"))
 }
 
 /// Marks all that these snapshots reach.

@@ -17,7 +17,7 @@ use super::survey::{self, Survey};
 use crate::chunk::ChunkId;
 use crate::events::{Context, Counters, Event};
 use crate::fetch::ChunkReader;
-use crate::index::{Index, Live, Mark};
+use crate::index::{self, Index, Live, Mark};
 use crate::pack::directory::PackKind;
 use crate::repository::tombstones::{TOMBSTONE_PACKS_MAX, Tombstone};
 use crate::repository::{Repository, Tombstones, layout};
@@ -296,7 +296,7 @@ impl Reached for Later<'_> {
         }
         let places = self.index.lookup_all(id);
         if places.is_empty() {
-            return Err(mark::unknown(id));
+            return Err(index::unknown(id));
         }
         if places.iter().all(|place| self.tombstones.packs.contains(&place.pack)) {
             self.needed.lock().extend(places.iter().map(|place| place.pack));

@@ -61,17 +61,17 @@ impl RetentionFile {
     /// Counts of classes: with a table `class`, the defaults with what it says in their place; without one, the defaults if the table has no
     /// `keep_…` either, else none: who writes `keep_within = "7d"` and nothing else wants seven days.
     fn policy(&self) -> Policy {
-        let periods = [
-            (Period::Hour, self.keep_hourly),
-            (Period::Day, self.keep_daily),
-            (Period::Week, self.keep_weekly),
-            (Period::Month, self.keep_monthly),
-            (Period::Year, self.keep_yearly),
-        ];
+        let periods = Period::counts([
+            self.keep_hourly,
+            self.keep_daily,
+            self.keep_weekly,
+            self.keep_monthly,
+            self.keep_yearly,
+        ]);
         let says_keep = self.keep_last.is_some()
             || self.keep_within.is_some()
             || self.keep_tag.is_some()
-            || periods.iter().any(|(_, count)| count.is_some());
+            || !periods.is_empty();
         let mut policy = match (&self.class, says_keep) {
             (None, true) => Policy::default(),
             _ => Policy::by_class(),
@@ -86,7 +86,7 @@ impl RetentionFile {
         policy.last = self.keep_last.unwrap_or_default();
         policy.within = self.keep_within;
         policy.tags = self.keep_tag.clone().unwrap_or_default();
-        policy.periods = periods.into_iter().filter_map(|(period, count)| Some((period, count?))).collect();
+        policy.periods = periods;
         policy
     }
 

@@ -6,7 +6,7 @@ use super::cache::SegmentCache;
 use super::renewal::Renewal;
 use super::rescue::Rescue;
 use crate::chunk::ChunkId;
-use crate::index::{Index, Location};
+use crate::index::{self, Index, Location};
 use crate::pack::directory::PackKind;
 use crate::repository::{Repository, layout};
 use crate::tree::content::LEVEL_MAX;
@@ -150,8 +150,7 @@ impl ChunkReader {
             return Ok(chunk);
         }
         Err(damage.unwrap_or_else(|| {
-            Error::damaged(format_args!("the index does not know chunk {id}"))
-                .with_hint("`lifeboat repair index` makes the index anew from the packs.")
+            index::unknown(id).with_hint("`lifeboat repair index` makes the index anew from the packs.")
         }))
     }
 

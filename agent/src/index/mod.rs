@@ -55,6 +55,11 @@ use storage::Storage;
 use table::Table;
 pub use visit::{PackSummary, ShardSummary, Totals};
 
+/// The error of a chunk that the index does not know.
+pub fn unknown(id: &ChunkId) -> Error {
+    Error::damaged(format_args!("the index does not know chunk {id}"))
+}
+
 /// The index of one repository.
 pub struct Index {
     storage: Storage,

@@ -10,13 +10,13 @@ use parking_lot::Mutex;
 
 use super::claims::Claims;
 use super::indexer::Indexer;
-use crate::events::{Context, Event};
+use crate::events::Context;
 use crate::index::Index;
 use crate::index::shard::PackEntry;
 use crate::repository::lost::{Look, Sound};
 use crate::repository::{Repository, layout};
 use crate::seal::SealedObject;
-use crate::session::{self, OpenSession, Role, leftovers};
+use crate::session::{self, OpenSession};
 use crate::{Error, Result};
 
 /// Packs of one destination that may wait in memory or be under way at once.
@@ -78,10 +78,8 @@ impl Mirror {
         look: Look,
         context: &Context,
     ) -> Result<Self> {
-        let session = session::open(&repository, host, Role::Writer)?;
-        let left = leftovers::settle(&session, host, context)?;
-        let warn = |text: String| context.report(Event::Warning(text));
-        let Sound { index, lost } = repository.load_sound_index(session.tombstones(), look, warn)?;
+        let (session, left, Sound { index, lost }) =
+            session::open_with_index(&repository, host, look, context)?;
         let index = Arc::new(index);
         let claims = Arc::new(Claims::new());
         let indexer = Indexer::new(repository.clone(), index.clone(), claims, context.clone());

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::Params;
+use crate::repository::versioned;
 use crate::seal::Cipher;
 use crate::seal::header::{Header, ObjectKind, RepositoryId};
 use crate::seal::keys::SealKey;
@@ -130,7 +131,7 @@ impl ClearHeader {
                     "the repository has format version {version}; this lifeboat knows {FORMAT_VERSION}"
                 ),
             )
-            .with_hint("Use the version of lifeboat that made it, or a later one."));
+            .with_hint(versioned::USE_ITS_VERSION));
         }
         let mut features = Vec::new();
         for _ in 0..decoder.u8().map_err(not_one)? {
@@ -142,7 +143,7 @@ impl ClearHeader {
             return Err(Error::failed(format_args!(
                 "the repository needs the feature {unknown:?}, which this lifeboat does not know"
             ))
-            .with_hint("Use the version of lifeboat that made it, or a later one."));
+            .with_hint(versioned::USE_ITS_VERSION));
         }
         let repository = RepositoryId(decoder.array().map_err(not_one)?);
         let rest = decoder.take(decoder.remaining()).map_err(not_one)?;

@@ -1,14 +1,16 @@
 //! Packs that the index names and the store does not have (any more): to deduplicate against them would lose data in silence.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use lifeboat_providers::Sha256;
 
 use super::state::{self, LockedMemory};
 use super::{Area, Repository, Tombstones, layout};
+use crate::events::{Context, Event};
 use crate::index::{Index, PackSummary};
 use crate::pack::directory::PackKind;
+use crate::session::clock::{Clock as _, SystemClock};
 use crate::words::count;
 use crate::{Error, Result};
 
@@ -36,18 +38,14 @@ pub struct Sound {
 }
 
 impl Repository {
-    /// Loads the index of what is stored, as far as it is known to be there, without what `tombstones` name. What is amiss is given to `warn`.
+    /// Loads the index of what is stored, as far as it is known to be there, without what `tombstones` name. What is amiss is a warning.
     ///
     /// # Errors
     /// As [`Repository::load_catalog`]; `Damaged` if not one of several packs is there.
-    pub fn load_sound_index(
-        &self,
-        tombstones: &Tombstones,
-        look: Look,
-        mut warn: impl FnMut(String),
-    ) -> Result<Sound> {
+    pub fn load_sound_index(&self, tombstones: &Tombstones, look: Look, context: &Context) -> Result<Sound> {
+        let warn = |text| context.report(Event::Warning(text));
         let catalog = self.load_catalog()?;
-        catalog.warn(&mut warn);
+        catalog.warn(warn);
         let index = catalog.index.without(tombstones.packs.clone());
         let packs = self.with_sound_index(&index, Index::packs)?;
         let all = packs.len();
@@ -93,16 +91,10 @@ impl Repository {
                 }
             }
         }
-        let is_sure = self.store.capabilities().listing_is_consistent;
         let mut lost = HashSet::new();
         for pack in packs.into_iter().filter(|pack| stored.get(&pack.id) != Some(&pack.stored_bytes)) {
-            // What a listing does not show may be there all the same.
-            let is_there = !is_sure
-                && self
-                    .store
-                    .head(&layout::pack(pack.kind, &pack.id)?)?
-                    .is_some_and(|i| i.size == pack.stored_bytes);
-            if !is_there {
+            let found = self.store.unlisted(&layout::pack(pack.kind, &pack.id)?)?;
+            if found.is_none_or(|info| info.size != pack.stored_bytes) {
                 lost.insert(pack.id);
             }
         }
@@ -132,7 +124,9 @@ impl Repository {
     fn is_due(&self) -> bool {
         let last = state::peek(self.directories())
             .and_then(|memory| memory.packs_listed.get(&self.directories().place).copied());
-        last.is_none_or(|last| !(last..last + LOOK_EVERY.as_secs()).contains(&now()))
+        last.is_none_or(|last| {
+            !(last..last + LOOK_EVERY.as_secs()).contains(&SystemClock.wall_time().as_secs())
+        })
     }
 
     /// Remembers that packs were looked for now. Without that memory they are looked for again, which is no harm.
@@ -141,13 +135,11 @@ impl Repository {
             return;
         }
         if let Ok(mut memory) = LockedMemory::open(self.directories()) {
-            memory.memory.packs_listed.insert(self.directories().place.clone(), now());
+            memory
+                .memory
+                .packs_listed
+                .insert(self.directories().place.clone(), SystemClock.wall_time().as_secs());
             let _ = memory.save();
         }
     }
-}
-
-/// Seconds of this machine's clock.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

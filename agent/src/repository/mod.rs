@@ -7,6 +7,7 @@
 //! | [`ahead`] | what a distant store is asked for before it is needed |
 //! | [`config`] | the `config` object |
 //! | [`connect`] | from a path or URL to a store |
+//! | [`catalog`] | bringing the local index up to the stored shards |
 //! | [`create`] | making and unlocking a repository |
 //! | [`lost`] | packs that the index names and the store does not have |
 //! | [`object_cache`] | copies of a remote store's metadata |
@@ -16,7 +17,7 @@
 //! | [`slots`] | adding, listing, removing key slots |
 //! | [`state`] | what a machine remembers of a repository: cache and heads |
 //! | [`tombstones`] | packs that are about to be deleted |
-//! | [`catalog`] | bringing the local index up to the stored shards |
+//! | [`versioned`] | JSON that states its version |
 
 mod ahead;
 pub mod catalog;
@@ -33,6 +34,7 @@ pub mod slots;
 pub mod state;
 pub mod store;
 pub mod tombstones;
+pub mod versioned;
 
 use std::path::PathBuf;
 use std::sync::Arc;

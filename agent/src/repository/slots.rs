@@ -7,6 +7,7 @@ use lifeboat_providers::Key;
 use serde::{Deserialize, Serialize};
 
 use super::{Area, Repository, Store, layout};
+use crate::repository::versioned;
 use crate::seal::header::{ObjectKind, RepositoryId};
 use crate::seal::keys::MasterKey;
 use crate::seal::object::SealedObject;
@@ -30,15 +31,7 @@ impl SlotRemoval {
     /// # Errors
     /// `Damaged` if they are none; a failure that names it for another version.
     pub fn decode(json: &[u8]) -> Result<Self> {
-        let record: Self = serde_json::from_slice(json)
-            .map_err(|e| Error::damaged(format_args!("malformed record of a removed key slot: {e}")))?;
-        if record.version != 1 {
-            let what = format_args!("record of a removed key slot of version {}", record.version);
-            return Err(
-                Error::failed(what).with_hint("Use the version of lifeboat that made it, or a later one.")
-            );
-        }
-        Ok(record)
+        versioned::decode("record of a removed key slot", 1..=1, json)
     }
 }
 

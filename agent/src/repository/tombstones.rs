@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Area, Repository, layout, store};
 use crate::pack::directory::PackKind;
+use crate::repository::versioned;
 use crate::seal::header::ObjectKind;
 use crate::{Error, Kind, Result};
 
@@ -59,12 +60,7 @@ impl Tombstone {
     /// # Errors
     /// `Damaged` if they are none; a failure that names it for another version.
     pub fn decode(json: &[u8]) -> Result<Self> {
-        let stored: Stored = serde_json::from_slice(json)
-            .map_err(|e| Error::damaged(format_args!("malformed tombstone: {e}")))?;
-        if stored.version != 1 {
-            return Err(Error::failed(format_args!("tombstone of version {}", stored.version))
-                .with_hint("Use the version of lifeboat that made it, or a later one."));
-        }
+        let stored: Stored = versioned::decode("tombstone", 1..=1, json)?;
         let ids = |texts: Vec<String>| -> Result<Vec<Sha256>> {
             let parse = |text: String| {
                 text.parse().map_err(|_| Error::damaged("malformed tombstone: it names what is no pack"))

@@ -2,6 +2,7 @@
 //!
 //! Where clocks are put back, an hour comes twice: these are two hours, told apart by their offset from UTC. The day they lie in is one.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::{DateTime, Datelike as _, Offset as _, TimeZone, Timelike as _, Utc};
@@ -41,6 +42,11 @@ pub struct Bucket {
 impl Period {
     /// All of them, the shortest first.
     pub const ALL: [Self; 5] = [Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
+
+    /// A count for each of [`Period::ALL`], in that order; without those that are not said.
+    pub fn counts(counts: [Option<u64>; 5]) -> BTreeMap<Self, u64> {
+        Self::ALL.into_iter().zip(counts).filter_map(|(period, count)| Some((period, count?))).collect()
+    }
 
     /// The one that an instant lies in.
     pub fn bucket<Z: TimeZone>(self, time: &DateTime<Utc>, zone: &Z) -> Bucket {

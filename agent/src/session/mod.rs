@@ -33,7 +33,7 @@ mod tests;
 
 pub use object::{Role, SessionObject};
 pub use observed::Observations;
-pub use open::{OpenSession, open, open_holding_back};
+pub use open::{OpenSession, open, open_holding_back, open_with_index};
 pub use outcome::{Outcome, fence};
 pub use over::{Listed, Settled, State, list, settle};
 pub use timing::Timing;

@@ -4,6 +4,7 @@ use lifeboat_providers::Sha256;
 use serde::{Deserialize, Serialize};
 
 use super::process::Process;
+use crate::repository::versioned;
 use crate::{Error, Result};
 
 /// What the session is of.
@@ -94,13 +95,7 @@ impl SessionObject {
     /// # Errors
     /// `Damaged` if they are none; a failure that names it for a later version.
     pub fn decode(json: &[u8]) -> Result<Self> {
-        let session: Self = serde_json::from_slice(json)
-            .map_err(|e| Error::damaged(format_args!("malformed session: {e}")))?;
-        if (1..=SESSION_VERSION).contains(&session.version) {
-            return Ok(session);
-        }
-        Err(Error::failed(format_args!("session of version {}", session.version))
-            .with_hint("Use the version of lifeboat that made it, or a later one."))
+        versioned::decode("session", 1..=SESSION_VERSION, json)
     }
 
     /// Its process.

@@ -8,7 +8,10 @@ use lifeboat_providers::{Key, ObjectInfo};
 use parking_lot::Mutex;
 
 use super::beat::Beats;
+use super::leftovers::{self, Leftovers};
 use super::object::{Role, SessionObject};
+use crate::events::Context;
+use crate::repository::lost::{Look, Sound};
 use crate::repository::{Area, Repository, Tombstones, layout};
 use crate::seal::keys::random_bytes;
 use crate::{Error, Result};
@@ -60,6 +63,22 @@ pub fn open(repository: &Repository, host: &str, role: Role) -> Result<OpenSessi
     }
 }
 
+/// Opens a session of a writer, ends what runs of this machine left, and loads the index of what is there.
+///
+/// # Errors
+/// As [`open`], [`leftovers::settle`] and [`Repository::load_sound_index`]. The session is left over then.
+pub fn open_with_index(
+    repository: &Repository,
+    host: &str,
+    look: Look,
+    context: &Context,
+) -> Result<(OpenSession, Leftovers, Sound)> {
+    let session = open(repository, host, Role::Writer)?;
+    let left = leftovers::settle(&session, host, context)?;
+    let sound = repository.load_sound_index(session.tombstones(), look, context)?;
+    Ok((session, left, sound))
+}
+
 /// As [`open`], but names no tombstone as seen, so that no sweep begins while it is open; with the tombstones that cannot be read.
 ///
 /// # Errors
@@ -67,7 +86,7 @@ pub fn open(repository: &Repository, host: &str, role: Role) -> Result<OpenSessi
 pub fn open_holding_back(
     repository: &Repository,
     host: &str,
-    context: &crate::events::Context,
+    context: &Context,
 ) -> Result<(OpenSession, Vec<(Key, Error)>)> {
     let mut session = begin(repository, SessionObject::new(host, Role::Writer))?;
     repository.store().forget_ahead();

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use lifeboat_providers::Sha256;
 
-use crate::repository::{Area, Repository, layout, store};
+use crate::repository::{Area, Repository, layout, store, versioned};
 use crate::seal::SealedObject;
 use crate::seal::header::ObjectKind;
 use crate::tree::codec::{Decoder, put_varint};
@@ -54,8 +54,7 @@ impl Outcome {
         let mut decoder = Decoder::new(plain);
         let [version, code] = decoder.array().map_err(malformed)?;
         if version != VERSION {
-            return Err(Error::failed(format_args!("outcome of version {version}"))
-                .with_hint("Use the version of lifeboat that made it, or a later one."));
+            return Err(versioned::other_version("outcome", version));
         }
         let outcome = match code {
             CODE_FENCED => Self::Fenced,

@@ -85,7 +85,10 @@ pub fn list(repository: &Repository) -> Result<Vec<Listed>> {
 }
 
 /// Reads sessions that were listed; those that are gone since then are left out.
-pub(super) fn read_listed(repository: &Repository, keys: impl Iterator<Item = Key>) -> Result<Vec<Listed>> {
+///
+/// # Errors
+/// As [`list`].
+pub fn read_listed(repository: &Repository, keys: impl Iterator<Item = Key>) -> Result<Vec<Listed>> {
     let named: Vec<(u128, Key)> = keys.filter_map(|key| Some((layout::session_id(&key)?, key))).collect();
     let keys: Vec<Key> = named.iter().map(|(_, key)| key.clone()).collect();
     let mut listed = Vec::new();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::labels::Labels;
 use super::manifest::{Manifest, Witness};
-use crate::repository::{Area, Repository, layout, store};
+use crate::repository::{Area, Repository, layout, store, versioned};
 use crate::seal::header::ObjectKind;
 use crate::{Error, Kind, Result};
 
@@ -58,15 +58,7 @@ impl ForgetRecord {
     /// # Errors
     /// `Damaged` if they are none; a failure that names it for another version.
     pub fn decode(json: &[u8]) -> Result<Self> {
-        let record: Self = serde_json::from_slice(json)
-            .map_err(|e| Error::damaged(format_args!("malformed record of forgotten snapshots: {e}")))?;
-        if record.version != 1 {
-            let what = format_args!("record of forgotten snapshots of version {}", record.version);
-            return Err(
-                Error::failed(what).with_hint("Use the version of lifeboat that made it, or a later one.")
-            );
-        }
-        Ok(record)
+        versioned::decode("record of forgotten snapshots", 1..=1, json)
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::history::{History, Snapshot};
 use crate::repository::state::Memory;
-use crate::repository::{Area, Repository, layout};
+use crate::repository::{Area, Repository, layout, versioned};
 use crate::seal::SealedObject;
 use crate::seal::header::ObjectKind;
 use crate::{Error, Kind, Result};
@@ -41,13 +41,7 @@ impl LabelRecord {
     /// # Errors
     /// `Damaged` if they are none; a failure that names it for another version.
     pub fn decode(json: &[u8]) -> Result<Self> {
-        let record: Self = serde_json::from_slice(json)
-            .map_err(|e| Error::damaged(format_args!("malformed record of labels: {e}")))?;
-        if record.version != 1 {
-            return Err(Error::failed(format_args!("record of labels of version {}", record.version))
-                .with_hint("Use the version of lifeboat that made it, or a later one."));
-        }
-        Ok(record)
+        versioned::decode("record of labels", 1..=1, json)
     }
 
     fn id(&self) -> Option<Sha256> {

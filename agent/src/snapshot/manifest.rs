@@ -4,6 +4,7 @@ use chrono::{DateTime, FixedOffset};
 use lifeboat_providers::Sha256;
 use serde::{Deserialize, Serialize};
 
+use crate::repository::versioned;
 use crate::tree::node::Names;
 use crate::tree::{Entry, Node, path_text};
 use crate::{Error, Result};
@@ -159,13 +160,7 @@ impl Manifest {
     /// # Errors
     /// `Damaged` if they are not a manifest of this version.
     pub fn decode(json: &[u8]) -> Result<Self> {
-        let manifest: Self = serde_json::from_slice(json)
-            .map_err(|e| Error::damaged(format_args!("malformed snapshot: {e}")))?;
-        if manifest.version != 1 {
-            return Err(Error::failed(format_args!("snapshot of version {}", manifest.version))
-                .with_hint("Use the version of lifeboat that made it, or a later one."));
-        }
-        Ok(manifest)
+        versioned::decode("snapshot", 1..=1, json)
     }
 
     /// The bytes to seal.

@@ -32,7 +32,7 @@ use crate::repository::lost::Look;
 use crate::repository::state::LockedMemory;
 use crate::repository::{Area, Repository, Tombstones, layout};
 use crate::seal::SealedObject;
-use crate::session::{self, OpenSession, Role, leftovers, outcome};
+use crate::session::{self, OpenSession, leftovers, outcome};
 use crate::snapshot::history::witness;
 use crate::snapshot::{History, Snapshot};
 use crate::words::count;
@@ -49,6 +49,13 @@ pub struct SyncOptions {
     pub made: Vec<Snapshot>,
     /// When packs of the destination are looked for that its index names and that are not there.
     pub look: Look,
+}
+
+impl SyncOptions {
+    /// All that is missing.
+    pub fn new(host: &str) -> Self {
+        Self { host: host.to_owned(), source: None, made: Vec::new(), look: Look::Daily }
+    }
 }
 
 /// What was brought.
@@ -200,8 +207,7 @@ fn may_have_gaps(to: &Repository, look: Look, context: &Context) -> Result<bool>
     if look == Look::Daily {
         return Ok(false);
     }
-    let warn = |text: String| context.report(Event::Warning(text));
-    let sound = to.load_sound_index(&Tombstones::default(), look, warn)?;
+    let sound = to.load_sound_index(&Tombstones::default(), look, context)?;
     Ok(sound.lost > 0 || is_blanked(&sound.index))
 }
 
@@ -216,10 +222,7 @@ fn prepare(
     options: &SyncOptions,
     context: &Context,
 ) -> Result<(Prepared, leftovers::Leftovers)> {
-    let session = session::open(to, &options.host, Role::Writer)?;
-    let left = leftovers::settle(&session, &options.host, context)?;
-    let warn = |text: String| context.report(Event::Warning(text));
-    let sound = to.load_sound_index(session.tombstones(), options.look, warn)?;
+    let (session, left, sound) = session::open_with_index(to, &options.host, options.look, context)?;
     Ok((Prepared { index: Arc::new(sound.index), session, has_lost: sound.lost > 0 }, left))
 }
 

@@ -5,10 +5,9 @@ use std::collections::HashSet;
 use lifeboat_providers::Sha256;
 
 use super::reach::Reach;
-use crate::chunk::ChunkId;
 use crate::events::Context;
 use crate::fetch::ChunkReader;
-use crate::index::Index;
+use crate::index::{self, Index};
 use crate::pack::directory::PackKind;
 use crate::snapshot::Snapshot;
 use crate::{Error, Result};
@@ -59,7 +58,7 @@ pub fn packs(
     for snapshot in snapshots {
         reach.snapshot(snapshot, None, &mut |id| {
             context.check_stop()?;
-            let place = index.lookup(id).ok_or_else(|| unknown(id))?;
+            let place = index.lookup(id).ok_or_else(|| index::unknown(id))?;
             found.insert((place.kind, place.pack));
             Ok(())
         })?;
@@ -76,10 +75,6 @@ pub(super) fn has_all_packs(reader: &ChunkReader, there: &Index) -> Result<bool>
     let packs: HashSet<Sha256> = there.packs()?.into_iter().map(|pack| pack.id).collect();
     let here = reader.repository().with_sound_index(reader.index(), Index::packs)?;
     Ok(here.iter().all(|pack| packs.contains(&pack.id)))
-}
-
-fn unknown(id: &ChunkId) -> Error {
-    Error::damaged(format_args!("the index does not know chunk {id}"))
 }
 
 /// Asks of one snapshot after the other whether a destination has all of it.
