@@ -41,6 +41,13 @@ pub enum Event {
         /// Its size in bytes.
         bytes: u64,
     },
+    /// A destination is nearly full; the operation goes on.
+    LowSpace {
+        /// Which.
+        place: String,
+        /// What is nearly used up.
+        words: String,
+    },
     /// A part of the index was stored: what came before it survives any interruption.
     Checkpoint,
 }

@@ -24,6 +24,7 @@
 //! | [`retention`] | which snapshots are kept |
 //! | [`repair`] | mending what is damaged |
 //! | [`collect`] | freeing what no snapshot needs any more |
+//! | [`space`] | how much a destination may take up, and making room |
 //! | [`cli`], [`config`] | what people and programs see of all that |
 //!
 //! Shared by all: [`error`], [`events`], [`private_file`], [`threads`], [`words`].
@@ -53,6 +54,7 @@ pub mod scan;
 pub mod seal;
 pub mod session;
 pub mod snapshot;
+pub mod space;
 pub mod sync;
 pub mod threads;
 pub mod tree;

@@ -35,6 +35,7 @@ mod properties;
 mod provider_check;
 mod prune;
 mod prune_processes;
+mod quota;
 mod reader;
 mod restore_answers;
 mod restoring;

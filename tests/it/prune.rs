@@ -39,12 +39,17 @@ fn prune(repository: &Repository) -> Result<Outcome> {
 }
 
 fn prune_to(repository: &Repository, max_unused: MaxUnused) -> Result<Outcome> {
-    let options = CollectOptions { max_unused, dry_run: false, host: "test".to_owned() };
+    let options = CollectOptions { max_unused, host: "test".to_owned(), ..CollectOptions::default() };
     collect::run(repository, &options, &Context::silent())
 }
 
 fn plan(repository: &Repository) -> collect::Plan {
-    let options = CollectOptions { max_unused: ALL, dry_run: true, host: "test".to_owned() };
+    let options = CollectOptions {
+        max_unused: ALL,
+        dry_run: true,
+        host: "test".to_owned(),
+        ..CollectOptions::default()
+    };
     collect::run(repository, &options, &Context::silent()).unwrap().plan
 }
 

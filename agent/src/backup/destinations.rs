@@ -13,7 +13,7 @@ use crate::repository::{Repository, state};
 use crate::snapshot::Snapshot;
 use crate::sync::{self, Prepared, SyncOptions, Synced};
 use crate::words::count;
-use crate::{Error, Kind, Result, threads};
+use crate::{Error, Kind, Result, space, threads};
 
 /// The run waits for so long at most until destinations are ready to be fed.
 const READY_WITHIN: Duration = Duration::from_secs(3);
@@ -147,17 +147,25 @@ pub(super) fn catch_up(
     context: &Context,
 ) -> Vec<DestinationOutcome> {
     let options = SyncOptions { made: vec![snapshot.clone()], ..SyncOptions::new(host) };
+    let holders = || space::with_siblings(first);
     let names: Vec<_> =
         others.iter().map(|other| (other.name.clone(), other.repository.store().location())).collect();
     let brought = threads::at_once(others, |other| {
-        other.outcome?;
-        let session = other.session.ok_or_else(|| Error::failed("a destination without a session"))?;
-        let prepared = Prepared { index: other.index, session, has_lost: other.has_lost };
-        let mut synced = match sync::bring(first, &other.repository, &options, Some(prepared), context) {
-            // What it has already is not brought again.
-            Err(e) if e.kind() == Kind::Fenced => sync::run(first, &other.repository, &options, context)?,
-            synced => synced?,
-        };
+        // What was prepared is good for once.
+        let mut prepared = Some((other.outcome, other.session, other.index));
+        let mut synced = space::with_room(&other.repository, &holders, host, context, || {
+            let Some((outcome, session, index)) = prepared.take() else {
+                return sync::run(first, &other.repository, &options, context);
+            };
+            outcome?;
+            let session = session.ok_or_else(|| Error::failed("a destination without a session"))?;
+            let prepared = Prepared { index, session, has_lost: other.has_lost };
+            match sync::bring(first, &other.repository, &options, Some(prepared), context) {
+                // What it has already is not brought again.
+                Err(e) if e.kind() == Kind::Fenced => sync::run(first, &other.repository, &options, context),
+                synced => synced,
+            }
+        })?;
         if synced.is_partial {
             synced.add(sync::run(first, &other.repository, &options, context)?);
         }
@@ -165,6 +173,7 @@ pub(super) fn catch_up(
             synced.verdict()?;
             return Err(Error::failed("the snapshot did not come there"));
         }
+        space::room::make_ahead(&other.repository, &holders, host, context)?;
         Ok((other.repository, other.bytes_stored, synced))
     });
     let back: Vec<&Repository> = brought.iter().flatten().map(|(repository, ..)| repository).collect();

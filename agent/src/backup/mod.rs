@@ -186,6 +186,12 @@ pub fn run_to_all(
         true => None,
         false => Some(session::open(repository, &options.host, Role::Writer)?),
     };
+    if !options.dry_run
+        && let Err(e) = repository.look_at_space(context)
+    {
+        let _ = close(session);
+        return Err(e);
+    }
     // A run that reads everything anew also looks whether what it leaves out as known is there.
     let look = if options.rescan { Look::Now } else { Look::Daily };
     let prepared = prepare(repository, &plan, options, look, session.as_ref(), context);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::EXIT_INCOMPLETE;
 pub use super::backup_options::Backup;
 use super::output::Output;
+use super::progress::Work;
 use super::session::{Session, Target};
 use super::standard_input::StandardInput;
 use super::text::{self, count};
@@ -19,6 +20,7 @@ use crate::repository::{Directories, OwnDirectories, Repository, state};
 use crate::scan::ahead::Ahead;
 use crate::scan::exclude::ExcludeRules;
 use crate::snapshot::history::witness;
+use crate::space::{self, room};
 use crate::tree::path_text;
 use crate::{Error, Kind, Result};
 
@@ -52,8 +54,25 @@ impl Backup {
         let (outcome, mut made) = loop {
             let rest = targets.get(failed + 1..).unwrap_or_default();
             let attempt = self.first(session, &targets, failed).and_then(|repository| {
-                let outcome =
-                    self.run_to(session, &repository, rest, &plan, &rules, &options, &mut stream)?;
+                let mut times = 0;
+                let outcome = loop {
+                    match self.run_to(session, &repository, rest, &plan, &rules, &options, &mut stream) {
+                        // What came in by a pipe is gone.
+                        Err(full) if full.kind() == Kind::Quota && !self.stdin && times < room::TIMES_MAX => {
+                            times += 1;
+                            self.make_room(session, &repository, full)?;
+                        }
+                        done => break done?,
+                    }
+                };
+                if room::is_made_ahead(&repository) && outcome.snapshot.is_some() {
+                    let running = session.begin(Work::Check);
+                    let holders = || space::with_siblings(&repository);
+                    let made =
+                        room::make_ahead(&repository, &holders, &session.settings.host, running.context());
+                    running.end();
+                    made?;
+                }
                 let made = Made {
                     failed: Vec::new(),
                     name: targets.get(failed).map(|target| target.name.clone()).unwrap_or_default(),
@@ -120,6 +139,19 @@ impl Backup {
                 Ok(repository.with_siblings(destinations::siblings(targets, target, &session.output)))
             }
         }
+    }
+
+    /// Makes room where the repository is full.
+    ///
+    /// # Errors
+    /// `full`, if none could be made.
+    fn make_room(&self, session: &Session, repository: &Repository, full: Error) -> Result<()> {
+        let running = session.begin(Work::Check);
+        let holders = || space::with_siblings(repository);
+        let host = &session.settings.host;
+        let made = room::make_after(full, repository, &holders, host, running.context());
+        running.end();
+        made
     }
 
     #[expect(clippy::too_many_arguments, reason = "one attempt of a run that has them all")]

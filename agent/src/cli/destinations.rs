@@ -12,8 +12,9 @@ use crate::backup::destinations::Destination as Other;
 use crate::config::file::nearest;
 use crate::config::{Destination, Settings};
 use crate::repository::connect::{Location, Mode, StoreOptions, Watch};
-use crate::repository::siblings::Connect;
+use crate::repository::siblings::{Connect, Place};
 use crate::repository::{Repository, Siblings};
+use crate::space::SpacePolicy;
 use crate::tree::path_text;
 use crate::{Error, Result, threads};
 
@@ -58,6 +59,7 @@ pub fn at(session: &Session, place: &OsStr) -> Result<Target> {
             ..StoreOptions::default()
         },
         name,
+        space: space(&session.settings, "", None),
     })
 }
 
@@ -125,7 +127,7 @@ pub fn siblings(targets: &[Target], own: &Target, output: &Arc<Output>) -> Sibli
     let connections = others.map(|target| {
         let place = target.clone();
         let connect: Connect = Arc::new(move || place.connect(Mode::Open));
-        (target.name.clone(), connect)
+        Place { name: target.name.clone(), connect, space: target.space.clone() }
     });
     let output = output.clone();
     Siblings::new(connections.collect(), Arc::new(move |text| output.warning(text)))
@@ -192,6 +194,17 @@ fn default(settings: &Settings) -> Target {
         location: Location::Local(settings.default_repository.path.clone()),
         is_default: true,
         options: StoreOptions::default(),
+        space: space(settings, "default", None),
+    }
+}
+
+/// What a place may take up. What `forget` keeps there is what is kept when it is full.
+fn space(settings: &Settings, name: &str, destination: Option<&Destination>) -> SpacePolicy {
+    SpacePolicy {
+        quota: destination.and_then(|destination| destination.quota),
+        when_full: destination.map(|destination| destination.when_full).unwrap_or_default(),
+        keep: settings.retention.policies(name),
+        zone: settings.retention.zone,
     }
 }
 
@@ -210,6 +223,7 @@ fn target(session: &Session, destination: &Destination) -> Result<Target> {
             google: destination.google.clone(),
             limits: destination.limits.clone(),
         },
+        space: space(&session.settings, &destination.name, Some(destination)),
     })
 }
 

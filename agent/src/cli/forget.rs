@@ -9,7 +9,7 @@ use super::forget_policy::{self, KeepArgs};
 use super::prune;
 use super::session::{FilterArgs, Session};
 use super::text::{self, count};
-use crate::collect::MaxUnused;
+use crate::collect::CollectOptions;
 use crate::retention::candidate::what_of;
 use crate::snapshot::Snapshot;
 use crate::{Error, Result};
@@ -54,7 +54,7 @@ impl Forget {
             return Ok(forgotten);
         }
         // A destination that was away when snapshots were to be forgotten there is not pruned either.
-        let pruned = prune::prune(session, MaxUnused::default(), false)?;
+        let pruned = prune::prune(session, CollectOptions::default())?;
         Ok(if forgotten == ExitCode::SUCCESS { pruned } else { forgotten })
     }
 

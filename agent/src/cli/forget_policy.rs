@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use chrono::{Local, Utc};
+use chrono::Utc;
 use clap::Args;
 use serde_json::json;
 
@@ -10,9 +10,9 @@ use super::open_each::{Opened, is_chosen, open_each};
 use super::session::{Session, Target};
 use super::text::{self, Align, Table, count, not_empty};
 use super::{EXIT_INCOMPLETE, destinations};
-use crate::repository::{Repository, state};
+use crate::repository::Repository;
 use crate::retention::candidate::what_of;
-use crate::retention::{Candidate, Decision, GroupBy, Period, Policies, Policy, Span, plan};
+use crate::retention::{Decision, GroupBy, Period, Policies, Policy, Span};
 use crate::snapshot::select::Filter;
 use crate::snapshot::{History, Snapshot};
 use crate::tree::path_text;
@@ -170,26 +170,12 @@ impl Work<'_> {
         history: &History,
         policies: &Policies,
     ) -> Result<()> {
-        let memory = state::peek(repository.directories()).unwrap_or_default();
-        let is_gone = !history.lost_labels(&memory, &repository.directories().place).is_empty();
-        if (is_gone || !history.labels.unreadable.is_empty()) && !self.force {
-            return Err(Error::damaged(
-                "a record of pins and tags is damaged or was removed: what is pinned is not known",
-            )
-            .with_hint(
-                "`lifeboat snapshots` takes a damaged one from another destination; without one, look what is pinned, and add --force.",
-            ));
+        if !self.force {
+            repository.require_pins(history)?;
         }
-        let mut seen: Vec<(&Snapshot, Candidate)> =
-            history.snapshots.iter().zip(Candidate::all(history, self.keep.group_by)).collect();
-        seen.retain(|(snapshot, _)| self.filter.matches(snapshot));
-        let (snapshots, candidates): (Vec<&Snapshot>, Vec<Candidate>) = seen.into_iter().unzip();
-        let now = Utc::now();
-        let decisions = match self.session.settings.retention.zone {
-            Some(zone) => plan(&candidates, policies, now, &zone)?,
-            None => plan(&candidates, policies, now, &Local)?,
-        };
-        let decided: Vec<(&Snapshot, Decision)> = snapshots.into_iter().zip(decisions).collect();
+        let zone = self.session.settings.retention.zone;
+        let wanted = |snapshot: &Snapshot| self.filter.matches(snapshot);
+        let decided = history.decide(policies, self.keep.group_by, wanted, Utc::now(), zone)?;
         let doomed: Vec<&Snapshot> =
             decided.iter().filter(|(_, decision)| !decision.keep).map(|(snapshot, _)| *snapshot).collect();
         if !self.dry_run {

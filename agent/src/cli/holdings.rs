@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
-use lifeboat_providers::{Proof, Sha256, Usage};
+use lifeboat_providers::{Proof, Sha256};
 
 use super::destinations;
 use super::session::{Session, Target};
 use crate::repository::{Area, Repository, layout};
 use crate::snapshot::{History, Snapshot};
+use crate::space::Standing;
 use crate::sync::slots::SlotNames;
 use crate::{Result, threads};
 
@@ -32,7 +33,7 @@ pub struct Held {
     /// How what is stored there is proved.
     pub proof: Proof,
     /// Space, as far as it was asked for and the store tells.
-    pub usage: Usage,
+    pub space: Standing,
 }
 
 /// What else is asked besides the snapshots.
@@ -61,7 +62,7 @@ pub fn ask(session: &Session, open: &Repository, known: Option<&History>, ask: A
             // One alone differs from nobody.
             slots: None,
             proof: open.store().capabilities().proof,
-            usage: usage(open, ask),
+            space: space(open, ask),
         }),
         None if target.location.place() == own => look(open, ask),
         None => look(&target.open_beside(open)?, ask),
@@ -87,13 +88,13 @@ fn look(repository: &Repository, ask: Ask) -> Result<Held> {
         }
     };
     let proof = repository.store().capabilities().proof;
-    Ok(Held { snapshots, history, slots, proof, usage: usage(repository, ask) })
+    Ok(Held { snapshots, history, slots, proof, space: space(repository, ask) })
 }
 
-fn usage(repository: &Repository, ask: Ask) -> Usage {
+fn space(repository: &Repository, ask: Ask) -> Standing {
     match ask {
-        Ask::Space => repository.store().usage().unwrap_or_default(),
-        Ask::Snapshots | Ask::History => Usage::default(),
+        Ask::Space => repository.measure_space().unwrap_or_default(),
+        Ask::Snapshots | Ask::History => Standing::default(),
     }
 }
 

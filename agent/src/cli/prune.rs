@@ -9,7 +9,7 @@ use super::progress::Work;
 use super::session::{Session, Target};
 use super::text::{Align, Table, count};
 use super::{EXIT_INCOMPLETE, destinations};
-use crate::collect::{self, CollectOptions, MaxUnused, Outcome};
+use crate::collect::{self, CollectOptions, Outcome};
 use crate::fs::size::human;
 use crate::repository::Repository;
 use crate::{Error, Kind, Result};
@@ -29,6 +29,9 @@ pub struct Prune {
     /// How much that nothing uses may stay in packs that hold something in use: a share of all (5%), an amount (500M), or `unlimited`
     #[arg(long, value_name = "AMOUNT", default_value = "5%")]
     max_unused: String,
+    /// Free also what backups that were cut off have stored, which their next run would go on from
+    #[arg(long)]
+    drop_interrupted: bool,
 }
 
 impl Prune {
@@ -39,7 +42,8 @@ impl Prune {
     /// what fails at one is printed, and the worst decides the exit code.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
         let max_unused = self.max_unused.parse().map_err(|e: Error| e.context("--max-unused"))?;
-        prune(session, max_unused, self.dry_run)
+        let (drop_interrupted, dry_run) = (self.drop_interrupted, self.dry_run);
+        prune(session, CollectOptions { max_unused, drop_interrupted, dry_run, ..CollectOptions::default() })
     }
 }
 
@@ -47,8 +51,8 @@ impl Prune {
 ///
 /// # Errors
 /// As [`Prune::run`].
-pub fn prune(session: &Session, max_unused: MaxUnused, dry_run: bool) -> Result<ExitCode> {
-    let options = CollectOptions { max_unused, dry_run, host: session.settings.host.clone() };
+pub fn prune(session: &Session, options: CollectOptions) -> Result<ExitCode> {
+    let options = CollectOptions { host: session.settings.host.clone(), ..options };
     let targets = destinations::chosen(session, &[])?;
     if let [_] = targets.as_slice() {
         let outcome = one(session, &session.open()?, &options)?;
@@ -150,11 +154,11 @@ fn print(session: &Session, target: Option<&Target>, outcome: &Outcome) -> Resul
     }
     let name = target.map_or_else(String::new, |target| format!("{}: ", target.name));
     for held in &outcome.held_back {
+        output.notice(format_args!("{name}{}", held.words()));
+    }
+    if outcome.plan.lacks_room() {
         output.notice(format_args!(
-            "{name}{} ({}) wait to be deleted: they may be needed by {}",
-            count(held.packs, "pack", "packs"),
-            human(held.bytes),
-            held.by.join("; ")
+            "{name}packs that are used in part stay: there is no room to copy what is used of them. What this run freed is room for the next prune"
         ));
     }
     if outcome.packs_needed > 0 {

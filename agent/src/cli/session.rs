@@ -24,6 +24,7 @@ use crate::seal::SecretKey;
 use crate::seal::slot::Secret;
 use crate::snapshot::select::{Filter, parse_time};
 use crate::snapshot::{History, Snapshot};
+use crate::space::SpacePolicy;
 use crate::{Error, Kind, Result};
 
 const PASSPHRASE_TRIES: usize = 3;
@@ -133,6 +134,8 @@ pub struct Target {
     pub is_default: bool,
     /// What its store is opened with.
     pub options: StoreOptions,
+    /// What it may take up.
+    pub space: SpacePolicy,
 }
 
 impl Target {
@@ -149,7 +152,7 @@ impl Target {
     /// # Errors
     /// As [`Target::connect`] and [`Repository::open_sibling`].
     pub fn open_beside(&self, first: &Repository) -> Result<Repository> {
-        first.open_sibling(self.connect(Mode::Open)?)
+        Ok(first.open_sibling(self.connect(Mode::Open)?)?.with_space(self.space.clone()))
     }
 
     /// The place, by which two names of one are found out.
@@ -314,6 +317,7 @@ impl Session {
             None => self.open_with_prompt(&provider, directories)?,
         };
         let repository = repository.with_other_places(destinations::local_places(&self.settings));
+        let repository = repository.with_space(target.space.clone());
         tag_cache(repository.directories());
         self.output.say_verbose(format_args!(
             "repository {} at {}",

@@ -14,6 +14,7 @@ use crate::Result;
 use crate::backup::destinations::{proof_word, proof_words};
 use crate::fs::size::human;
 use crate::snapshot::Snapshot;
+use crate::space::Standing;
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -56,7 +57,7 @@ struct Row {
     lacking: Option<u64>,
     newest: Option<chrono::DateTime<chrono::FixedOffset>>,
     verified: Option<lifeboat_providers::Proof>,
-    available: Option<u64>,
+    space: Standing,
     error: Option<String>,
 }
 
@@ -74,7 +75,7 @@ impl Row {
             lacking: held.ok().map(|held| held.lacking(all).len() as u64),
             newest: held.ok().and_then(newest),
             verified: held.ok().map(|held| held.proof),
-            available: held.ok().and_then(|held| held.usage.available_bytes),
+            space: held.ok().map(|held| held.space).unwrap_or_default(),
             error: held.err().map(ToString::to_string),
         }
     }
@@ -87,9 +88,20 @@ impl Row {
             "lacking": self.lacking,
             "newest": self.newest.as_ref().map(text::json_time),
             "verified": self.verified.map(proof_word),
-            "available_bytes": self.available,
+            "available_bytes": self.space.left(true),
+            "used_bytes": self.space.used,
+            "quota_bytes": self.space.quota,
             "error": self.error,
         })
+    }
+}
+
+/// What can still be stored, and of what quota that is.
+fn free(space: &Standing) -> String {
+    match (space.left(true), space.quota) {
+        (Some(left), Some(quota)) => format!("{} of {}", human(left), human(quota)),
+        (Some(left), None) => human(left),
+        (None, _) => "-".to_owned(),
     }
 }
 
@@ -117,7 +129,7 @@ fn print(session: &Session, rows: &[Row]) -> Result<()> {
             row.snapshots.map_or_else(|| "?".to_owned(), text::grouped),
             row.lacking.map_or_else(|| "?".to_owned(), text::grouped),
             newest,
-            row.available.map_or_else(|| "-".to_owned(), human),
+            free(&row.space),
             verified,
         ]);
     }

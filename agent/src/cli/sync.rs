@@ -13,7 +13,7 @@ use crate::fs::size::human;
 use crate::repository::Repository;
 use crate::repository::lost::Look;
 use crate::sync::{self, SyncOptions, Synced};
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, space};
 
 /// Arguments of `sync`.
 #[derive(Debug, Args)]
@@ -135,13 +135,18 @@ impl Sync {
         let options =
             SyncOptions { source: self.source.clone(), look, ..SyncOptions::new(&session.settings.host) };
         let running = session.begin(Work::Check);
-        let mut synced = sync::run(from, to, &options, running.context());
-        if let Err(e) = &synced
-            && e.kind() == Kind::Fenced
-        {
-            session.output.warning(format_args!("{}: {e}. It begins anew", to.store().location()));
-            synced = sync::run(from, to, &options, running.context());
-        }
+        let context = running.context();
+        let holders = || [from, to].into_iter().flat_map(space::with_siblings).collect();
+        let synced = space::with_room(to, &holders, &session.settings.host, context, || {
+            match sync::run(from, to, &options, context) {
+                Err(e) if e.kind() == Kind::Fenced => {
+                    let place = to.store().location();
+                    session.output.warning(format_args!("{place}: {e}. It begins anew"));
+                    sync::run(from, to, &options, context)
+                }
+                synced => synced,
+            }
+        });
         running.end();
         synced
     }

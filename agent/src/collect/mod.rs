@@ -7,11 +7,13 @@
 //! | [`plan`] | what becomes of each pack: decided, shown, then done |
 //! | `repack` | what is in use of some packs, to new ones |
 //! | [`sweep`] | deleting what tombstones name, once nobody may need it |
+//! | [`alone`] | what would come free without some snapshots |
 //! | `shards` | the index without what goes |
 //!
 //! Nothing is deleted while there is a snapshot that cannot be read in full. A run that is cut off anywhere leaves a repository that checks
 //! clean, and the next one goes on from there.
 
+mod alone;
 mod mark;
 pub mod plan;
 mod repack;
@@ -25,6 +27,7 @@ use crate::repository::Repository;
 use crate::session::{self, OpenSession, Role};
 use crate::{Error, Result};
 
+pub use alone::alone_bytes;
 pub use plan::{Action, MaxUnused, Plan, Reason, Tally};
 pub use sweep::{Denied, HeldBack};
 
@@ -33,6 +36,8 @@ pub use sweep::{Denied, HeldBack};
 pub struct CollectOptions {
     /// How much that nothing uses may stay.
     pub max_unused: MaxUnused,
+    /// Also what runs that were cut off have stored: their next run does not go on from there.
+    pub drop_interrupted: bool,
     /// Change nothing: only plan.
     pub dry_run: bool,
     /// The machine's name, for others who ask who is at work.
@@ -103,15 +108,15 @@ impl Outcome {
 /// collection is at work; `Fenced` if this one was taken for dead; `Interrupted`: what was copied is used by the next run; errors of the store.
 pub fn run(repository: &Repository, options: &CollectOptions, context: &Context) -> Result<Outcome> {
     if options.dry_run {
-        let survey = survey::survey(repository, None, context)?;
+        let survey = survey::survey(repository, None, options, context)?;
         return Ok(Outcome {
-            plan: decide(repository, &survey, options),
+            plan: decide(&repository.to_free_space(), &survey, options)?,
             dry_run: true,
             ..Outcome::default()
         });
     }
     let session = session::open(repository, &options.host, Role::Collector)?;
-    let collected = collect(repository, &session, options, context);
+    let collected = collect(&repository.to_free_space(), &session, options, context);
     // What is left of it holds back a sweep for a while, and nothing else.
     if let Err(e) = session.close()
         && collected.is_ok()
@@ -121,8 +126,13 @@ pub fn run(repository: &Repository, options: &CollectOptions, context: &Context)
     collected
 }
 
-fn decide(repository: &Repository, survey: &survey::Survey, options: &CollectOptions) -> Plan {
-    Plan::new(survey.packs.clone(), options.max_unused, |kind| full_pack_bytes(repository, kind) as u64)
+fn decide(repository: &Repository, survey: &survey::Survey, options: &CollectOptions) -> Result<Plan> {
+    let full_bytes = |kind| full_pack_bytes(repository, kind) as u64;
+    let plan = Plan::new(survey.packs.clone(), options.max_unused, full_bytes);
+    match repository.measure_space()?.left(true) {
+        Some(room) => Ok(plan.within(room)),
+        None => Ok(plan),
+    }
 }
 
 fn collect(
@@ -131,9 +141,9 @@ fn collect(
     options: &CollectOptions,
     context: &Context,
 ) -> Result<Outcome> {
-    let survey = survey::survey(repository, Some(session), context)?;
+    let survey = survey::survey(repository, Some(session), options, context)?;
     tidy(repository, &survey, context)?;
-    let plan = decide(repository, &survey, options);
+    let plan = decide(repository, &survey, options)?;
     let sources: Vec<_> = plan.of(Action::Repack).copied().collect();
     if !sources.is_empty() {
         context.report(Event::Phase("copying what is used"));

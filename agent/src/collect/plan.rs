@@ -129,6 +129,8 @@ pub enum Reason {
     Used,
     /// Some of it is not in use, which is within the limit.
     WithinLimit,
+    /// What is used of it is to be copied, and there is no room for that yet.
+    NoRoom,
     /// An interrupted run stored it, and its next run goes on from there.
     Interrupted,
     /// A run that is at work stored it.
@@ -159,6 +161,7 @@ impl Reason {
             Self::Small => "small, and many",
             Self::Used => "used",
             Self::WithinLimit => "used in part, within --max-unused",
+            Self::NoRoom => "no room yet to copy what is used",
             Self::Interrupted => "of an interrupted run, for its next",
             Self::AtWork => "of a run that is at work",
         }
@@ -176,6 +179,7 @@ impl Reason {
             Self::Small => "small",
             Self::Used => "used",
             Self::WithinLimit => "within_limit",
+            Self::NoRoom => "no_room",
             Self::Interrupted => "interrupted",
             Self::AtWork => "at_work",
         }
@@ -226,10 +230,7 @@ impl Plan {
         let mut candidates: Vec<&mut Planned> = packs.iter_mut().filter(partly).collect();
         let mut unused: u64 = candidates.iter().map(|planned| planned.pack.bytes.dead).sum();
         // The largest share first: it frees most for what has to be copied.
-        candidates.sort_by_cached_key(|planned| {
-            let PackBytes { live, dead } = planned.pack.bytes;
-            (Reverse(u128::from(dead) * 1_000_000 / u128::from(live + dead).max(1)), planned.pack.id)
-        });
+        candidates.sort_by_cached_key(|planned| Reverse(dead_share(&planned.pack)));
         for planned in candidates {
             if unused <= limit {
                 break;
@@ -243,6 +244,29 @@ impl Plan {
             }
         }
         Self { packs }
+    }
+
+    /// The same, with copies of so many bytes at most: what finds no room stays for the next time, which has what this one frees.
+    #[must_use]
+    pub fn within(mut self, room: u64) -> Self {
+        let may_wait =
+            |planned: &&mut Planned| matches!(planned.reason, Reason::PartlyUnused | Reason::Small);
+        let mut taken: u64 = self.copies();
+        let mut waiting: Vec<&mut Planned> = self.packs.iter_mut().filter(may_wait).collect();
+        waiting.sort_by_cached_key(|planned| dead_share(&planned.pack));
+        for planned in waiting {
+            if taken <= room {
+                break;
+            }
+            taken -= planned.pack.bytes.live;
+            (planned.action, planned.reason) = (Action::Keep, Reason::NoRoom);
+        }
+        self
+    }
+
+    /// Whether copies found no room.
+    pub fn lacks_room(&self) -> bool {
+        self.packs.iter().any(|planned| planned.reason == Reason::NoRoom)
     }
 
     /// Packs of one action.
@@ -281,6 +305,12 @@ impl Plan {
     pub fn unused_left(&self) -> u64 {
         self.of(Action::Keep).filter(|pack| pack.bytes.live > 0).map(|pack| pack.bytes.dead).sum()
     }
+}
+
+/// In millionths; of equals, by name.
+fn dead_share(pack: &PackUse) -> (u128, Sha256) {
+    let PackBytes { live, dead } = pack.bytes;
+    (u128::from(dead) * 1_000_000 / u128::from(live + dead).max(1), pack.id)
 }
 
 /// What can be said of a pack by itself.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use lifeboat_providers::Sha256;
 
-use super::mark;
 use super::plan::{PackUse, Standing};
+use super::{CollectOptions, mark};
 use crate::events::{Context, Event};
 use crate::fetch::ChunkReader;
 use crate::index::{Index, Live, PackBytes, Worth};
@@ -55,11 +55,12 @@ struct Writers {
 pub(super) fn survey(
     repository: &Repository,
     session: Option<&OpenSession>,
+    options: &CollectOptions,
     context: &Context,
 ) -> Result<Survey> {
     context.report(Event::Phase("reading snapshots"));
     let (tombstones, writers) = match session {
-        Some(session) => (session.tombstones().clone(), writers(repository, session, context)?),
+        Some(session) => (session.tombstones().clone(), writers(repository, session, options, context)?),
         None => {
             let tombstones = Arc::new(Tombstones::load(repository)?);
             let at_work = session::list(repository)?;
@@ -92,7 +93,12 @@ pub(super) fn survey(
 }
 
 /// Ends the sessions that are over, and tells the others apart.
-fn writers(repository: &Repository, own: &OpenSession, context: &Context) -> Result<Writers> {
+fn writers(
+    repository: &Repository,
+    own: &OpenSession,
+    options: &CollectOptions,
+    context: &Context,
+) -> Result<Writers> {
     let settled = session::settle(repository, Some(own.id()), context)?;
     if let Some(other) = settled.at_work.iter().find(|listed| listed.is_collector()) {
         return Err(Error::new(Kind::Locked, format_args!("{} is at work on this repository", other.words())).with_hint(
@@ -110,7 +116,7 @@ fn writers(repository: &Repository, own: &OpenSession, context: &Context) -> Res
         let name = format!("{DEAD_PREFIX}{:032x}", listed.id);
         let dead_for = observations.see(&name, "", &*timing.clock);
         names.insert(name);
-        if listed.is_collector() || dead_for >= INTERRUPTED_STAYS {
+        if listed.is_collector() || dead_for >= INTERRUPTED_STAYS || options.drop_interrupted {
             writers.done_with.push(listed);
         } else {
             writers.interrupted.push(listed);
@@ -162,7 +168,7 @@ fn history(repository: &Repository, context: &Context) -> Result<History> {
 }
 
 /// The index, if all of it can be read.
-fn index(repository: &Repository, context: &Context) -> Result<Index> {
+pub(super) fn index(repository: &Repository, context: &Context) -> Result<Index> {
     let catalog = repository.load_catalog()?;
     if let Some(error) = catalog.damaged.first() {
         return Err(Error::damaged(format_args!(

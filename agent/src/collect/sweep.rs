@@ -17,6 +17,7 @@ use super::survey::{self, Survey};
 use crate::chunk::ChunkId;
 use crate::events::{Context, Counters, Event};
 use crate::fetch::ChunkReader;
+use crate::fs::size::human;
 use crate::index::{self, Index, Live, Mark};
 use crate::pack::directory::PackKind;
 use crate::repository::tombstones::{TOMBSTONE_PACKS_MAX, Tombstone};
@@ -24,6 +25,7 @@ use crate::repository::{Repository, Tombstones, layout};
 use crate::session::clock::Clock;
 use crate::session::{self, Observations, OpenSession};
 use crate::snapshot::Snapshot;
+use crate::words::count;
 use crate::{Error, Kind, Result};
 
 /// A tombstone stays for so long after its packs were first seen gone, as fences do.
@@ -46,6 +48,18 @@ pub struct HeldBack {
     pub bytes: u64,
     /// Who may need them: words for people.
     pub by: Vec<String>,
+}
+
+impl HeldBack {
+    /// What waits for whom.
+    pub fn words(&self) -> String {
+        format!(
+            "{} ({}) wait to be deleted, for {}",
+            count(self.packs, "pack", "packs"),
+            human(self.bytes),
+            self.by.join("; ")
+        )
+    }
 }
 
 /// What the store did not let go.

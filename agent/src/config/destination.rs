@@ -5,14 +5,19 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use lifeboat_providers::pace::{Limit, LimitConfig, Limits, WindowConfig};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
 use super::Places;
 use super::retention::RetentionFile;
+use crate::fs::size::parse_size;
 use crate::private_file::{self, Guard};
 use crate::repository::connect::Google;
+use crate::space::WhenFull;
 use crate::{Error, Result};
+
+/// Less than that is a mistake: 5 for 5GiB.
+const QUOTA_MIN_BYTES: u64 = 1 << 20;
 
 /// A destination as written.
 #[derive(Clone, PartialEq, Deserialize)]
@@ -45,6 +50,12 @@ pub struct DestinationFile {
     /// Other limits at some times of the week.
     #[serde(default)]
     pub limit: WindowConfig,
+    /// Bytes that it may take up at most, as 5GiB.
+    #[serde(default, deserialize_with = "quota")]
+    pub quota: Option<u64>,
+    /// What is done when that is reached, or the store is full.
+    #[serde(default, deserialize_with = "when_full")]
+    pub when_full: Option<WhenFull>,
     /// What `forget` keeps there.
     pub retention: Option<RetentionFile>,
 }
@@ -62,6 +73,10 @@ pub struct Destination {
     pub google: Google,
     /// Bytes a second and objects a second.
     pub limits: Limits,
+    /// Bytes that it may take up at most.
+    pub quota: Option<u64>,
+    /// What is done when that is reached, or the store is full.
+    pub when_full: WhenFull,
 }
 
 /// Where an access key's parts are.
@@ -159,9 +174,24 @@ pub fn check(
             service_account: resolve(&file.google_service_account).or(of_environment),
             subject: file.google_subject.clone(),
         };
-        destinations.push(Destination { name, location, access_key, google, limits });
+        let (quota, when_full) = (file.quota, file.when_full.unwrap_or_default());
+        destinations.push(Destination { name, location, access_key, google, limits, quota, when_full });
     }
     Ok(destinations)
+}
+
+fn quota<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match parse_size(&text).map_err(de::Error::custom)? {
+        bytes if bytes < QUOTA_MIN_BYTES => Err(de::Error::custom(format_args!(
+            "a quota of {text} has no room for a backup: write 1MiB or more"
+        ))),
+        bytes => Ok(Some(bytes)),
+    }
+}
+
+fn when_full<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<WhenFull>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
 }
 
 fn limits(file: &DestinationFile) -> Result<Limits> {
@@ -247,6 +277,9 @@ mod tests {
             (one("access_key_id = \"x\""), "one: `access_key_id` is given, and no secret"),
             (one("secret_access_key = \"x\""), "not `access_key_id`"),
             (one("secret_access_key = \"x\"\nsecret_access_key_file = \"x\""), "both given"),
+            (one("quota = \"5\""), "write 1MiB or more"),
+            (one("quota = \"5 apples\""), "is not a size"),
+            (one("when_full = \"delete\""), "write \"fail\", \"prune\" or \"evict\""),
             (one("acess_key_id = \"x\""), "acess_key_id"),
         ] {
             let error = read(&text).unwrap_err().to_string();

@@ -13,8 +13,8 @@ use super::indexer::Indexer;
 use crate::events::Context;
 use crate::index::Index;
 use crate::index::shard::PackEntry;
+use crate::repository::Repository;
 use crate::repository::lost::{Look, Sound};
-use crate::repository::{Repository, layout};
 use crate::seal::SealedObject;
 use crate::session::{self, OpenSession};
 use crate::{Error, Result};
@@ -60,6 +60,7 @@ pub struct Finished {
 struct Shared {
     repository: Repository,
     indexer: Indexer,
+    context: Context,
     bytes_waiting: AtomicU64,
     bytes_stored: AtomicU64,
     failed: AtomicBool,
@@ -78,6 +79,7 @@ impl Mirror {
         look: Look,
         context: &Context,
     ) -> Result<Self> {
+        repository.look_at_space(context)?;
         let (session, left, Sound { index, lost }) =
             session::open_with_index(&repository, host, look, context)?;
         let index = Arc::new(index);
@@ -88,6 +90,7 @@ impl Mirror {
         let shared = Arc::new(Shared {
             repository,
             indexer,
+            context: context.clone(),
             bytes_waiting: AtomicU64::new(0),
             bytes_stored: AtomicU64::new(0),
             failed: AtomicBool::new(false),
@@ -164,8 +167,7 @@ impl Shared {
     }
 
     fn store(&self, object: &SealedObject, entry: PackEntry) -> Result<()> {
-        let key = layout::pack(entry.kind, &entry.id)?;
-        self.repository.store().create_or_same(&key, object)?;
+        self.repository.put_pack(entry.kind, &entry.id, object, &self.context)?;
         self.bytes_stored.fetch_add(entry.stored_bytes, Ordering::AcqRel);
         self.indexer.acknowledge(entry)
     }

@@ -12,7 +12,7 @@ use super::mirror::Mirror;
 use crate::events::{Context, Counters};
 use crate::pack::building::FinishedPack;
 use crate::pack::directory::PackKind;
-use crate::repository::{Repository, layout};
+use crate::repository::Repository;
 use crate::{Error, Result};
 
 /// Threads that upload at most.
@@ -145,11 +145,10 @@ impl Shared {
 
     fn upload(&self, pack: FinishedPack) -> Result<()> {
         let (object, entry) = pack.seal();
-        let key = layout::pack(entry.kind, &entry.id)?;
         for mirror in &*self.mirrors {
             mirror.offer(&object, &entry);
         }
-        self.repository.store().create_or_same(&key, &object)?;
+        let key = self.repository.put_pack(entry.kind, &entry.id, &object, &self.context)?;
         if entry.kind == PackKind::Metadata {
             self.repository.cache_object(&key, object.body().pieces());
         }

@@ -36,6 +36,29 @@ pub struct CreateOptions {
 }
 
 impl Repository {
+    fn assemble(
+        store: Store,
+        id: RepositoryId,
+        config: Config,
+        master: MasterKey,
+        directories: Directories,
+    ) -> Self {
+        Self {
+            store,
+            id,
+            config,
+            keys: Keys::derive(&master),
+            master,
+            directories,
+            siblings: Siblings::none(),
+            other_places: Arc::default(),
+            reads_copies: true,
+            timing: Timing::default(),
+            space: Arc::default(),
+            takes_reserve: false,
+        }
+    }
+
     /// Makes a repository in an empty store. Its `config` is written last: until then there is none.
     ///
     /// # Errors
@@ -83,18 +106,7 @@ impl Repository {
             }
         }
         let directories = directories.of_repository(id, &store.location());
-        Ok(Self {
-            store,
-            id,
-            config,
-            keys,
-            master,
-            directories,
-            siblings: Siblings::none(),
-            other_places: Arc::default(),
-            reads_copies: true,
-            timing: Timing::default(),
-        })
+        Ok(Self::assemble(store, id, config, master, directories))
     }
 
     /// Unlocks the repository in a store.
@@ -129,18 +141,7 @@ impl Repository {
             e.context(format_args!("the object `config` of {}", store.location()))
                 .with_hint("Copy `config` from another copy of the repository.")
         })?;
-        Ok(Self {
-            store,
-            id,
-            config,
-            keys,
-            master,
-            directories,
-            siblings: Siblings::none(),
-            other_places: Arc::default(),
-            reads_copies: true,
-            timing: Timing::default(),
-        })
+        Ok(Self::assemble(store, id, config, master, directories))
     }
 
     /// The same repository at another destination, unlocked by the keys at hand.
@@ -160,7 +161,15 @@ impl Repository {
         }
         let config = Config::open(&stored, &self.keys.seal).map_err(|e| e.context(store.location()))?;
         let directories = self.directories.at(&store.location());
-        Ok(Self { store, config, directories, siblings: Siblings::none(), ..self.clone() })
+        Ok(Self {
+            store,
+            config,
+            directories,
+            siblings: Siblings::none(),
+            space: Arc::default(),
+            takes_reserve: false,
+            ..self.clone()
+        })
     }
 
     /// Makes the same repository at another destination, empty: its key slots and its `config`, byte for byte, the latter last.

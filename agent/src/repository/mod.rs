@@ -42,10 +42,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lifeboat_providers::{Key, Sha256};
 
+use crate::events::Context;
+use crate::pack::directory::PackKind;
 use crate::seal::header::{Header, ObjectKind, RepositoryId};
 use crate::seal::keys::{Keys, MasterKey};
 use crate::seal::object::{SealedObject, open_whole, seal_whole};
 use crate::session::Timing;
+use crate::space::{Space, SpacePolicy};
 use crate::{Kind, Result};
 
 pub use config::Config;
@@ -71,6 +74,10 @@ pub struct Repository {
     /// Copies of metadata on this machine may stand for what is stored.
     reads_copies: bool,
     timing: Timing,
+    /// What it may take up here.
+    space: Arc<Space>,
+    /// It may take what is left to those who free space.
+    takes_reserve: bool,
 }
 
 impl Repository {
@@ -138,6 +145,45 @@ impl Repository {
     #[must_use]
     pub fn with_timing(self, timing: Timing) -> Self {
         Self { timing, ..self }
+    }
+
+    /// What it may take up here, and what is known of that.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// The same repository, which keeps to this.
+    #[must_use]
+    pub fn with_space(self, policy: SpacePolicy) -> Self {
+        Self { space: Arc::new(Space::new(policy)), ..self }
+    }
+
+    /// Whether it may take what is left to those who free space.
+    pub const fn takes_reserve(&self) -> bool {
+        self.takes_reserve
+    }
+
+    /// The same repository for one who frees space: it may take what is left to that.
+    #[must_use]
+    pub fn to_free_space(&self) -> Self {
+        Self { takes_reserve: true, ..self.clone() }
+    }
+
+    /// Stores a pack, if there is room for it.
+    ///
+    /// # Errors
+    /// `Quota`; as [`Store::create_or_same`].
+    pub fn put_pack(
+        &self,
+        kind: PackKind,
+        id: &Sha256,
+        object: &SealedObject,
+        context: &Context,
+    ) -> Result<Key> {
+        let key = layout::pack(kind, id)?;
+        let _writing = self.take_space(object.body().len(), context)?;
+        self.store.create_or_same(&key, object)?;
+        Ok(key)
     }
 
     /// A header for a new object.

@@ -11,12 +11,23 @@ use parking_lot::Mutex;
 use super::{Area, Repository, Tombstones, layout};
 use crate::Result;
 use crate::seal::SealedObject;
+use crate::space::SpacePolicy;
 
 /// Makes the connection to a destination.
 pub type Connect = Arc<dyn Fn() -> Result<SharedProvider> + Send + Sync>;
 
 /// Is told what was healed, and what could not be.
 pub type Tell = Arc<dyn Fn(String) + Send + Sync>;
+
+/// A destination that may be opened.
+pub struct Place {
+    /// What it is called.
+    pub name: String,
+    /// Makes the connection.
+    pub connect: Connect,
+    /// What it may take up.
+    pub space: SpacePolicy,
+}
 
 /// The other destinations, and whom to tell what they were good for.
 #[derive(Clone)]
@@ -26,8 +37,7 @@ pub struct Siblings {
 }
 
 struct Sibling {
-    name: String,
-    connect: Connect,
+    place: Place,
     state: Mutex<State>,
 }
 
@@ -40,12 +50,8 @@ enum State {
 
 impl Siblings {
     /// Destinations by name.
-    pub fn new(all: Vec<(String, Connect)>, tell: Tell) -> Self {
-        let all = all.into_iter().map(|(name, connect)| Sibling {
-            name,
-            connect,
-            state: Mutex::new(State::Unused),
-        });
+    pub fn new(all: Vec<Place>, tell: Tell) -> Self {
+        let all = all.into_iter().map(|place| Sibling { place, state: Mutex::new(State::Unused) });
         Self { all: all.collect(), tell }
     }
 
@@ -61,7 +67,7 @@ impl Siblings {
 
     /// All that can be opened.
     pub fn open_all(&self, own: &Repository) -> Vec<(String, Repository)> {
-        let open = |sibling: &Sibling| Some((sibling.name.clone(), sibling.open(own, &self.tell)?));
+        let open = |sibling: &Sibling| Some((sibling.place.name.clone(), sibling.open(own, &self.tell)?));
         self.all.iter().filter_map(open).collect()
     }
 
@@ -74,7 +80,7 @@ impl Siblings {
     fn find<T>(&self, own: &Repository, mut each: impl FnMut(&str, &Repository) -> Option<T>) -> Option<T> {
         self.all.iter().find_map(|sibling| {
             let repository = sibling.open(own, &self.tell)?;
-            each(&sibling.name, &repository)
+            each(&sibling.place.name, &repository)
         })
     }
 }
@@ -83,11 +89,14 @@ impl Sibling {
     fn open(&self, own: &Repository, tell: &Tell) -> Option<Repository> {
         let mut state = self.state.lock();
         if let State::Unused = &*state {
-            let opened = (self.connect)().and_then(|provider| own.open_sibling(provider));
+            let opened = (self.place.connect)().and_then(|provider| own.open_sibling(provider));
             *state = match opened {
-                Ok(repository) => State::Open(Box::new(repository)),
+                Ok(repository) => State::Open(Box::new(repository.with_space(self.place.space.clone()))),
                 Err(e) => {
-                    tell(format!("the destination {} cannot be asked for an intact copy: {e}", self.name));
+                    tell(format!(
+                        "the destination {} cannot be asked for an intact copy: {e}",
+                        self.place.name
+                    ));
                     State::Unusable
                 }
             };
@@ -101,7 +110,7 @@ impl Sibling {
 
 impl fmt::Debug for Siblings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.all.iter().map(|sibling| &sibling.name)).finish()
+        f.debug_list().entries(self.all.iter().map(|sibling| &sibling.place.name)).finish()
     }
 }
 

@@ -8,9 +8,11 @@
 //! | [`labels`] | pins, and tags that came later |
 //! | [`chain`] | whether any was removed behind the owner's back |
 //! | [`append`] | the next snapshot of a chain |
+//! | [`by_policy`] | what a policy makes of a history |
 //! | [`select`] | the snapshot a person means |
 
 pub mod append;
+pub mod by_policy;
 pub mod chain;
 pub mod forget;
 pub mod history;

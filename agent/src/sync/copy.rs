@@ -126,7 +126,8 @@ impl Shared {
             Err(e) => return Err(e),
         };
         let stored_bytes = bytes.len() as u64;
-        self.to.store().create_or_same(&key, &SealedObject::copied(bytes, entry.id))?;
+        let object = SealedObject::copied(bytes, entry.id);
+        self.to.put_pack(entry.kind, &entry.id, &object, &self.context)?;
         self.indexer.acknowledge(entry)?;
         let counters = &self.context.counters;
         Counters::add(&counters.bytes, stored_bytes);

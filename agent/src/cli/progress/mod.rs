@@ -170,6 +170,9 @@ impl Listener for Reporter {
             Event::FileError { path, kind, message } => self.file_error(path, *kind, message),
             Event::Damage(text) => self.output.damage(text),
             Event::Path { action, path, bytes } => self.path(action, path, *bytes),
+            Event::LowSpace { place, words } => {
+                self.output.warning(format_args!("{place} is nearly full: {words}"));
+            }
             Event::Checkpoint => {}
         }
     }

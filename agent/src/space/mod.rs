@@ -1,0 +1,61 @@
+//! How much a destination may take up, and what happens when it is full.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`budget`] | what is left, asked before every pack |
+//! | [`room`] | making room: by the policy, by pruning, by evicting |
+//! | [`evict`] | which snapshots another destination holds verified |
+//!
+//! Only packs are refused. What ends a run (its index, its session) and what frees space is always tried: a tenth of nothing helps nobody.
+//! A part of the space is left to the collector, which writes before it deletes.
+
+pub mod budget;
+pub mod evict;
+pub mod room;
+
+use std::str::FromStr;
+
+use chrono_tz::Tz;
+
+use crate::retention::Policies;
+
+pub use budget::{Space, Standing};
+pub use room::{Room, with_room, with_siblings};
+
+/// What is done when a destination is full.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WhenFull {
+    /// Nothing: what does not fit is not stored.
+    Fail,
+    /// What the policy does not keep is forgotten, and what nothing needs is deleted.
+    #[default]
+    Prune,
+    /// That; then the oldest snapshots that another destination holds verified are forgotten here.
+    Evict,
+}
+
+impl FromStr for WhenFull {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "fail" => Ok(Self::Fail),
+            "prune" => Ok(Self::Prune),
+            "evict" => Ok(Self::Evict),
+            _ => Err(format!("{text:?}: write \"fail\", \"prune\" or \"evict\"")),
+        }
+    }
+}
+
+/// What a destination may take up.
+#[derive(Debug, Clone, Default)]
+pub struct SpacePolicy {
+    /// Bytes of all its objects at most.
+    pub quota: Option<u64>,
+    /// What is done when that, or the store, is full.
+    pub when_full: WhenFull,
+    /// What is kept there; without it nothing is forgotten by a policy.
+    pub keep: Option<Policies>,
+    /// The zone in which its days begin; the system's if none.
+    pub zone: Option<Tz>,
+}
