@@ -44,6 +44,7 @@ mod retention_crash;
 mod s3;
 mod scene;
 mod servers;
+mod simulation;
 mod three_destinations;
 mod tidy;
 mod usability;

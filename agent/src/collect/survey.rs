@@ -110,7 +110,7 @@ fn writers(
         return Ok(writers);
     }
     let timing = repository.timing();
-    let mut observations = Observations::open(repository.directories())?;
+    let mut observations = Observations::open(repository)?;
     let mut names = HashSet::new();
     for listed in settled.over {
         let name = format!("{DEAD_PREFIX}{:032x}", listed.id);

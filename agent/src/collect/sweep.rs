@@ -125,7 +125,7 @@ pub(super) fn sweep(
     let tombstones = tombstones(repository, survey, published)?;
     let needed = needed(repository, survey, &tombstones, copied, context)?;
     let mut free = Vec::new();
-    let mut observations = Observations::open(repository.directories())?;
+    let mut observations = Observations::open(repository)?;
     let clock = repository.timing().clock.clone();
     for (name, tombstone) in &tombstones.by_name {
         let holders = settled.at_work.iter().filter(|listed| listed.holds_back(name));
@@ -370,7 +370,7 @@ fn bury(
     swept: &mut Swept,
     context: &Context,
 ) -> Result<()> {
-    let mut observations = Observations::open(repository.directories())?;
+    let mut observations = Observations::open(repository)?;
     let clock = repository.timing().clock.clone();
     let mut old = Vec::new();
     for name in names {

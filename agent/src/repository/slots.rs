@@ -96,6 +96,12 @@ pub(super) fn unlock(store: &Store, repository: RepositoryId, secret: &Secret) -
     if let Some(e) = trouble {
         return Err(e);
     }
+    // A slot that could not be had now may be the one: neither is the key wrong, nor is anything known to be damaged.
+    let (mut unasked, errors): (Vec<Error>, Vec<Error>) =
+        errors.into_iter().partition(|e| e.kind() != Kind::Damaged);
+    if let Some(e) = unasked.pop() {
+        return Err(e);
+    }
     if slots.is_empty() {
         let what = format_args!("no readable key slot at {}", store.location()).to_string();
         let reason = errors.first().map_or_else(String::new, |e| format!(" ({e})"));

@@ -1,8 +1,8 @@
 //! What runs of this machine left that were cut off: their sessions are ended, snapshots in their last step completed, and packs that no index
 //! names taken into the index, so that nothing is uploaded again that was acknowledged.
 
+use super::OpenSession;
 use super::over::{self, Listed};
-use super::{OpenSession, process::Process};
 use crate::Result;
 use crate::events::{Context, Event};
 use crate::index::Index;
@@ -34,14 +34,13 @@ pub fn settle(session: &OpenSession, host: &str, context: &Context) -> Result<Le
         }
     };
     let mut listed = over::read_listed(repository, keys.into_iter())?;
-    let own = Process::own();
+    let own = &repository.timing().process;
     // One that cannot be read says nothing of a process; it is left for `check` and the collector.
     listed.retain(|listed| {
         listed.id != session.id
-            && listed
-                .session
-                .as_ref()
-                .is_ok_and(|said| over::is_known_dead(listed) || (said.host == host && said.boot != own.boot))
+            && listed.session.as_ref().is_ok_and(|said| {
+                over::is_known_dead(listed, own) || (said.host == host && said.boot != own.boot)
+            })
     });
     if listed.is_empty() {
         return Ok(Leftovers::default());

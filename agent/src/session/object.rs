@@ -64,9 +64,9 @@ pub struct SessionObject {
 pub const SESSION_VERSION: u16 = 2;
 
 impl SessionObject {
-    /// A new session of this process.
-    pub fn new(host: &str, role: Role) -> Self {
-        let Process { boot, pid_namespace, pid, start } = Process::own();
+    /// A new session of a process.
+    pub fn new(host: &str, role: Role, process: &Process) -> Self {
+        let Process { boot, pid_namespace, pid, start } = process.clone();
         Self {
             version: SESSION_VERSION,
             host: host.to_owned(),
@@ -144,7 +144,7 @@ mod tests {
         assert!(!old.is_heard_of() && old.role == Role::Writer && old.seen.is_empty());
         let own = SessionObject {
             seen: vec![Sha256::of(b"t").to_string()],
-            ..SessionObject::new("h", Role::Collector)
+            ..SessionObject::new("h", Role::Collector, &Process::own())
         };
         let read = SessionObject::decode(&own.encode().unwrap()).unwrap();
         assert_eq!(read, own);

@@ -11,9 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
-use super::process::Process;
-use crate::repository::Directories;
 use crate::repository::state::{lock, machine, write_atomically};
+use crate::repository::{Directories, Repository};
 use crate::{Error, Result};
 
 const FILE: &str = "observed.json";
@@ -55,13 +54,17 @@ impl Observations {
     ///
     /// # Errors
     /// If the state directory cannot be made or locked.
-    pub fn open(directories: &Directories) -> Result<Self> {
+    pub fn open(repository: &Repository) -> Result<Self> {
+        Self::open_in(repository.directories(), repository.timing().process.boot.clone())
+    }
+
+    fn open_in(directories: &Directories, boot: String) -> Result<Self> {
         let lock = lock(directories, LOCK_FILE)?;
         let path = directories.state.join(FILE);
         let read = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Stored>(&bytes).ok());
         let fresh = || Stored { machine: machine(), places: BTreeMap::new() };
         let all = read.filter(|stored| stored.machine == machine()).unwrap_or_else(fresh);
-        Ok(Self { all, place: directories.place.clone(), boot: Process::own().boot, path, _lock: lock })
+        Ok(Self { all, place: directories.place.clone(), boot, path, _lock: lock })
     }
 
     /// Notes that `name` looks like `token` now, and returns for how long it is known to have done so: at least that long.
@@ -120,8 +123,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let clock = TurnedClock::default();
         let see = |place: &str, boot: &str, token: &str| {
-            let mut observations = Observations::open(&at(dir.path(), place)).unwrap();
-            observations.boot = boot.to_owned();
+            let mut observations = Observations::open_in(&at(dir.path(), place), boot.to_owned()).unwrap();
             let seconds = observations.see("session", token, &clock).as_secs();
             observations.save().unwrap();
             seconds
@@ -154,7 +156,7 @@ mod tests {
         let clock = TurnedClock::default();
         let directories = at(dir.path(), "a");
         let see = || {
-            let mut observations = Observations::open(&directories).unwrap();
+            let mut observations = Observations::open_in(&directories, "boot".to_owned()).unwrap();
             let seconds = observations.see("session", "x", &clock).as_secs();
             observations.save().unwrap();
             seconds

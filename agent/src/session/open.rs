@@ -49,7 +49,7 @@ pub fn open(repository: &Repository, host: &str, role: Role) -> Result<OpenSessi
     let names = known.iter().flatten().filter_map(|info| layout::sha256_of(&info.key).ok());
     let object = SessionObject {
         seen: names.map(|name| name.to_string()).collect(),
-        ..SessionObject::new(host, role)
+        ..SessionObject::new(host, role, &repository.timing().process)
     };
     let mut session = begin(repository, object)?;
     session.others = others.map(|infos| infos.into_iter().map(|info| info.key).collect());
@@ -88,7 +88,8 @@ pub fn open_holding_back(
     host: &str,
     context: &Context,
 ) -> Result<(OpenSession, Vec<(Key, Error)>)> {
-    let mut session = begin(repository, SessionObject::new(host, Role::Writer))?;
+    let mut session =
+        begin(repository, SessionObject::new(host, Role::Writer, &repository.timing().process))?;
     repository.store().forget_ahead();
     let looked = || {
         let settled = super::settle(repository, Some(session.id), context)?;

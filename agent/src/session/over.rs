@@ -129,7 +129,7 @@ pub fn state(
         true => timing.stale(outcome::can_fence(repository)),
         false => timing.stale_old_version,
     };
-    let is_dead = is_known_dead(listed) && {
+    let is_dead = is_known_dead(listed, &timing.process) && {
         let name = format!("{DEAD_PREFIX}{:032x}", listed.id);
         let dead_for = observations.see(&name, "", &*timing.clock);
         outcome::can_fence(repository) || dead_for >= timing.dead_without_fence
@@ -145,10 +145,10 @@ pub fn state(
 }
 
 /// Whether the process of a session is known to have ended; a session of this very process that it does not have open any more counts.
-pub(super) fn is_known_dead(listed: &Listed) -> bool {
+pub(super) fn is_known_dead(listed: &Listed, own: &Process) -> bool {
     let Ok(session) = &listed.session else { return false };
-    let (own, process) = (Process::own(), session.process());
-    process.is_known_dead(&own) || (process.is(&own) && !is_open_here(listed.id))
+    let process = session.process();
+    process.is_known_dead(own) || (process.is(own) && !is_open_here(listed.id))
 }
 
 /// Lists all sessions but `own`, ends those that are over, and puts the snapshots of those that had committed.
@@ -159,7 +159,7 @@ pub fn settle(repository: &Repository, own: Option<u128>, context: &Context) -> 
     // Sessions before outcomes: one that ends in between is seen with its outcome, or not at all the next time.
     let sessions = list(repository)?;
     if !sessions.is_empty() {
-        let mut observations = Observations::open(repository.directories())?;
+        let mut observations = Observations::open(repository)?;
         for prefix in [SESSION_PREFIX, DEAD_PREFIX] {
             let names = sessions.iter().map(|listed| format!("{prefix}{:032x}", listed.id)).collect();
             observations.retain(prefix, &names);
@@ -180,7 +180,7 @@ pub(super) fn settle_listed(
         return Ok(settled);
     }
     let mut said = read_outcomes(repository)?;
-    let mut observations = Observations::open(repository.directories())?;
+    let mut observations = Observations::open(repository)?;
     let mut over = Vec::new();
     for listed in sessions {
         if Some(listed.id) == own {
@@ -262,7 +262,7 @@ pub fn expire(repository: &Repository, context: &Context) -> Result<u64> {
     // Listed after the outcomes: one that has its session has it still.
     let sessions = repository.store().list_now(&[Area::Sessions])?.concat();
     let sessions: HashSet<u128> = sessions.iter().filter_map(|info| layout::session_id(&info.key)).collect();
-    let mut observations = Observations::open(repository.directories())?;
+    let mut observations = Observations::open(repository)?;
     let (mut names, mut old) = (HashSet::new(), Vec::new());
     for info in outcomes {
         let Some(id) = layout::session_id(&info.key).filter(|id| !sessions.contains(id)) else { continue };

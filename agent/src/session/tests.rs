@@ -8,6 +8,7 @@ use lifeboat_providers::memory::MemoryProvider;
 use parking_lot::Mutex;
 
 use super::clock::Clock;
+use super::process::Process;
 use super::*;
 use crate::Kind;
 use crate::chunk::ChunkId;
@@ -114,7 +115,8 @@ fn begin(repository: &Repository, host: &str) -> OpenSession {
 
 /// A session of a machine that is far away: as stored by it.
 fn foreign(repository: &Repository, id: u128, change: impl FnOnce(&mut SessionObject)) -> u128 {
-    let mut object = SessionObject { boot: "far".to_owned(), ..SessionObject::new("far", Role::Writer) };
+    let mut object =
+        SessionObject { boot: "far".to_owned(), ..SessionObject::new("far", Role::Writer, &Process::own()) };
     change(&mut object);
     put_foreign(repository, id, &object);
     id

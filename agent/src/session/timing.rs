@@ -1,14 +1,15 @@
-//! How often a writer is heard of, and when it is taken for dead.
+//! How often a writer is heard of, and when it is taken for dead. A port, so that tests turn the clock and play several machines.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::{Clock, SystemClock};
+use super::process::Process;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The times of the protocol, and the clock they are taken by.
+/// The times of the protocol, the clock they are taken by, and the process that takes part.
 #[derive(Debug, Clone)]
 pub struct Timing {
     /// A writer puts its session again after this time.
@@ -27,6 +28,8 @@ pub struct Timing {
     pub outcomes_stay: Duration,
     /// What the times are taken by.
     pub clock: Arc<dyn Clock>,
+    /// Whose sessions these are.
+    pub process: Process,
 }
 
 impl Default for Timing {
@@ -40,6 +43,7 @@ impl Default for Timing {
             asleep_max: DAY,
             outcomes_stay: 30 * DAY,
             clock: Arc::new(SystemClock),
+            process: Process::own(),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 pub const RECORDS_MAX: usize = 32;
 
 /// How often records are listed while others take their place.
-const LISTINGS_MAX: usize = 5;
+pub(super) const LISTINGS_MAX: usize = 5;
 
 impl Repository {
     /// Forgets snapshots: writes an authenticated record, then removes them. Their chunks stay until the next prune.

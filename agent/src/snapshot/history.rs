@@ -1,13 +1,14 @@
 //! All snapshots of a repository, and the records of those that were forgotten.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use lifeboat_providers::{Key, Sha256};
 use serde::{Deserialize, Serialize};
 
+use super::chain;
 use super::labels::Labels;
 use super::manifest::{Manifest, Witness};
-use crate::repository::{Area, Repository, layout, store, versioned};
+use crate::repository::{Area, Repository, layout, state, store, versioned};
 use crate::seal::header::ObjectKind;
 use crate::{Error, Kind, Result};
 
@@ -80,6 +81,11 @@ pub struct History {
 }
 
 impl History {
+    fn know_forgotten(&mut self, records: BTreeMap<Sha256, ForgetRecord>) {
+        let forgotten = records.into_values().flat_map(|record| record.forgotten);
+        self.forgotten.extend(forgotten.map(|witness| (key_of(&witness), witness)));
+    }
+
     /// The snapshot with this id.
     pub fn get(&self, id: &str) -> Option<&Snapshot> {
         self.snapshots.iter().find(|snapshot| snapshot.id.to_string() == id)
@@ -113,12 +119,10 @@ impl Repository {
     /// If the store cannot be listed or read.
     pub fn load_history(&self) -> Result<History> {
         let mut history = History::default();
-        // Snapshots are listed before records: one that is forgotten meanwhile is then known as such.
         self.store().list_ahead(&[Area::Snapshots, Area::Forgotten, Area::Labels]);
         let snapshots = self.store().list(&Area::Snapshots.prefix())?;
-        for record in self.load_forget_records(&mut history.damaged)?.into_values() {
-            history.forgotten.extend(record.forgotten.into_iter().map(|w| (key_of(&w), w)));
-        }
+        let records = self.load_forget_records(&mut history.damaged)?;
+        history.know_forgotten(records);
         let mut wanted = Vec::new();
         for info in snapshots {
             match layout::sha256_of(&info.key) {
@@ -148,6 +152,15 @@ impl Repository {
         });
         history.labels = self.load_labels(&mut history.damaged)?;
         history.apply_labels();
+        let memory = state::peek(self.directories());
+        let is_gone = |history: &History| {
+            let report = chain::examine(history, memory.as_ref(), &self.directories().place);
+            report.gone(history).next().is_some()
+        };
+        if is_gone(&history) {
+            // Snapshots and records were listed at the same time: what was forgotten just then is known now.
+            history.know_forgotten(self.load_forget_records(&mut Vec::new())?);
+        }
         Ok(history)
     }
 
