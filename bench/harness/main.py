@@ -63,7 +63,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="size of generated corpora, 1 is about 2.5 GB each")
     parser.add_argument("--runs", type=int, default=3, help="how often each tool is run; medians are shown")
     parser.add_argument("--tools", default="", help=f"of {','.join(tool.name for tool in tools.ALL)}; default all")
-    parser.add_argument("--skip", default="", help="of changes,restore,check")
+    parser.add_argument("--skip", default="", help="of changes,restore,check,prune")
     parser.add_argument("--also", action="append", default=[], metavar="LABEL=BINARY", help="another build of Lifeboat")
     parser.add_argument("--keep", action="store_true", help="keep the repositories")
     parser.add_argument("--corpora-only", action="store_true", help="generate the corpora and measure nothing")

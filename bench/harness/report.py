@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import median
 
-from scenario import CHECK, FIRST, NO_CHANGE, RESTORE
+from scenario import CHECK, FIRST, NO_CHANGE, PRUNE, RESTORE
 
 MB = 1e6
 RSS_GOAL_BYTES = 150e6
 # Goals as ratios to the best peer of the row; rows that are not named are changes.
-GOALS = {FIRST: 0.6, RESTORE: 0.7, CHECK: 0.7}
+GOALS = {FIRST: 0.6, RESTORE: 0.7, CHECK: 0.7, PRUNE: 1.0}
 CHANGE_GOAL = 0.3
 NEW_BYTES_GOAL = 0.05
 REPOSITORY_GOAL = 0.95
@@ -48,9 +48,11 @@ def table(runs: dict[str, list[dict[str, dict]]], floors: set[str], ours: str = 
         "|---" * (len(tools) + 4) + "|",
     ]
     rows = list({row: None for tool in tools for row in values[tool]})
-    for row in sorted(rows, key=lambda r: (r in (RESTORE, CHECK), rows.index(r))):
+    for row in sorted(rows, key=lambda r: (r in (RESTORE, CHECK, PRUNE), rows.index(r))):
         lines.append(time_line(values, row, floors, ours))
-        if row not in (FIRST, NO_CHANGE, RESTORE, CHECK):
+        if row == PRUNE:
+            lines.append(bytes_line(values, row, "repository_bytes", "… repository after it, MB", floors, ours, None))
+        if row not in (FIRST, NO_CHANGE, RESTORE, CHECK, PRUNE):
             goal = NEW_BYTES_GOAL if "update" in row else None
             lines.append(bytes_line(values, row, "new_bytes", "… new repository bytes, MB", floors, ours, goal))
     title = "repository after the first, MB"
@@ -136,8 +138,9 @@ def disturbance(runs: dict[str, list[dict[str, dict]]], processors: int) -> str:
 def troubles(runs: dict[str, list[dict[str, dict]]]) -> list[str]:
     """Restores that were not equal to the corpus."""
     return [
-        f"{tool}: restored differently: {'; '.join(run[RESTORE]['differences'])}"
+        f"{tool}: restored differently: {'; '.join(run[row]['differences'])}"
         for tool, played in runs.items()
         for run in played
-        if run.get(RESTORE, {}).get("differences")
+        for row in (RESTORE, PRUNE)
+        if run.get(row, {}).get("differences")
     ]

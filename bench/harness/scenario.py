@@ -1,7 +1,7 @@
 """What one tool is put through on one corpus, and the figures that come of it.
 
 The order is that of a repository's life: first backup, nothing changed, each change, a restore of
-the newest state, a check of everything. Before each measured command the disk is left idle, so
+the newest state, a check of everything, most of it forgotten and freed. Before each measured command the disk is left idle, so
 that no tool pays for what another one wrote; what a tool leaves unwritten itself it does not pay for
 either, as in daily use.
 """
@@ -21,10 +21,11 @@ from tools import Tool
 TIMEOUT_SECONDS = 3_600
 # The rows that exist for every corpus; changes add a row each.
 FIRST, NO_CHANGE, RESTORE, CHECK = "first backup", "no change", "restore", "check, all data"
+PRUNE = "prune, half is forgotten"
 
 
 def play(tool: Tool, corpus: Corpus, skip: set[str], verify: bool) -> dict[str, dict]:
-    """Run the scenario; returns figures by row. `skip` may hold `changes`, `restore`, `check`."""
+    """Run the scenario; returns figures by row. `skip` may hold `changes`, `restore`, `check`, `prune`."""
     rows: dict[str, dict] = {}
     (tool.home / "tmp").mkdir(parents=True)
     corpus.set_state("first")
@@ -44,7 +45,40 @@ def play(tool: Tool, corpus: Corpus, skip: set[str], verify: bool) -> dict[str, 
         restore(tool, corpus, rows, verify)
     if "check" not in skip:
         step(tool, rows, CHECK, tool.check())
+    if "prune" not in skip and tool.forget():
+        prune(tool, corpus, rows, verify)
     return rows
+
+
+def prune(tool: Tool, corpus: Corpus, rows: dict[str, dict], verify: bool) -> None:
+    """Back up every second file by itself, forget all else, and measure how that is freed: half of every pack is needed."""
+    half = tool.home / "half"
+    link_half(corpus.data, half)
+    run_untimed(tool, tool.backup(half, "half"), "half")
+    run_untimed(tool, tool.forget(), "forget")
+    before = stored_bytes(tool.repository)
+    step(tool, rows, PRUNE, tool.prune())
+    rows[PRUNE]["repository_bytes"] = stored_bytes(tool.repository)
+    rows[PRUNE]["freed_bytes"] = before - rows[PRUNE]["repository_bytes"]
+    if verify:
+        target = tool.home / "restored-half"
+        target.mkdir()
+        run_untimed(tool, tool.restore(half, target), "restore-half")
+        rows[PRUNE]["differences"] = compare.differences(half, compare.restored_root(half, target))
+
+
+def link_half(source: Path, target: Path) -> None:
+    """Every second file of `source` under the same names, as hard links where the disk is the same."""
+    number = 0
+    for folder, folders, names in os.walk(source):
+        folders.sort()
+        into = target / Path(folder).relative_to(source)
+        into.mkdir(parents=True)
+        for name in sorted(names):
+            path = Path(folder) / name
+            number += 1
+            if number % 2 and path.is_file() and not path.is_symlink():
+                os.link(path, into / name)
 
 
 def back_up(tool: Tool, corpus: Corpus, rows: dict[str, dict], row: str, name: str) -> None:

@@ -61,6 +61,14 @@ class Tool:
         """Check the repository with all its data read."""
         return None
 
+    def forget(self) -> list[str] | None:
+        """Forget all backups but the newest, of whatever source."""
+        return None
+
+    def prune(self) -> list[str] | None:
+        """Free what no backup needs, at once."""
+        return None
+
 
 class Lifeboat(Tool):
     """Lifeboat itself; LIFEBOAT_BIN names another binary than the release build of this checkout."""
@@ -90,6 +98,12 @@ class Lifeboat(Tool):
     def check(self) -> list[str]:
         return self.command("check", "--read-data")
 
+    def forget(self) -> list[str]:
+        return self.command("forget", "--keep-last", "1", "--group-by", "none")
+
+    def prune(self) -> list[str]:
+        return self.command("prune")
+
 
 class Restic(Tool):
     """restic."""
@@ -111,6 +125,12 @@ class Restic(Tool):
 
     def check(self) -> list[str]:
         return ["restic", "check", "--read-data"]
+
+    def forget(self) -> list[str]:
+        return ["restic", "forget", "--keep-last", "1", "--group-by", ""]
+
+    def prune(self) -> list[str]:
+        return ["restic", "prune"]
 
 
 class Rustic(Tool):
@@ -134,6 +154,13 @@ class Rustic(Tool):
 
     def check(self) -> list[str]:
         return ["rustic", "check", "--read-data"]
+
+    def forget(self) -> list[str]:
+        return ["rustic", "forget", "--keep-last", "1", "--group-by", ""]
+
+    def prune(self) -> list[str]:
+        # As much as the others do: by default it copies a tenth of the repository at most, and deletes a day later.
+        return ["rustic", "prune", "--max-repack", "unlimited", "--instant-delete"]
 
 
 class Borg(Tool):

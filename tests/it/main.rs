@@ -45,6 +45,7 @@ mod s3;
 mod scene;
 mod servers;
 mod simulation;
+mod soak;
 mod three_destinations;
 mod tidy;
 mod usability;
