@@ -319,9 +319,10 @@ fn prepare(
     // One that is named and not there is said before the index is loaded.
     let parent = parent::choose(&history, plan, options)?.cloned();
     context.report(Event::Phase("loading the index"));
-    let none = Tombstones::default();
-    let tombstones = session.map_or(&none, |session| &**session.tombstones());
-    let sound = repository.load_sound_index(tombstones, look, context)?;
+    let sound = match session {
+        Some(session) => session.load_sound_index(look, context)?,
+        None => repository.load_sound_index(&Tombstones::default(), look, context)?,
+    };
     Ok((parent, Arc::new(sound.index), leftovers))
 }
 

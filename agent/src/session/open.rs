@@ -14,7 +14,7 @@ use crate::events::Context;
 use crate::repository::lost::{Look, Sound};
 use crate::repository::{Area, Repository, Tombstones, layout};
 use crate::seal::keys::random_bytes;
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// Sessions that are open in this process: a daemon outlives its runs, so that its own id says nothing of them.
 static OPEN: Mutex<BTreeSet<u128>> = Mutex::new(BTreeSet::new());
@@ -75,7 +75,7 @@ pub fn open_with_index(
 ) -> Result<(OpenSession, Leftovers, Sound)> {
     let session = open(repository, host, Role::Writer)?;
     let left = leftovers::settle(&session, host, context)?;
-    let sound = repository.load_sound_index(session.tombstones(), look, context)?;
+    let sound = session.load_sound_index(look, context)?;
     Ok((session, left, sound))
 }
 
@@ -94,7 +94,7 @@ pub fn open_holding_back(
     let looked = || {
         let settled = super::settle(repository, Some(session.id), context)?;
         if let Some(collector) = settled.at_work.iter().find(|listed| listed.is_collector()) {
-            return Err(Error::new(crate::Kind::Locked, format_args!("{} is at work", collector.words()))
+            return Err(Error::new(Kind::Locked, format_args!("{} is at work", collector.words()))
                 .with_hint("Run this command again when it has ended. If it was killed, it is over an hour after it was last heard of."));
         }
         Tombstones::load_all(repository)
@@ -180,6 +180,18 @@ impl OpenSession {
         self.beats.saw(tombstones.names());
         self.tombstones = Arc::new(tombstones);
         self
+    }
+
+    /// The index of what is there, without what is about to be deleted.
+    ///
+    /// # Errors
+    /// As [`Repository::load_sound_index`]; `Fenced` where packs are missing because this writer slept while others went on without it.
+    pub fn load_sound_index(&self, look: Look, context: &Context) -> Result<Sound> {
+        let sound = self.repository.load_sound_index(&self.tombstones, look, context);
+        match sound {
+            Err(e) if e.kind() == Kind::Damaged => Err(self.beats.assure().err().unwrap_or(e)),
+            sound => sound,
+        }
     }
 
     /// Its number: the name of its objects.
