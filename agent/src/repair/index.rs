@@ -99,7 +99,9 @@ fn make_anew(
     context.report(Event::Phase("reading packs"));
     let mut packs = Vec::new();
     // Whatever else holds these chunks, they are stored once more: no part of the index is to be trusted yet.
-    let ingest = Ingest::start(repository, Arc::new(Index::in_memory()), IngestOptions::default(), context)?;
+    // A full destination must be mendable.
+    let roomy = repository.to_free_space();
+    let ingest = Ingest::start(&roomy, Arc::new(Index::in_memory()), IngestOptions::default(), context)?;
     ingest.indexer().tell(session.beats().clone());
     let mut copies = ChunkSink::new(&ingest)?;
     let mut listed = list_packs(repository)?;

@@ -177,7 +177,7 @@ fn rewrite(
 ) -> Result<Vec<(Snapshot, Manifest)>> {
     let ingest_options = IngestOptions { dry_run: options.dry_run, ..IngestOptions::default() };
     let index = check.index_of_the_sound(session.map(|session| &**session.tombstones()))?;
-    let ingest = Ingest::start(repository, index, ingest_options, context)?;
+    let ingest = Ingest::start(&repository.to_free_space(), index, ingest_options, context)?;
     if let Some(session) = session {
         ingest.indexer().tell(session.beats().clone());
     }
