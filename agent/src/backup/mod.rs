@@ -186,12 +186,6 @@ pub fn run_to_all(
         true => None,
         false => Some(session::open(repository, &options.host, Role::Writer)?),
     };
-    if !options.dry_run
-        && let Err(e) = repository.look_at_space(context)
-    {
-        let _ = close(session);
-        return Err(e);
-    }
     // A run that reads everything anew also looks whether what it leaves out as known is there.
     let look = if options.rescan { Look::Now } else { Look::Daily };
     let prepared = prepare(repository, &plan, options, look, session.as_ref(), context);
@@ -310,7 +304,10 @@ fn prepare(
     context: &Context,
 ) -> Result<(Option<Snapshot>, Arc<Index>, Leftovers)> {
     let leftovers = match session {
-        Some(session) => leftovers::settle(session, &options.host, context)?,
+        Some(session) => {
+            repository.look_at_space(context)?;
+            leftovers::settle(session, &options.host, context)?
+        }
         None => Leftovers::default(),
     };
     context.report(Event::Phase("reading snapshots"));

@@ -54,17 +54,8 @@ impl Backup {
         let (outcome, mut made) = loop {
             let rest = targets.get(failed + 1..).unwrap_or_default();
             let attempt = self.first(session, &targets, failed).and_then(|repository| {
-                let mut times = 0;
-                let outcome = loop {
-                    match self.run_to(session, &repository, rest, &plan, &rules, &options, &mut stream) {
-                        // What came in by a pipe is gone.
-                        Err(full) if full.kind() == Kind::Quota && !self.stdin && times < room::TIMES_MAX => {
-                            times += 1;
-                            self.make_room(session, &repository, full)?;
-                        }
-                        done => break done?,
-                    }
-                };
+                let run = || self.run_to(session, &repository, rest, &plan, &rules, &options, &mut stream);
+                let outcome = room::run_with_room(run, |full| self.make_room(session, &repository, full))?;
                 if room::is_made_ahead(&repository) && outcome.snapshot.is_some() {
                     let running = session.begin(Work::Check);
                     let holders = || space::with_siblings(&repository);
@@ -146,6 +137,10 @@ impl Backup {
     /// # Errors
     /// `full`, if none could be made.
     fn make_room(&self, session: &Session, repository: &Repository, full: Error) -> Result<()> {
+        if self.stdin {
+            // What came in by a pipe is gone.
+            return Err(full);
+        }
         let running = session.begin(Work::Check);
         let holders = || space::with_siblings(repository);
         let host = &session.settings.host;

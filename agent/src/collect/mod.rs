@@ -107,16 +107,17 @@ impl Outcome {
 /// `Damaged` if a snapshot cannot be read in full, a part of the index or a tombstone cannot be read: nothing is deleted then. `Locked` if another
 /// collection is at work; `Fenced` if this one was taken for dead; `Interrupted`: what was copied is used by the next run; errors of the store.
 pub fn run(repository: &Repository, options: &CollectOptions, context: &Context) -> Result<Outcome> {
+    let repository = &repository.to_free_space();
     if options.dry_run {
         let survey = survey::survey(repository, None, options, context)?;
         return Ok(Outcome {
-            plan: decide(&repository.to_free_space(), &survey, options)?,
+            plan: decide(repository, &survey, options)?,
             dry_run: true,
             ..Outcome::default()
         });
     }
     let session = session::open(repository, &options.host, Role::Collector)?;
-    let collected = collect(&repository.to_free_space(), &session, options, context);
+    let collected = collect(repository, &session, options, context);
     // What is left of it holds back a sweep for a while, and nothing else.
     if let Err(e) = session.close()
         && collected.is_ok()

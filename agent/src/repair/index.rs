@@ -100,8 +100,8 @@ fn make_anew(
     let mut packs = Vec::new();
     // Whatever else holds these chunks, they are stored once more: no part of the index is to be trusted yet.
     // A full destination must be mendable.
-    let roomy = repository.to_free_space();
-    let ingest = Ingest::start(&roomy, Arc::new(Index::in_memory()), IngestOptions::default(), context)?;
+    let repository = &repository.to_free_space();
+    let ingest = Ingest::start(repository, Arc::new(Index::in_memory()), IngestOptions::default(), context)?;
     ingest.indexer().tell(session.beats().clone());
     let mut copies = ChunkSink::new(&ingest)?;
     let mut listed = list_packs(repository)?;

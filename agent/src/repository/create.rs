@@ -40,14 +40,14 @@ impl Repository {
         store: Store,
         id: RepositoryId,
         config: Config,
-        master: MasterKey,
+        (master, keys): (MasterKey, Keys),
         directories: Directories,
     ) -> Self {
         Self {
             store,
             id,
             config,
-            keys: Keys::derive(&master),
+            keys,
             master,
             directories,
             siblings: Siblings::none(),
@@ -106,7 +106,7 @@ impl Repository {
             }
         }
         let directories = directories.of_repository(id, &store.location());
-        Ok(Self::assemble(store, id, config, master, directories))
+        Ok(Self::assemble(store, id, config, (master, keys), directories))
     }
 
     /// Unlocks the repository in a store.
@@ -141,7 +141,7 @@ impl Repository {
             e.context(format_args!("the object `config` of {}", store.location()))
                 .with_hint("Copy `config` from another copy of the repository.")
         })?;
-        Ok(Self::assemble(store, id, config, master, directories))
+        Ok(Self::assemble(store, id, config, (master, keys), directories))
     }
 
     /// The same repository at another destination, unlocked by the keys at hand.

@@ -5,19 +5,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use lifeboat_providers::{Key, Sha256};
+use lifeboat_providers::Sha256;
 
 use super::history::{ForgetRecord, Snapshot, keep_damage, witness};
 use super::manifest::Witness;
-use crate::repository::{Area, Repository, layout, store};
+use crate::repository::{Area, Repository, layout};
 use crate::seal::header::ObjectKind;
 use crate::{Error, Result};
 
 /// More records than this become one.
 pub const RECORDS_MAX: usize = 32;
-
-/// How often records are listed while others take their place.
-pub(super) const LISTINGS_MAX: usize = 5;
 
 impl Repository {
     /// Forgets snapshots: writes an authenticated record, then removes them. Their chunks stay until the next prune.
@@ -96,28 +93,16 @@ impl Repository {
         &self,
         damaged: &mut Vec<Error>,
     ) -> Result<BTreeMap<Sha256, ForgetRecord>> {
-        let (mut records, mut seen) = (BTreeMap::new(), HashSet::new());
-        for _ in 0..LISTINGS_MAX {
-            let mut vanished = false;
-            let listed = self.store().list(&Area::Forgotten.prefix())?;
-            let new: Vec<Key> =
-                listed.into_iter().map(|info| info.key).filter(|key| seen.insert(key.clone())).collect();
-            for (key, json) in new.iter().zip(self.get_whole_each(&new, ObjectKind::Forgotten)) {
-                let read = layout::sha256_of(key)
-                    .and_then(|id| Ok((id, ForgetRecord::decode(&json?).map_err(|e| e.context(key))?)));
-                match read {
-                    Ok((id, record)) => drop(records.insert(id, record)),
-                    Err(e) => {
-                        vanished |= store::is_missing(&e);
-                        keep_damage(e, damaged)?;
-                    }
-                }
+        let mut records = BTreeMap::new();
+        self.for_each_record(Area::Forgotten, ObjectKind::Forgotten, |key, json| {
+            let read = layout::sha256_of(key)
+                .and_then(|id| Ok((id, ForgetRecord::decode(&json?).map_err(|e| e.context(key))?)));
+            match read {
+                Ok((id, record)) => drop(records.insert(id, record)),
+                Err(e) => keep_damage(e, damaged)?,
             }
-            // Another process made one of several meanwhile: what it says was not listed yet.
-            if !vanished {
-                break;
-            }
-        }
+            Ok(())
+        })?;
         Ok(records)
     }
 }

@@ -5,10 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use lifeboat_providers::{Key, Sha256};
+use lifeboat_providers::Sha256;
 use serde::{Deserialize, Serialize};
 
-use super::forget::LISTINGS_MAX;
 use super::history::{History, Snapshot};
 use crate::repository::state::Memory;
 use crate::repository::{Area, Repository, layout, versioned};
@@ -167,36 +166,25 @@ impl Snapshot {
 impl Repository {
     /// Reads all records of labels. Damaged ones are listed in the result, and their errors in `damaged`.
     pub(super) fn load_labels(&self, damaged: &mut Vec<Error>) -> Result<Labels> {
-        let (mut labels, mut seen) = (Labels::default(), HashSet::new());
-        for _ in 0..LISTINGS_MAX {
-            let mut vanished = false;
-            let listed = self.store().list(&Area::Labels.prefix())?;
-            let keys: Vec<Key> =
-                listed.into_iter().map(|info| info.key).filter(|key| seen.insert(key.clone())).collect();
-            for (key, json) in keys.iter().zip(self.get_whole_each(&keys, ObjectKind::Label)) {
-                let id = match layout::sha256_of(key) {
-                    Ok(id) => id,
-                    Err(e) => {
-                        damaged.push(e);
-                        continue;
-                    }
-                };
-                let read = json.and_then(|json| LabelRecord::decode(&json).map_err(|e| e.context(key)));
-                match read {
-                    Ok(record) => labels.add(id, record),
-                    // Its snapshot was forgotten since it was listed, or it was replaced: by what was not listed yet.
-                    Err(e) if crate::repository::store::is_missing(&e) => vanished = true,
-                    Err(e) if e.kind() == Kind::Damaged => {
-                        labels.unreadable.push(id);
-                        damaged.push(e);
-                    }
-                    Err(e) => return Err(e),
+        let mut labels = Labels::default();
+        self.for_each_record(Area::Labels, ObjectKind::Label, |key, json| {
+            let id = match layout::sha256_of(key) {
+                Ok(id) => id,
+                Err(e) => {
+                    damaged.push(e);
+                    return Ok(());
                 }
+            };
+            match json.and_then(|json| LabelRecord::decode(&json).map_err(|e| e.context(key))) {
+                Ok(record) => labels.add(id, record),
+                Err(e) if e.kind() == Kind::Damaged => {
+                    labels.unreadable.push(id);
+                    damaged.push(e);
+                }
+                Err(e) => return Err(e),
             }
-            if !vanished {
-                break;
-            }
-        }
+            Ok(())
+        })?;
         Ok(labels)
     }
 

@@ -3,6 +3,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`manifest`] | what a snapshot says |
+//! | `records` | reading records that replace one another |
 //! | [`history`] | all snapshots of a repository, and records of forgotten ones |
 //! | [`forget`](mod@forget) | forgetting snapshots on purpose |
 //! | [`labels`] | pins, and tags that came later |
@@ -18,6 +19,7 @@ pub mod forget;
 pub mod history;
 pub mod labels;
 pub mod manifest;
+mod records;
 pub mod select;
 
 pub use history::{History, Snapshot};

@@ -4,21 +4,20 @@
 
 use std::collections::{HashMap, HashSet};
 
-use chrono::Utc;
 use lifeboat_providers::Sha256;
 
 use super::WhenFull;
+use super::room::with_pins_of;
 use crate::collect;
 use crate::events::{Context, Event};
 use crate::fetch::ChunkReader;
-use crate::index::Index;
+use crate::pack::directory::PackKind;
 use crate::repository::lost::Look;
 use crate::repository::{Repository, Tombstones, layout};
-use crate::retention::GroupBy;
+use crate::retention::{Candidate, GroupBy};
 use crate::session::{self, OpenSession, Role};
 use crate::snapshot::{History, Snapshot};
 use crate::sync::needed;
-use crate::words::count;
 use crate::{Kind, Result};
 
 /// Forgets the oldest snapshots at `repository` that one of `others` holds verified, until about `wanted` bytes are needed by nothing any more or none
@@ -33,43 +32,11 @@ pub fn evict(
     host: &str,
     context: &Context,
 ) -> Result<usize> {
-    // Another address may be the same place: what is written here would show there.
-    let session = session::open(repository, host, Role::Writer)?;
-    let done = evict_in(&session, repository, others, wanted, host, context);
-    if let Err(e) = session.close() {
-        context.report(Event::Warning(format!("{e}. The next prune looks for traces of this run.")));
-    }
-    done
-}
-
-fn evict_in(
-    session: &OpenSession,
-    repository: &Repository,
-    others: &[Repository],
-    wanted: u64,
-    host: &str,
-    context: &Context,
-) -> Result<usize> {
-    let mut holders = Vec::new();
-    for other in others {
-        match Holder::of(repository, session, other, context) {
-            Ok(holder) => holders.extend(holder),
-            Err(e) if e.kind() == Kind::Interrupted => return Err(e),
-            Err(e) => context.report(Event::Warning(format!(
-                "{} cannot be asked what it holds: {e}. Nothing that it alone would hold is evicted",
-                other.store().location()
-            ))),
-        }
-    }
+    let mut holders = holders(repository, others, host, context)?;
     if holders.is_empty() {
         return Ok(0);
     }
-    let mut history = repository.load_history()?;
-    repository.require_pins(&history)?;
-    for holder in &holders {
-        history.labels.unite(&holder.history.labels);
-    }
-    history.apply_labels();
+    let history = with_pins_of(repository, others, context)?;
     let order = order(&history);
     let frees = collect::alone_bytes(repository, &history, &order, context)?;
     let (mut doomed, mut freed) = (Vec::new(), 0_u64);
@@ -98,9 +65,35 @@ fn evict_in(
     Ok(doomed.len())
 }
 
+/// Those of `others` that count.
+fn holders(
+    repository: &Repository,
+    others: &[Repository],
+    host: &str,
+    context: &Context,
+) -> Result<Vec<Holder>> {
+    // Another address may be the same place: what is written here would show there.
+    let session = session::open(repository, host, Role::Writer)?;
+    let asked = others.iter().map(|other| match Holder::of(repository, &session, other, context) {
+        Err(e) if e.kind() != Kind::Interrupted => {
+            context.report(Event::Warning(format!(
+                "{} cannot be asked what it holds: {e}. Nothing that it alone would hold is evicted",
+                other.store().location()
+            )));
+            Ok(None)
+        }
+        holder => holder,
+    });
+    let holders = asked.filter_map(Result::transpose).collect();
+    if let Err(e) = session.close() {
+        context.report(Event::Warning(format!("{e}. The next prune looks for traces of this run.")));
+    }
+    holders
+}
+
 /// Those that may go at all, the oldest first.
 fn order(history: &History) -> Vec<&Snapshot> {
-    let groups = crate::retention::Candidate::all(history, GroupBy::default());
+    let groups = Candidate::all(history, GroupBy::default());
     let mut newest: HashMap<_, &Snapshot> = HashMap::new();
     for (candidate, snapshot) in groups.iter().zip(&history.snapshots) {
         let newest = newest.entry(&candidate.group).or_insert(snapshot);
@@ -118,8 +111,7 @@ fn order(history: &History) -> Vec<&Snapshot> {
 /// Another destination, asked what it holds.
 struct Holder {
     repository: Repository,
-    history: History,
-    /// Its snapshots that its own policy does not let go.
+    /// Its snapshots that its own policy keeps.
     kept: HashSet<Sha256>,
     reader: ChunkReader,
     /// Bytes of each of its packs.
@@ -145,24 +137,15 @@ impl Holder {
         // What is read to judge it comes from there.
         let other = other.without_copies();
         let history = other.load_history()?;
-        let all = || history.snapshots.iter().map(|snapshot| snapshot.id);
-        let kept = match &policy.keep {
-            None => all().collect(),
-            Some(policies) => {
-                let decided =
-                    history.decide(policies, GroupBy::default(), |_| true, Utc::now(), policy.zone)?;
-                decided
-                    .iter()
-                    .filter(|(_, decision)| decision.keep)
-                    .map(|(snapshot, _)| snapshot.id)
-                    .collect()
-            }
-        };
+        let mut kept: HashSet<Sha256> = history.snapshots.iter().map(|snapshot| snapshot.id).collect();
+        for snapshot in policy.lets_go(&history)? {
+            kept.remove(&snapshot.id);
+        }
         let tombstones = Tombstones::load(&other)?;
         let index = other.load_sound_index(&tombstones, Look::Now, context)?.index;
         let sizes = index.packs()?.into_iter().map(|pack| (pack.id, pack.stored_bytes)).collect();
         let reader = ChunkReader::new(&other, index.into()).only_here();
-        Ok(Some(Self { repository: other, history, kept, reader, sizes, proved: HashMap::new() }))
+        Ok(Some(Self { repository: other, kept, reader, sizes, proved: HashMap::new() }))
     }
 
     /// Whether it has the snapshot and every pack with anything of it, each with the hash that it is named by.
@@ -170,8 +153,7 @@ impl Holder {
         if !self.kept.contains(&snapshot.id) {
             return Ok(false);
         }
-        let index: &Index = self.reader.index();
-        let packs = match needed::packs(&self.reader, index, &[snapshot], context) {
+        let packs = match needed::packs(&self.reader, self.reader.index(), &[snapshot], context) {
             Ok(packs) => packs,
             Err(e) if e.kind() == Kind::Damaged => {
                 context.report(Event::Damage(format!(
@@ -185,31 +167,28 @@ impl Holder {
         };
         for (kind, pack) in packs {
             context.check_stop()?;
-            let is_whole = match self.proved.get(&pack) {
-                Some(is_whole) => *is_whole,
-                None => {
-                    let size = self.sizes.get(&pack).copied().unwrap_or_default();
-                    let key = layout::pack(kind, &pack)?;
-                    let is_whole = self.repository.store().holds(&key, size, pack)?;
-                    if !is_whole {
-                        context.report(Event::Damage(format!(
-                            "{key} at {} is damaged: what needs it is not evicted elsewhere",
-                            self.repository.store().location()
-                        )));
-                    }
-                    self.proved.insert(pack, is_whole);
-                    is_whole
-                }
-            };
-            if !is_whole {
+            if !self.is_whole(kind, pack, context)? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
-}
 
-/// How many, for messages.
-pub(super) fn words(evicted: usize) -> String {
-    count(evicted as u64, "snapshot that another destination holds", "snapshots that other destinations hold")
+    /// Whether a pack has the hash that it is named by; asked once of each.
+    fn is_whole(&mut self, kind: PackKind, pack: Sha256, context: &Context) -> Result<bool> {
+        if let Some(is_whole) = self.proved.get(&pack) {
+            return Ok(*is_whole);
+        }
+        let size = self.sizes.get(&pack).copied().unwrap_or_default();
+        let key = layout::pack(kind, &pack)?;
+        let is_whole = self.repository.store().holds(&key, size, pack)?;
+        if !is_whole {
+            context.report(Event::Damage(format!(
+                "{key} at {} is damaged: what needs it is not evicted elsewhere",
+                self.repository.store().location()
+            )));
+        }
+        self.proved.insert(pack, is_whole);
+        Ok(is_whole)
+    }
 }

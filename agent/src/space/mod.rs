@@ -15,9 +15,12 @@ pub mod room;
 
 use std::str::FromStr;
 
+use chrono::Utc;
 use chrono_tz::Tz;
 
-use crate::retention::Policies;
+use crate::Result;
+use crate::retention::{GroupBy, Policies};
+use crate::snapshot::{History, Snapshot};
 
 pub use budget::{Space, Standing};
 pub use room::{Room, with_room, with_siblings};
@@ -37,7 +40,7 @@ pub enum WhenFull {
 impl FromStr for WhenFull {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text {
             "fail" => Ok(Self::Fail),
             "prune" => Ok(Self::Prune),
@@ -58,4 +61,17 @@ pub struct SpacePolicy {
     pub keep: Option<Policies>,
     /// The zone in which its days begin; the system's if none.
     pub zone: Option<Tz>,
+}
+
+impl SpacePolicy {
+    /// Snapshots that it does not keep.
+    ///
+    /// # Errors
+    /// As [`History::decide`].
+    pub fn lets_go<'h>(&self, history: &'h History) -> Result<Vec<&'h Snapshot>> {
+        let Some(policies) = &self.keep else { return Ok(Vec::new()) };
+        let decided = history.decide(policies, GroupBy::default(), |_| true, Utc::now(), self.zone)?;
+        let let_go = decided.into_iter().filter(|(_, decision)| !decision.keep);
+        Ok(let_go.map(|(snapshot, _)| snapshot).collect())
+    }
 }

@@ -1,15 +1,12 @@
 //! Making room at a full destination: what the policy does not keep, what nothing needs, and, where that is allowed, what another destination holds.
 
-use chrono::Utc;
-
 use super::{WhenFull, evict};
 use crate::collect::{self, CollectOptions};
 use crate::events::{Context, Event};
 use crate::fs::size::human;
 use crate::repository::Repository;
-use crate::retention::GroupBy;
 use crate::session;
-use crate::snapshot::Snapshot;
+use crate::snapshot::History;
 use crate::words::count;
 use crate::{Error, Kind, Result};
 
@@ -18,7 +15,7 @@ const WANTED_PART: u64 = 10;
 /// … and room for so many packs.
 const WANTED_PACKS: u64 = 2;
 /// A run makes room so often at most.
-pub const TIMES_MAX: usize = 3;
+const TIMES_MAX: usize = 3;
 /// So many rounds of copying what is used, each in the room that the one before made.
 const ROUNDS_MAX: usize = 16;
 
@@ -53,18 +50,26 @@ pub fn with_room<T>(
     others: &Others<'_>,
     host: &str,
     context: &Context,
-    mut run: impl FnMut() -> Result<T>,
+    run: impl FnMut() -> Result<T>,
 ) -> Result<T> {
-    let mut times = 0;
-    loop {
+    run_with_room(run, |full| make_after(full, repository, others, host, context))
+}
+
+/// Runs something again as long as `make_room` makes room after it did not fit, some times.
+///
+/// # Errors
+/// Those of `run` and of `make_room`.
+pub fn run_with_room<T>(
+    mut run: impl FnMut() -> Result<T>,
+    mut make_room: impl FnMut(Error) -> Result<()>,
+) -> Result<T> {
+    for _ in 0..TIMES_MAX {
         match run() {
-            Err(full) if full.kind() == Kind::Quota && times < TIMES_MAX => {
-                times += 1;
-                make_after(full, repository, others, host, context)?;
-            }
+            Err(full) if full.kind() == Kind::Quota => make_room(full)?,
             done => return done,
         }
     }
+    run()
 }
 
 /// Makes room after something did not fit.
@@ -108,7 +113,7 @@ pub fn make_ahead(repository: &Repository, others: &Others<'_>, host: &str, cont
     if !is_made_ahead(repository) {
         return Ok(());
     }
-    let made = missing(repository, 0).and_then(|missing| match missing {
+    let made = repository.measure_space().and_then(|_| match missing(repository, 0) {
         0 => Ok(None),
         _ => make(repository, others, host, context).map(Some),
     });
@@ -149,7 +154,7 @@ pub fn make(repository: &Repository, others: &Others<'_>, host: &str, context: &
     room.pruned(prune(repository, false, host, context)?);
     if policy.when_full == WhenFull::Evict {
         // What is only waiting to be deleted is as good as free: more must not go for it.
-        while let missing @ 1.. = missing(repository, room.bytes_waiting)? {
+        while let missing @ 1.. = missing(repository, room.bytes_waiting) {
             match evict::evict(repository, &others, missing, host, context)? {
                 0 => break,
                 evicted => room.evicted += evicted,
@@ -165,10 +170,27 @@ pub fn make(repository: &Repository, others: &Others<'_>, host: &str, context: &
     Ok(room)
 }
 
-/// Forgets what the policy does not keep. What is pinned anywhere stays.
+/// Forgets what the policy does not keep.
 fn forget(repository: &Repository, others: &[Repository], host: &str, context: &Context) -> Result<usize> {
     let policy = repository.space().policy();
-    let Some(policies) = &policy.keep else { return Ok(0) };
+    if policy.keep.is_none() {
+        return Ok(0);
+    }
+    let history = with_pins_of(repository, others, context)?;
+    let doomed = policy.lets_go(&history)?;
+    repository.forget(&doomed, host)?;
+    Ok(doomed.len())
+}
+
+/// All snapshots, with what is pinned anywhere.
+///
+/// # Errors
+/// `Damaged` if it is not known what is pinned here; errors of the store.
+pub(super) fn with_pins_of(
+    repository: &Repository,
+    others: &[Repository],
+    context: &Context,
+) -> Result<History> {
     let mut history = repository.load_history()?;
     repository.require_pins(&history)?;
     for other in others {
@@ -181,11 +203,7 @@ fn forget(repository: &Repository, others: &[Repository], host: &str, context: &
         }
     }
     history.apply_labels();
-    let decided = history.decide(policies, GroupBy::default(), |_| true, Utc::now(), policy.zone)?;
-    let doomed: Vec<&Snapshot> =
-        decided.iter().filter(|(_, decision)| !decision.keep).map(|(snapshot, _)| *snapshot).collect();
-    repository.forget(&doomed, host)?;
-    Ok(doomed.len())
+    Ok(history)
 }
 
 /// Collects until nothing more can be had; returns by how many bytes the destination is smaller, and how many wait to be deleted.
@@ -213,12 +231,12 @@ fn prune(
     Ok((u64::try_from(freed).unwrap_or(0), waiting))
 }
 
-/// Bytes that should be free besides what is, and besides `waiting` ones that will be.
-fn missing(repository: &Repository, waiting: u64) -> Result<u64> {
-    let standing = repository.measure_space()?;
+/// Bytes that should be free besides what is, as it was measured, and besides `waiting` ones that will be.
+fn missing(repository: &Repository, waiting: u64) -> u64 {
+    let Some(standing) = repository.known_space() else { return 0 };
     let packs = (WANTED_PACKS * repository.config().pack_bytes as u64).max(repository.refused_bytes());
     let wanted = standing.quota.map_or(packs, |quota| packs.min(quota / 2).max(quota / WANTED_PART));
-    Ok(standing.left(false).map_or(0, |left| wanted.saturating_sub(left).saturating_sub(waiting)))
+    standing.left(false).map_or(0, |left| wanted.saturating_sub(left).saturating_sub(waiting))
 }
 
 impl Room {
@@ -238,7 +256,12 @@ impl Room {
             done.push(format!("{forgotten} forgotten"));
         }
         if self.evicted > 0 {
-            done.push(format!("{} evicted", evict::words(self.evicted)));
+            let evicted = count(
+                self.evicted as u64,
+                "snapshot that another destination holds",
+                "snapshots that other destinations hold",
+            );
+            done.push(format!("{evicted} evicted"));
         }
         done.push(match self.bytes_freed {
             0 => "nothing came free".to_owned(),

@@ -83,7 +83,8 @@ struct Waiting {
 
 /// The store and all who wait at it.
 pub struct Gate {
-    store: MemoryProvider,
+    /// As it is: no turns, no lag.
+    pub store: Arc<MemoryProvider>,
     pub kind: Kind,
     pub clock: Arc<TurnedClock>,
     state: Mutex<State>,
@@ -110,7 +111,7 @@ impl Gate {
         let store = MemoryProvider::new();
         let store = if kind.conditional_create { store } else { store.without_conditional_create() };
         let state = Mutex::new(State { lag: kind.lags.then(|| Random::new(seed)), ..State::default() });
-        Arc::new(Self { store, kind, clock: Arc::default(), state, changed: Condvar::new() })
+        Arc::new(Self { store: store.into(), kind, clock: Arc::default(), state, changed: Condvar::new() })
     }
 
     /// The store as this process sees it.
@@ -371,56 +372,5 @@ impl Provider for Passage {
             concurrency_preferred: 1,
             ..self.gate.store.capabilities()
         }
-    }
-}
-
-impl Gate {
-    /// The store as it is, past the gate.
-    pub fn plain(self: &Arc<Self>) -> Arc<Plain> {
-        Arc::new(Plain(self.clone()))
-    }
-}
-
-/// The store as it is: no turns, no lag.
-pub struct Plain(Arc<Gate>);
-
-impl fmt::Debug for Plain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Plain")
-    }
-}
-
-#[async_trait]
-impl Provider for Plain {
-    fn location(&self) -> String {
-        "simulation:".to_owned()
-    }
-
-    async fn put(&self, key: &Key, body: Body, sha256: Sha256, mode: PutMode) -> Result<Receipt> {
-        self.0.store.put(key, body, sha256, mode).await
-    }
-
-    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Bytes> {
-        self.0.store.get(key, range).await
-    }
-
-    async fn head(&self, key: &Key) -> Result<ObjectInfo> {
-        self.0.store.head(key).await
-    }
-
-    fn list(&self, prefix: &Prefix) -> BoxStream<'_, Result<ObjectInfo>> {
-        self.0.store.list(prefix)
-    }
-
-    async fn delete(&self, key: &Key) -> Result<()> {
-        self.0.store.delete(key).await
-    }
-
-    async fn usage(&self) -> Result<Usage> {
-        self.0.store.usage().await
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.0.store.capabilities()
     }
 }

@@ -85,7 +85,7 @@ impl Simulation {
             dir.path().join("maker-cache"),
             dir.path().join("maker-state"),
         );
-        create(gate.plain(), &maker, Default::default());
+        create(gate.store.clone(), &maker, Default::default());
         let pool = Arc::new(Pool::new(&mut random));
         let machines = ["a", "b", "c"].map(|name| Machine::new(dir.path(), name, &mut random)).into();
         Self {
@@ -222,7 +222,7 @@ impl Simulation {
 
     fn look(&self, name: &str) -> Repository {
         let directories = machine::directories(self.dir.path(), name);
-        let repository = open(self.gate.plain(), &directories).unwrap();
+        let repository = open(self.gate.store.clone(), &directories).unwrap();
         repository.with_timing(Timing { clock: self.gate.clock.clone(), ..Timing::default() })
     }
 
