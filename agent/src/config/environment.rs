@@ -58,7 +58,7 @@ impl Environment {
             passphrase: not_empty("LIFEBOAT_PASSPHRASE", "to the passphrase")?.map(Zeroizing::new),
             passphrase_file: path("LIFEBOAT_PASSPHRASE_FILE"),
             passphrase_command: not_empty("LIFEBOAT_PASSPHRASE_COMMAND", "to the command")?,
-            credentials_directory: path("CREDENTIALS_DIRECTORY"),
+            credentials_directory: credentials_directory(),
             google_credentials: path("GOOGLE_APPLICATION_CREDENTIALS"),
             cache_dir: path("LIFEBOAT_CACHE_DIR"),
             keep_within_days: text("LIFEBOAT_KEEP_WITHIN_DAYS")?,
@@ -71,6 +71,19 @@ impl Environment {
             color: set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb"),
         })
     }
+}
+
+/// An environment variable that the configuration names for a secret.
+///
+/// # Errors
+/// `Usage` if it is no text.
+pub fn variable(name: &str) -> Result<Option<Zeroizing<String>>> {
+    Ok(text(name)?.map(Zeroizing::new))
+}
+
+/// `CREDENTIALS_DIRECTORY`, made by systemd.
+pub fn credentials_directory() -> Option<PathBuf> {
+    set("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
 fn set(name: &str) -> Option<OsString> {

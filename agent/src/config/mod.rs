@@ -7,6 +7,7 @@
 //! | [`file`](mod@file) | the configuration file |
 //! | [`places`] | which directories and default places follow from the environment |
 //! | [`retention`] | what `forget` keeps |
+//! | [`secret_value`] | a secret, or where it is |
 //! | [`secrets`] | where the key comes from, and reading it |
 //!
 //! No other module reads the environment (checked by `tests/it/tidy.rs`).
@@ -16,6 +17,7 @@ pub mod environment;
 pub mod file;
 pub mod places;
 pub mod retention;
+pub mod secret_value;
 pub mod secrets;
 
 use std::ffi::OsString;
@@ -31,6 +33,7 @@ pub use environment::Environment;
 pub use file::ConfigFile;
 pub use places::{DefaultRepository, Places};
 pub use retention::Retention;
+pub use secret_value::SecretValue;
 pub use secrets::SecretSource;
 
 /// What was said on the command line that other places can say too.

@@ -181,9 +181,17 @@ fn one_passphrase(text: &str, place: &str) -> Result<Zeroizing<String>> {
 }
 
 fn run(words: &[String]) -> Result<Zeroizing<String>> {
+    let what = format!("the passphrase command `{}`", words.first().map_or("", String::as_str));
+    one_passphrase(&printed(words, &what)?, &what)
+}
+
+/// What a program prints, which messages call `what`.
+///
+/// # Errors
+/// `Usage` if it cannot be run or prints no text; `WrongKey` if it fails.
+pub(super) fn printed(words: &[String], what: &str) -> Result<Zeroizing<String>> {
     let (program, arguments) =
-        words.split_first().ok_or_else(|| Error::usage("the passphrase command is empty"))?;
-    let what = format!("the passphrase command `{program}`");
+        words.split_first().ok_or_else(|| Error::usage(format_args!("{what} is empty")))?;
     // Its prompts and errors belong on the terminal: only standard output is taken.
     let output = Command::new(program)
         .args(arguments)
@@ -197,7 +205,7 @@ fn run(words: &[String]) -> Result<Zeroizing<String>> {
     }
     let text =
         std::str::from_utf8(&stdout).map_err(|_| Error::usage(format_args!("{what} printed no text")))?;
-    one_passphrase(text, &what)
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 fn name(path: &Path) -> String {
