@@ -25,15 +25,17 @@
 //! | [`repair`] | mending what is damaged |
 //! | [`collect`] | freeing what no snapshot needs any more |
 //! | [`space`] | how much a destination may take up, and making room |
+//! | [`ledger`] | what this machine remembers of its runs |
 //! | [`cli`], [`config`] | what people and programs see of all that |
 //!
-//! Shared by all: [`error`], [`events`], [`private_file`], [`threads`], [`words`].
+//! Shared by all: [`clock`], [`error`], [`events`], [`private_file`], [`threads`], [`words`].
 
 pub mod backup;
 pub mod browse;
 pub mod check;
 pub mod chunk;
 pub mod cli;
+pub mod clock;
 pub mod collect;
 pub mod compress;
 pub mod config;
@@ -43,6 +45,7 @@ pub mod fetch;
 pub mod fs;
 pub mod index;
 pub mod ingest;
+pub mod ledger;
 mod locks;
 pub mod pack;
 pub mod private_file;

@@ -29,6 +29,8 @@ pub struct Environment {
     pub keep_within_days: Option<String>,
     /// `LIFEBOAT_STATE_DIR`.
     pub state_dir: Option<PathBuf>,
+    /// `LIFEBOAT_CLOCK`: a file with the time, for rehearsals.
+    pub clock: Option<PathBuf>,
     /// `HOME`, or the user's home directory as the system knows it.
     pub home: Option<PathBuf>,
     /// `XDG_CONFIG_HOME`, if absolute, as are all of these.
@@ -63,6 +65,7 @@ impl Environment {
             cache_dir: path("LIFEBOAT_CACHE_DIR"),
             keep_within_days: text("LIFEBOAT_KEEP_WITHIN_DAYS")?,
             state_dir: path("LIFEBOAT_STATE_DIR"),
+            clock: path("LIFEBOAT_CLOCK"),
             home: home.or_else(|| Some(user()?.dir)),
             xdg_config: xdg("XDG_CONFIG_HOME"),
             xdg_cache: xdg("XDG_CACHE_HOME"),

@@ -23,6 +23,7 @@ pub mod secrets;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::clock::Clock;
 use crate::compress::Level;
 use crate::repository::Directories;
 use crate::repository::connect::Google;
@@ -72,6 +73,8 @@ pub struct Settings {
     pub host: String,
     /// The user's name.
     pub user: String,
+    /// What time it is.
+    pub clock: Clock,
     /// Whether colours are welcome.
     pub color: bool,
 }
@@ -155,6 +158,7 @@ impl Settings {
             config_path,
             host: file.host.unwrap_or_else(environment::host_name),
             user: environment::user_name(),
+            clock: environment.clock.clone().map_or(Clock::System, Clock::File),
             color: environment.color,
         })
     }
