@@ -24,6 +24,7 @@
 //! | [`retention`] | which snapshots are kept |
 //! | [`repair`] | mending what is damaged |
 //! | [`collect`] | freeing what no snapshot needs any more |
+//! | [`notify`] | who is told what happened, until it arrives |
 //! | [`space`] | how much a destination may take up, and making room |
 //! | [`cli`], [`config`] | what people and programs see of all that |
 //!
@@ -44,6 +45,7 @@ pub mod fs;
 pub mod index;
 pub mod ingest;
 mod locks;
+pub mod notify;
 pub mod pack;
 pub mod private_file;
 pub mod repair;
