@@ -237,7 +237,7 @@ pub fn check(
         }
         channels.push(channel);
     }
-    Ok(Notify { channels, reminders, title, redactor })
+    Ok(Notify { channels, reminders, host: host.to_owned(), title, redactor })
 }
 
 fn channel(file: ChannelFile, resolve: &dyn Fn(SecretValue) -> SecretValue) -> Result<Channel> {

@@ -65,10 +65,9 @@ pub(super) fn due(queue: Queue<'_>, now: DateTime<Utc>, stop: &AtomicBool) -> Re
     let begun = Instant::now();
     let clock = || later(now, TimeDelta::from_std(begun.elapsed()).unwrap_or_default());
     let notify = queue.notify;
-    let host = crate::config::environment::host_name();
     transact(queue.conn, || {
         queue.remind(now)?;
-        digest::gather(&queue, &host, now)?;
+        digest::gather(&queue, now)?;
         tidy(queue.conn, now)
     })?;
     let mut delivered = Delivered::default();

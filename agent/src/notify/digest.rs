@@ -45,12 +45,12 @@ pub fn count_success(conn: &Connection, channel: &Channel, event: &Event) -> Res
 ///
 /// # Errors
 /// If the database cannot be used.
-pub fn gather(queue: &Queue<'_>, host: &str, now: DateTime<Utc>) -> Result<()> {
+pub fn gather(queue: &Queue<'_>, now: DateTime<Utc>) -> Result<()> {
     for channel in &queue.notify.channels {
         if let Some(time) = channel.digest {
-            daily(queue, channel, time, host, now)?;
+            daily(queue, channel, time, now)?;
         }
-        held(queue, channel, host, now)?;
+        held(queue, channel, now)?;
     }
     Ok(())
 }
@@ -78,13 +78,7 @@ fn state(conn: &Connection, channel: &Channel) -> Result<State> {
 }
 
 /// Sends the digest of a channel if it is due, and reckons the next.
-fn daily(
-    queue: &Queue<'_>,
-    channel: &Channel,
-    time: DigestTime,
-    host: &str,
-    now: DateTime<Utc>,
-) -> Result<()> {
+fn daily(queue: &Queue<'_>, channel: &Channel, time: DigestTime, now: DateTime<Utc>) -> Result<()> {
     let Some(next) = next_daily(time.at, time.zone, now) else { return Ok(()) };
     let (due, since) = state(queue.conn, channel)?;
     let is_due = due.is_some_and(|due| due <= now);
@@ -97,7 +91,7 @@ fn daily(
         let successes = take_successes(queue.conn, channel)?;
         let open = still_wrong(queue, channel, now)?;
         let digest = Digest { since, events, events_left_out, successes, open };
-        let event = of_day(digest, host, now);
+        let event = of_day(digest, &queue.notify.host, now);
         insert(queue.conn, channel, &event, now, now, 0)?;
     }
     let since = if is_due { Some(now) } else { since.or(Some(now)) };
@@ -113,7 +107,7 @@ fn daily(
 }
 
 /// Makes one message of those that quiet hours held, once these are over. One alone stays as it is.
-fn held(queue: &Queue<'_>, channel: &Channel, host: &str, now: DateTime<Utc>) -> Result<()> {
+fn held(queue: &Queue<'_>, channel: &Channel, now: DateTime<Utc>) -> Result<()> {
     let number: i64 = queue
         .conn
         .query_row(
@@ -130,7 +124,7 @@ fn held(queue: &Queue<'_>, channel: &Channel, host: &str, now: DateTime<Utc>) ->
     let worst = events.iter().map(|event| event.level).max().unwrap_or(Level::Info);
     let total = events.len() as u64 + events_left_out;
     let what = format!("{} came in quiet hours.", count(total, "message", "messages"));
-    let mut event = Event::new(EventKind::Digest, host, now, what);
+    let mut event = Event::new(EventKind::Digest, &queue.notify.host, now, what);
     event.level = worst;
     event.digest = Some(Box::new(Digest { events, events_left_out, ..Digest::default() }));
     insert(queue.conn, channel, &event, now, now, 0)

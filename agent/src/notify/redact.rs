@@ -12,8 +12,8 @@ pub const MASK: &str = "********";
 
 /// Shorter texts are no secrets that could be kept: to replace each "a" would tell more than it hides.
 const SECRET_CHARS_MIN: usize = 4;
-/// A part of a URL's path that is shorter is a word such as `api` or `webhooks`, and no token.
-const TOKEN_CHARS_MIN: usize = 12;
+/// A part of a URL's path that is shorter is no token.
+const TOKEN_CHARS_MIN: usize = 8;
 
 /// The known secrets. All clones know the same.
 #[derive(Clone, Default)]
@@ -48,11 +48,10 @@ impl Redactor {
         let password = url.password().unwrap_or_default();
         self.learn(password);
         self.learn(&percent_decode_str(password).decode_utf8_lossy());
-        let long = |part: &str| part.chars().count() >= TOKEN_CHARS_MIN;
-        if long(url.path()) {
+        if url.path().len() >= TOKEN_CHARS_MIN {
             self.learn(url.path());
         }
-        for part in url.path().split('/').filter(|part| long(part)) {
+        for part in url.path().split('/').filter(|part| is_token(part)) {
             self.learn(part);
             self.learn(&percent_decode_str(part).decode_utf8_lossy());
         }
@@ -71,6 +70,13 @@ impl Redactor {
         }
         text
     }
+}
+
+/// Whether a part of a path is a token, and not a word such as `webhooks` that other texts have, too.
+fn is_token(part: &str) -> bool {
+    let has = |is: fn(&char) -> bool| part.chars().any(|c| is(&c));
+    let is_mixed = has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase);
+    part.chars().count() >= TOKEN_CHARS_MIN && (has(char::is_ascii_digit) || is_mixed)
 }
 
 /// The text with passwords in URLs (`https://user:password@host/`) replaced.
@@ -126,7 +132,7 @@ mod tests {
             let text = redactor.redact(leak);
             assert!(!text.contains("AbCdEf") && !text.contains("wxyz"), "{text}");
         }
-        assert_eq!(redactor.redact("api of discord.com"), "api of discord.com");
+        assert_eq!(redactor.redact("webhooks of discord.com"), "webhooks of discord.com");
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Notify {
     /// How long after it was last told a thing that lasts is told again: the first time, the second, and so on; the last value repeats. None
     /// for no reminders.
     pub reminders: Vec<TimeDelta>,
+    /// This machine's name.
+    pub host: String,
     /// What every title begins with.
     pub title: String,
     /// What is never sent.
