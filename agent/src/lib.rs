@@ -24,6 +24,7 @@
 //! | [`retention`] | which snapshots are kept |
 //! | [`repair`] | mending what is damaged |
 //! | [`collect`] | freeing what no snapshot needs any more |
+//! | [`notify`] | who is told what happened, until it arrives |
 //! | [`space`] | how much a destination may take up, and making room |
 //! | [`ledger`] | what this machine remembers of its runs |
 //! | [`cli`], [`config`] | what people and programs see of all that |
@@ -47,6 +48,7 @@ pub mod index;
 pub mod ingest;
 pub mod ledger;
 mod locks;
+pub mod notify;
 pub mod pack;
 pub mod private_file;
 pub mod repair;

@@ -12,6 +12,8 @@
 //! | [`victim`] | running a process that kills itself at a chosen point |
 //! | [`process`] | running a server as a process |
 //! | [`http`] | asking a server on this machine something |
+//! | [`hook`] | a server for notifications that keeps what it hears |
+//! | `smtp` | a mail server that keeps what it takes |
 //! | [`garage`] | Garage: a real S3 store, one node or a cluster |
 //! | [`moto`] | moto: Object Lock, versions, conditional writes |
 //! | `faulty_s3` | an S3 server in this process that goes wrong on demand |
@@ -25,6 +27,7 @@ pub mod decoders;
 pub mod faulty_s3;
 pub mod garage;
 pub mod grow;
+pub mod hook;
 pub mod http;
 pub mod moto;
 pub mod objects;
@@ -32,6 +35,8 @@ pub mod process;
 pub mod proof;
 pub mod random;
 pub mod seen;
+#[cfg(feature = "servers")]
+pub mod smtp;
 pub mod victim;
 pub mod world;
 

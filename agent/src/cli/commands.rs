@@ -7,8 +7,8 @@ use clap::Subcommand;
 use super::output::Output;
 use super::session::Session;
 use super::{
-    backup, browse, check, doctor, forget, init, key, manual, provider, prune, repair, restore, snapshots,
-    status, sync, tag,
+    backup, browse, check, doctor, forget, init, key, manual, notify, provider, prune, repair, restore,
+    snapshots, status, sync, tag,
 };
 use crate::Result;
 
@@ -47,6 +47,9 @@ pub enum Command {
     /// Manage what opens the repository: passphrases, key files, recovery keys
     #[command(subcommand)]
     Key(key::Key),
+    /// Messages when something fails or is missing: try the channels
+    #[command(subcommand)]
+    Notify(notify::Notify),
     /// Find what is wrong with the set-up, and say the fix
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
@@ -93,6 +96,7 @@ impl Command {
             Self::Forget(command) => command.run(session),
             Self::Prune(command) => command.run(session),
             Self::Key(command) => command.run(session),
+            Self::Notify(command) => command.run(session),
             Self::Doctor(command) => command.run(session),
             Self::Completions(command) => command.run(&session.output),
             Self::Man(command) => command.run(&session.output),

@@ -25,6 +25,7 @@ mod holdings;
 mod init;
 mod key;
 mod manual;
+mod notify;
 mod open_each;
 pub mod output;
 pub mod progress;

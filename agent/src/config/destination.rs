@@ -109,6 +109,14 @@ impl fmt::Debug for ConfiguredKey {
 }
 
 impl ConfiguredKey {
+    /// The secret, if it is written in the configuration.
+    pub fn written(&self) -> Option<&str> {
+        match &self.secret {
+            SecretPlace::Written(secret) => Some(secret),
+            SecretPlace::File(..) => None,
+        }
+    }
+
     /// The secret, read from its file if it is in one.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
 use super::destination::DestinationFile;
+use super::notify::NotifyFile;
 use super::retention::RetentionFile;
 use crate::private_file;
 use crate::tree::path_text;
@@ -52,6 +53,8 @@ pub struct ConfigFile {
     pub host: Option<String>,
     /// What `forget` keeps.
     pub retention: Option<RetentionFile>,
+    /// Who is told what.
+    pub notify: Option<NotifyFile>,
 }
 
 impl ConfigFile {
@@ -77,6 +80,9 @@ impl ConfigFile {
         if let Some(with_secret) = read.destination.iter().find(|each| each.secret_access_key.is_some()) {
             let what = format!("secret of destination {} in", with_secret.name);
             private_file::refuse_readable_by_others(&metadata, path, &what)?;
+        }
+        if let Some(secret) = read.notify.as_ref().and_then(NotifyFile::written_secret) {
+            private_file::refuse_readable_by_others(&metadata, path, &format!("{secret} in"))?;
         }
         Ok(read)
     }

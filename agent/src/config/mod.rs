@@ -5,6 +5,7 @@
 //! | [`destination`] | the places that hold the repository |
 //! | [`environment`] | the only reader of environment variables |
 //! | [`file`](mod@file) | the configuration file |
+//! | [`notify`] | who is told what |
 //! | [`places`] | which directories and default places follow from the environment |
 //! | [`retention`] | what `forget` keeps |
 //! | [`secret_value`] | a secret, or where it is |
@@ -15,6 +16,7 @@
 pub mod destination;
 pub mod environment;
 pub mod file;
+pub mod notify;
 pub mod places;
 pub mod retention;
 pub mod secret_value;
@@ -25,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use crate::clock::Clock;
 use crate::compress::Level;
+use crate::notify::{Notify, Redactor};
 use crate::repository::Directories;
 use crate::repository::connect::Google;
 use crate::{Error, Result};
@@ -67,6 +70,8 @@ pub struct Settings {
     pub backup: BackupDefaults,
     /// What `forget` keeps.
     pub retention: Retention,
+    /// Who is told what.
+    pub notify: Notify,
     /// The configuration file that was read.
     pub config_path: Option<PathBuf>,
     /// The machine's name.
@@ -136,6 +141,9 @@ impl Settings {
                 text.parse().map_err(|why| Error::usage(format_args!("compression {text:?}: {why}")))?
             }
         };
+        let host = file.host.unwrap_or_else(environment::host_name);
+        let redactor = redactor(&destinations, secret.as_ref());
+        let notify = notify::check(file.notify.unwrap_or_default(), &host, &places, base, redactor)?;
         let cache = environment.cache_dir.clone().or_else(|| file.cache_dir.as_deref().map(resolve));
         Ok(Self {
             repository,
@@ -154,12 +162,25 @@ impl Settings {
                 one_file_system: file.one_file_system,
             },
             retention,
+            notify,
             default_repository: places.default_repository,
             config_path,
-            host: file.host.unwrap_or_else(environment::host_name),
+            host,
             user: environment::user_name(),
             clock: environment.clock.clone().map_or(Clock::System, Clock::File),
             color: environment.color,
         })
     }
+}
+
+/// What no message may contain, as far as it is known without running a program or reading a file.
+fn redactor(destinations: &[Destination], secret: Option<&SecretSource>) -> Redactor {
+    let redactor = Redactor::default();
+    for secret in destinations.iter().filter_map(|each| each.access_key.as_ref()?.written()) {
+        redactor.learn(secret);
+    }
+    if let Some(SecretSource::Passphrase(passphrase)) = secret {
+        redactor.learn(passphrase);
+    }
+    redactor
 }

@@ -48,7 +48,8 @@ impl Days {
     /// All seven.
     pub const ALL: Self = Self(0x7f);
 
-    const fn has(self, weekday: u8) -> bool {
+    /// Whether the day, from 0 for Monday to 6, is one of them.
+    pub const fn has(self, weekday: u8) -> bool {
         self.0 >> (weekday % 7) & 1 == 1
     }
 
