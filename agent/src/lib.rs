@@ -25,6 +25,7 @@
 //! | [`repair`] | mending what is damaged |
 //! | [`collect`] | freeing what no snapshot needs any more |
 //! | [`space`] | how much a destination may take up, and making room |
+//! | [`schedule`] | when things are due |
 //! | [`cli`], [`config`] | what people and programs see of all that |
 //!
 //! Shared by all: [`error`], [`events`], [`private_file`], [`threads`], [`words`].
@@ -51,6 +52,7 @@ pub mod repository;
 pub mod restore;
 pub mod retention;
 pub mod scan;
+pub mod schedule;
 pub mod seal;
 pub mod session;
 pub mod snapshot;

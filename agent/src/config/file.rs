@@ -1,5 +1,6 @@
 //! The configuration file: TOML, as `config.example.toml` documents it. An unknown key is an error that names the nearest one.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::Read as _;
@@ -12,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::destination::DestinationFile;
 use super::retention::RetentionFile;
+use super::schedule::{ClassFile, ScheduleFile};
 use crate::private_file;
 use crate::tree::path_text;
 use crate::{Error, Result};
@@ -52,6 +54,10 @@ pub struct ConfigFile {
     pub host: Option<String>,
     /// What `forget` keeps.
     pub retention: Option<RetentionFile>,
+    /// Histories: when each is made, and how much of it is kept.
+    pub class: BTreeMap<String, ClassFile>,
+    /// The zone of schedules, and what else is done by schedule.
+    pub schedule: ScheduleFile,
 }
 
 impl ConfigFile {
@@ -257,9 +263,10 @@ mod tests {
         ConfigFile::parse(&uncommented, "config.example.toml").unwrap();
         let message = toml::from_str::<ConfigFile>("nonsense = 1").unwrap_err().message().to_owned();
         for key in unknown_key(&message).unwrap().1 {
-            let is_documented = [format!("\n{key} = "), format!("\n[[{key}]]"), format!("\n[{key}]")]
-                .iter()
-                .any(|form| uncommented.contains(form));
+            let is_documented =
+                [format!("\n{key} = "), format!("\n[[{key}]]"), format!("\n[{key}]"), format!("\n[{key}.")]
+                    .iter()
+                    .any(|form| uncommented.contains(form));
             assert!(is_documented, "{key} is not documented");
         }
     }
