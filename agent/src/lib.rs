@@ -26,6 +26,7 @@
 //! | [`collect`] | freeing what no snapshot needs any more |
 //! | [`space`] | how much a destination may take up, and making room |
 //! | [`schedule`] | when things are due |
+//! | [`watch`] | when files change |
 //! | [`cli`], [`config`] | what people and programs see of all that |
 //!
 //! Shared by all: [`error`], [`events`], [`private_file`], [`threads`], [`words`].
@@ -60,6 +61,7 @@ pub mod space;
 pub mod sync;
 pub mod threads;
 pub mod tree;
+pub mod watch;
 pub mod words;
 
 pub use error::{Error, Kind, Result};
