@@ -27,6 +27,8 @@
 //! | [`notify`] | who is told what happened, until it arrives |
 //! | [`space`] | how much a destination may take up, and making room |
 //! | [`ledger`] | what this machine remembers of its runs |
+//! | [`schedule`] | when things are due |
+//! | [`watch`] | when files change |
 //! | [`cli`], [`config`] | what people and programs see of all that |
 //!
 //! Shared by all: [`clock`], [`error`], [`events`], [`private_file`], [`threads`], [`words`].
@@ -56,6 +58,7 @@ pub mod repository;
 pub mod restore;
 pub mod retention;
 pub mod scan;
+pub mod schedule;
 pub mod seal;
 pub mod session;
 pub mod snapshot;
@@ -63,6 +66,7 @@ pub mod space;
 pub mod sync;
 pub mod threads;
 pub mod tree;
+pub mod watch;
 pub mod words;
 
 pub use error::{Error, Kind, Result};

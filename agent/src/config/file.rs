@@ -1,5 +1,6 @@
 //! The configuration file: TOML, as `config.example.toml` documents it. An unknown key is an error that names the nearest one.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::Read as _;
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 use super::destination::DestinationFile;
 use super::notify::NotifyFile;
 use super::retention::RetentionFile;
+use super::schedule::{ClassFile, ScheduleFile};
 use crate::private_file;
 use crate::tree::path_text;
 use crate::{Error, Result};
@@ -55,6 +57,10 @@ pub struct ConfigFile {
     pub retention: Option<RetentionFile>,
     /// Who is told what.
     pub notify: Option<NotifyFile>,
+    /// Histories: when each is made, and how much of it is kept.
+    pub class: BTreeMap<String, ClassFile>,
+    /// The zone of schedules, and what else is done by schedule.
+    pub schedule: ScheduleFile,
 }
 
 impl ConfigFile {
@@ -263,9 +269,10 @@ mod tests {
         ConfigFile::parse(&uncommented, "config.example.toml").unwrap();
         let message = toml::from_str::<ConfigFile>("nonsense = 1").unwrap_err().message().to_owned();
         for key in unknown_key(&message).unwrap().1 {
-            let is_documented = [format!("\n{key} = "), format!("\n[[{key}]]"), format!("\n[{key}]")]
-                .iter()
-                .any(|form| uncommented.contains(form));
+            let is_documented =
+                [format!("\n{key} = "), format!("\n[[{key}]]"), format!("\n[{key}]"), format!("\n[{key}.")]
+                    .iter()
+                    .any(|form| uncommented.contains(form));
             assert!(is_documented, "{key} is not documented");
         }
     }

@@ -3,22 +3,26 @@
 //! | module | job |
 //! |---|---|
 //! | [`destination`] | the places that hold the repository |
+//! | [`duration`] | lengths of time as they are written |
 //! | [`environment`] | the only reader of environment variables |
 //! | [`file`](mod@file) | the configuration file |
 //! | [`notify`] | who is told what |
 //! | [`places`] | which directories and default places follow from the environment |
 //! | [`retention`] | what `forget` keeps |
+//! | [`schedule`] | classes, and when the daemon runs what |
 //! | [`secret_value`] | a secret, or where it is |
 //! | [`secrets`] | where the key comes from, and reading it |
 //!
 //! No other module reads the environment (checked by `tests/it/tidy.rs`).
 
 pub mod destination;
+pub mod duration;
 pub mod environment;
 pub mod file;
 pub mod notify;
 pub mod places;
 pub mod retention;
+pub mod schedule;
 pub mod secret_value;
 pub mod secrets;
 
@@ -37,6 +41,7 @@ pub use environment::Environment;
 pub use file::ConfigFile;
 pub use places::{DefaultRepository, Places};
 pub use retention::Retention;
+pub use schedule::Schedules;
 pub use secret_value::SecretValue;
 pub use secrets::SecretSource;
 
@@ -72,6 +77,8 @@ pub struct Settings {
     pub retention: Retention,
     /// Who is told what.
     pub notify: Notify,
+    /// When the daemon runs what.
+    pub schedule: Schedules,
     /// The configuration file that was read.
     pub config_path: Option<PathBuf>,
     /// The machine's name.
@@ -129,8 +136,9 @@ impl Settings {
         let credentials = environment.credentials_directory.as_deref();
         let destinations = destination::check(file.destination.clone(), &places, base, credentials)?;
         let own = file.destination.iter();
+        let general = Retention::with_classes(file.retention.clone(), schedule::kept(&file.class))?;
         let retention = Retention::check(
-            file.retention.clone(),
+            general,
             own.filter_map(|each| Some((each.name.clone(), each.retention.clone()?))).collect(),
             environment.keep_within_days.as_deref(),
         )?;
@@ -163,6 +171,7 @@ impl Settings {
             },
             retention,
             notify,
+            schedule: Schedules::check(file.schedule, file.class)?,
             default_repository: places.default_repository,
             config_path,
             host,

@@ -135,6 +135,30 @@ impl Retention {
         Ok(Self { general, destinations, within: within.transpose()?, zone })
     }
 
+    /// Adds what the tables of classes say is kept of each to the general table, where [`RetentionFile::class`] says the same.
+    ///
+    /// # Errors
+    /// `Usage` for a class of which both speak.
+    pub fn with_classes(
+        general: Option<RetentionFile>,
+        kept: BTreeMap<String, u64>,
+    ) -> Result<Option<RetentionFile>> {
+        if kept.is_empty() {
+            return Ok(general);
+        }
+        let mut general = general.unwrap_or_default();
+        let classes = general.class.get_or_insert_default();
+        for (name, count) in kept {
+            if classes.insert(name.clone(), count).is_some() {
+                return Err(Error::usage(format_args!(
+                    "both [class.{name}] and [retention.class] say how many {name} snapshots are kept"
+                ))
+                .with_hint("Keep one of the two."));
+            }
+        }
+        Ok(Some(general))
+    }
+
     /// The policies of a destination; `None` if nothing anywhere says what is kept there.
     pub fn policies(&self, destination: &str) -> Option<Policies> {
         let own = self.destinations.get(destination);
@@ -164,7 +188,8 @@ fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Span>, D::E
     String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
 }
 
-fn zone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Tz>, D::Error> {
+/// A zone of the tz database.
+pub(super) fn zone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Tz>, D::Error> {
     let name = String::deserialize(deserializer)?;
     Tz::from_str(&name).map(Some).map_err(|_| {
         de::Error::custom(format_args!(
@@ -210,6 +235,25 @@ mod tests {
             |destination: &str, source: Option<&str>| policies(text, destination).of_source(source).last;
         assert_eq!((last("far", None), last("far", Some("db")), last("far", Some("web"))), (1, 2, 1));
         assert_eq!((last("disk", None), last("disk", Some("db")), last("disk", Some("web"))), (3, 3, 0));
+    }
+
+    #[test]
+    fn what_a_class_keeps_may_stand_at_the_class() {
+        let read = |text: &str| {
+            let file = ConfigFile::parse(text, "c").unwrap();
+            let general =
+                Retention::with_classes(file.retention, crate::config::schedule::kept(&file.class))?;
+            let policies = Retention::check(general, BTreeMap::new(), None)?.policies("x");
+            Ok::<_, Error>(policies.map(|policies| policies.general))
+        };
+        let policy = read("[class.daily]\nkeep = 30").unwrap().unwrap();
+        assert_eq!((policy.of_class("daily"), policy.of_class("hourly"), policy.of_class("x")), (30, 24, 20));
+        let both = "[class.daily]\nkeep = 30\n[retention]\nkeep_last = 2\n[retention.class]\nhourly = 5";
+        let policy = read(both).unwrap().unwrap();
+        assert_eq!((policy.of_class("daily"), policy.of_class("hourly"), policy.last), (30, 5, 2));
+        assert_eq!(read("[class.daily]\nrescan = true").unwrap(), None);
+        let twice = read("[class.daily]\nkeep = 30\n[retention.class]\ndaily = 5").unwrap_err();
+        assert!(twice.to_string().contains("both [class.daily] and [retention.class]"), "{twice}");
     }
 
     #[test]
