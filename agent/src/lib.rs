@@ -25,6 +25,7 @@
 //! | [`repair`] | mending what is damaged |
 //! | [`collect`] | freeing what no snapshot needs any more |
 //! | [`space`] | how much a destination may take up, and making room |
+//! | [`metrics`] | what monitoring sees: figures for Prometheus, health |
 //! | [`cli`], [`config`] | what people and programs see of all that |
 //!
 //! Shared by all: [`error`], [`events`], [`private_file`], [`threads`], [`words`].
@@ -44,6 +45,7 @@ pub mod fs;
 pub mod index;
 pub mod ingest;
 mod locks;
+pub mod metrics;
 pub mod pack;
 pub mod private_file;
 pub mod repair;

@@ -11,6 +11,7 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
 use super::destination::DestinationFile;
+use super::metrics::MetricsFile;
 use super::retention::RetentionFile;
 use crate::private_file;
 use crate::tree::path_text;
@@ -52,6 +53,8 @@ pub struct ConfigFile {
     pub host: Option<String>,
     /// What `forget` keeps.
     pub retention: Option<RetentionFile>,
+    /// Where monitoring finds the figures.
+    pub metrics: Option<MetricsFile>,
 }
 
 impl ConfigFile {

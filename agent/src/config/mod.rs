@@ -5,6 +5,7 @@
 //! | [`destination`] | the places that hold the repository |
 //! | [`environment`] | the only reader of environment variables |
 //! | [`file`](mod@file) | the configuration file |
+//! | [`metrics`] | where monitoring finds the figures |
 //! | [`places`] | which directories and default places follow from the environment |
 //! | [`retention`] | what `forget` keeps |
 //! | [`secret_value`] | a secret, or where it is |
@@ -15,6 +16,7 @@
 pub mod destination;
 pub mod environment;
 pub mod file;
+pub mod metrics;
 pub mod places;
 pub mod retention;
 pub mod secret_value;
@@ -31,6 +33,7 @@ use crate::{Error, Result};
 pub use destination::Destination;
 pub use environment::Environment;
 pub use file::ConfigFile;
+pub use metrics::Metrics;
 pub use places::{DefaultRepository, Places};
 pub use retention::Retention;
 pub use secret_value::SecretValue;
@@ -66,6 +69,8 @@ pub struct Settings {
     pub backup: BackupDefaults,
     /// What `forget` keeps.
     pub retention: Retention,
+    /// Where monitoring finds the figures.
+    pub metrics: Metrics,
     /// The configuration file that was read.
     pub config_path: Option<PathBuf>,
     /// The machine's name.
@@ -151,6 +156,7 @@ impl Settings {
                 one_file_system: file.one_file_system,
             },
             retention,
+            metrics: file.metrics.unwrap_or_default().check(resolve)?,
             default_repository: places.default_repository,
             config_path,
             host: file.host.unwrap_or_else(environment::host_name),
