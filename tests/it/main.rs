@@ -31,6 +31,7 @@ mod metrics;
 mod monitoring;
 mod mount;
 mod output;
+mod packaging;
 mod patterns;
 mod progress;
 mod properties;
