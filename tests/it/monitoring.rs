@@ -95,3 +95,34 @@ fn no_two_panels_cover_each_other() {
 fn the_page_on_monitoring_names_exactly_what_is_told() {
     assert_eq!(named(&read("docs/operations/monitoring.md")), told());
 }
+
+/// The pages on operation, by their names.
+fn pages() -> Vec<(String, String)> {
+    let entries = fs::read_dir(root().join("docs/operations")).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| (entry.path().display().to_string(), fs::read_to_string(entry.path()).unwrap()))
+        .collect()
+}
+
+#[test]
+fn links_between_the_pages_on_operation_lead_somewhere() {
+    for (page, text) in pages() {
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if target.contains("://") {
+                continue;
+            }
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() {
+                PathBuf::from(&page)
+            } else {
+                Path::new(&page).parent().unwrap().join(file)
+            };
+            let Ok(linked) = fs::read_to_string(&file) else { panic!("{page}: {target} is not there") };
+            let is_there = |line: &str| {
+                line.starts_with('#')
+                    && line.trim_matches(['#', ' ']).to_lowercase().replace(' ', "-") == heading
+            };
+            assert!(heading.is_empty() || linked.lines().any(is_there), "{page}: no heading for {target}");
+        }
+    }
+}

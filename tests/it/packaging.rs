@@ -62,7 +62,7 @@ impl Root {
         let mut command = Command::new("dpkg");
         command.arg(format!("--root={}", self.directory.path().display()));
         // The scripts run here, with DPKG_ROOT; the packages it depends on are not in this root.
-        command.args(["--force-script-chrootless", "--force-depends"]).args(arguments);
+        command.args(["--force-script-chrootless", "--force-depends", "--force-unsafe-io"]).args(arguments);
         succeed(&mut command)
     }
 
@@ -150,6 +150,60 @@ fn the_package_has_what_an_installation_needs() {
     assert!(!contents.contains(" ./etc/") && !contents.contains(" ./var/"), "{contents}");
     let control = succeed(Command::new("dpkg-deb").arg("--info").arg(&package));
     for line in ["Package: lifeboat", "Version: 0.1.0", "libc6 (>= 2."] {
+        assert!(control.contains(line), "{line} in:\n{control}");
+    }
+}
+
+/// Files of a package with their modes, but the one that cargo-deb writes by itself.
+fn files(package: &Path) -> Vec<(String, String)> {
+    let contents = succeed(Command::new("dpkg-deb").arg("--contents").arg(package));
+    let file = |line: &str| {
+        let mode = line.split(' ').next()?.to_owned();
+        let path = line.split(' ').next_back()?.to_owned();
+        (!path.ends_with('/') && !path.ends_with("/copyright")).then_some((path, mode))
+    };
+    let mut files: Vec<_> = contents.lines().filter_map(file).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn cargo_deb_makes_the_same_package() {
+    let cargo_deb = lifeboat_tests::installed("LIFEBOAT_CARGO_DEB", "cargo-deb-3.8.0/bin/cargo-deb");
+    if !lifeboat_tests::available("cargo-deb", "LIFEBOAT_CARGO_DEB", cargo_deb.is_some()) {
+        return;
+    }
+    let out = tempfile::tempdir().unwrap();
+    // The manifest names the tree that deploy/stage lays out below target/. Other builds of this checkout use that, so this is a copy of what counts.
+    let copy = out.path().join("checkout");
+    let root = deploy().parent().unwrap().to_path_buf();
+    succeed(Command::new(deploy().join("stage")).arg(binary::lifeboat()).arg(copy.join("target/stage")));
+    for path in ["Cargo.toml", "Cargo.lock", "agent", "providers", "tests", "bench/micro", "deploy"] {
+        let target = copy.join(path);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        succeed(Command::new("cp").arg("-r").arg(root.join(path)).arg(target));
+    }
+    let mut command = Command::new(cargo_deb.unwrap());
+    command.args([
+        "deb",
+        "-p",
+        "lifeboat-agent",
+        "--no-build",
+        "--no-strip",
+        "--fast",
+        "--quiet",
+        "--output",
+    ]);
+    command
+        .arg(out.path())
+        .current_dir(&copy)
+        .env_remove("CARGO_TARGET_DIR")
+        .env("CARGO_NET_OFFLINE", "true");
+    let said = succeed(&mut command);
+    let made = said.lines().last().unwrap().trim();
+    assert_eq!(files(Path::new(made)), files(&package(&out.path().join("own"))));
+    let control = succeed(Command::new("dpkg-deb").arg("--info").arg(made));
+    for line in ["Package: lifeboat\n", "postinst", "prerm", "postrm"] {
         assert!(control.contains(line), "{line} in:\n{control}");
     }
 }

@@ -102,8 +102,10 @@ fn the_sandbox_is_as_tight_as_promised() {
         assert!(is_tight && said.contains("Overall exposure level"), "{unit}: {said}");
     }
     // The check would see a hole.
-    let open =
-        text("lifeboat.service").replace("ProtectSystem=strict\n", "").replace("NoNewPrivileges=yes\n", "");
+    let is_kept =
+        |line: &&str| !line.starts_with("SystemCallFilter=") && !line.starts_with("CapabilityBoundingSet=");
+    let open: Vec<_> = text("lifeboat.service").lines().filter(is_kept).map(str::to_owned).collect();
+    let open = open.join("\n");
     fs::write(units.path().join("lifeboat.service"), open).unwrap();
     let threshold = format!("--threshold={EXPOSURE_MAX}");
     assert!(
