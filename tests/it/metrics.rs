@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -22,10 +23,18 @@ struct Agent {
     trouble: Option<String>,
     /// Says that it was asked, and waits for an answer before it gives its own.
     gate: Option<Mutex<(Sender<()>, Receiver<()>)>>,
+    /// How many ask for figures now, and the most that ever did at once.
+    active: AtomicUsize,
+    peak: AtomicUsize,
 }
 
 impl Probe for Agent {
     fn figures(&self) -> Result<Figures> {
+        let active = self.active.fetch_add(1, Ordering::SeqCst) + 1;
+        self.peak.fetch_max(active, Ordering::SeqCst);
+        // Long enough for others to come, if they are let in.
+        (0..1000).for_each(|_| std::thread::yield_now());
+        self.active.fetch_sub(1, Ordering::SeqCst);
         if let Some(gate) = &self.gate {
             let gate = gate.lock();
             gate.0.send(()).unwrap();
@@ -162,8 +171,13 @@ fn heads_without_end_are_refused() {
 
 #[test]
 fn clients_that_send_nothing_do_not_keep_others_out() {
-    let bounds =
-        Bounds { connections_max: 2, head_time_max: Duration::from_millis(200), ..Bounds::default() };
+    let bounds = Bounds {
+        connections_max: 2,
+        head_time_max: Duration::from_millis(200),
+        // So long that nothing but the bound of the head can help.
+        connection_time_max: Duration::from_secs(3600),
+        ..Bounds::default()
+    };
     let server = Server::start_within(loopback(), Arc::new(Agent::default()), bounds).unwrap();
     // Each has sent a part of a request, and takes a place; the last ones wait for one.
     let slow: Vec<TcpStream> = (0..6)
@@ -180,6 +194,19 @@ fn clients_that_send_nothing_do_not_keep_others_out() {
         stream.read_to_end(&mut rest).ok();
         assert!(!String::from_utf8_lossy(&rest).contains(" 200 "));
     }
+}
+
+#[test]
+fn many_who_ask_at_once_are_answered_in_turn() {
+    let agent = Arc::new(Agent::default());
+    let bounds = Bounds { connections_max: 2, ..Bounds::default() };
+    let server = Server::start_within(loopback(), agent.clone(), bounds).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| assert_eq!(get(&server, "/metrics").status, 200));
+        }
+    });
+    assert!((1..=2).contains(&agent.peak.load(Ordering::SeqCst)), "{:?}", agent.peak);
 }
 
 #[test]
