@@ -29,6 +29,7 @@
 //! | [`ledger`] | what this machine remembers of its runs |
 //! | [`schedule`] | when things are due |
 //! | [`watch`] | when files change |
+//! | [`metrics`] | what monitoring sees: figures for Prometheus, health |
 //! | [`cli`], [`config`] | what people and programs see of all that |
 //!
 //! Shared by all: [`clock`], [`error`], [`events`], [`private_file`], [`threads`], [`words`].
@@ -51,6 +52,7 @@ pub mod ingest;
 pub mod ledger;
 mod locks;
 pub mod notify;
+pub mod metrics;
 pub mod pack;
 pub mod private_file;
 pub mod repair;

@@ -11,6 +11,7 @@
 //! | [`binary`] | running the real binary |
 //! | [`victim`] | running a process that kills itself at a chosen point |
 //! | [`process`] | running a server as a process |
+//! | [`promtool`] | Prometheus' own checker, and figures with everything in them |
 //! | [`http`] | asking a server on this machine something |
 //! | [`hook`] | a server for notifications that keeps what it hears |
 //! | `smtp` | a mail server that keeps what it takes |
@@ -32,6 +33,7 @@ pub mod http;
 pub mod moto;
 pub mod objects;
 pub mod process;
+pub mod promtool;
 pub mod proof;
 pub mod random;
 pub mod seen;
@@ -54,6 +56,22 @@ pub fn installed(variable: &str, path: &str) -> Option<PathBuf> {
         None => PathBuf::from(std::env::var_os("HOME")?).join(".cache/lifeboat-ci"),
     };
     Some(cache.join(path)).filter(|path| path.exists())
+}
+
+/// Whether a program that `tests/run` installs by the system's package `package` is on the path; if not, says that the test is skipped.
+///
+/// # Panics
+/// If it is not and `CI` is `true`: nothing is skipped there.
+#[track_caller]
+pub fn on_path(program: &str, package: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    if !is_there {
+        let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+        assert!(!is_ci, "no {program}: tests/run installs the package {package}");
+        println!("skipped: no {program} (tests/run installs the package {package})");
+    }
+    is_there
 }
 
 /// Passes on whether a program is there; if not, says that the test is skipped.

@@ -41,6 +41,10 @@ pub struct Environment {
     pub xdg_state: Option<PathBuf>,
     /// `XDG_DATA_HOME`.
     pub xdg_data: Option<PathBuf>,
+    /// The first of `STATE_DIRECTORY`, made by systemd: stands for a home where a service has none.
+    pub service_state: Option<PathBuf>,
+    /// The first of `CACHE_DIRECTORY`, made by systemd.
+    pub service_cache: Option<PathBuf>,
     /// Colours are welcome: `NO_COLOR` is not set and `TERM` is not `dumb`.
     pub color: bool,
 }
@@ -71,6 +75,8 @@ impl Environment {
             xdg_cache: xdg("XDG_CACHE_HOME"),
             xdg_state: xdg("XDG_STATE_HOME"),
             xdg_data: xdg("XDG_DATA_HOME"),
+            service_state: first_path("STATE_DIRECTORY"),
+            service_cache: first_path("CACHE_DIRECTORY"),
             color: set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb"),
         })
     }
@@ -91,6 +97,11 @@ pub fn credentials_directory() -> Option<PathBuf> {
 
 fn set(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The first path of a list with colons.
+fn first_path(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&set(name)?).next().filter(|path| path.is_absolute())
 }
 
 fn text(name: &str) -> Result<Option<String>> {

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::destination::DestinationFile;
 use super::notify::NotifyFile;
+use super::metrics::MetricsFile;
 use super::retention::RetentionFile;
 use super::schedule::{ClassFile, ScheduleFile};
 use crate::private_file;
@@ -61,6 +62,8 @@ pub struct ConfigFile {
     pub class: BTreeMap<String, ClassFile>,
     /// The zone of schedules, and what else is done by schedule.
     pub schedule: ScheduleFile,
+    /// Where monitoring finds the figures.
+    pub metrics: Option<MetricsFile>,
 }
 
 impl ConfigFile {

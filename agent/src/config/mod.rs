@@ -7,6 +7,7 @@
 //! | [`environment`] | the only reader of environment variables |
 //! | [`file`](mod@file) | the configuration file |
 //! | [`notify`] | who is told what |
+//! | [`metrics`] | where monitoring finds the figures |
 //! | [`places`] | which directories and default places follow from the environment |
 //! | [`retention`] | what `forget` keeps |
 //! | [`schedule`] | classes, and when the daemon runs what |
@@ -20,6 +21,7 @@ pub mod duration;
 pub mod environment;
 pub mod file;
 pub mod notify;
+pub mod metrics;
 pub mod places;
 pub mod retention;
 pub mod schedule;
@@ -39,6 +41,7 @@ use crate::{Error, Result};
 pub use destination::Destination;
 pub use environment::Environment;
 pub use file::ConfigFile;
+pub use metrics::Metrics;
 pub use places::{DefaultRepository, Places};
 pub use retention::Retention;
 pub use schedule::Schedules;
@@ -79,6 +82,8 @@ pub struct Settings {
     pub notify: Notify,
     /// When the daemon runs what.
     pub schedule: Schedules,
+    /// Where monitoring finds the figures.
+    pub metrics: Metrics,
     /// The configuration file that was read.
     pub config_path: Option<PathBuf>,
     /// The machine's name.
@@ -172,6 +177,7 @@ impl Settings {
             retention,
             notify,
             schedule: Schedules::check(file.schedule, file.class)?,
+            metrics: file.metrics.unwrap_or_default().check(resolve)?,
             default_repository: places.default_repository,
             config_path,
             host,
