@@ -4,6 +4,7 @@
 //!
 //! | module | job |
 //! |---|---|
+//! | [`source`] | what is backed up: paths, live databases, output of programs |
 //! | [`backup`] | from changed files to a snapshot |
 //! | [`fs`] | one file's metadata, read from and written to the file system |
 //! | [`scan`] | which files are looked at |
@@ -54,6 +55,7 @@ pub mod scan;
 pub mod seal;
 pub mod session;
 pub mod snapshot;
+pub mod source;
 pub mod space;
 pub mod sync;
 pub mod threads;

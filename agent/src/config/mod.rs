@@ -3,22 +3,26 @@
 //! | module | job |
 //! |---|---|
 //! | [`destination`] | the places that hold the repository |
+//! | [`duration`] | lengths of time as they are written |
 //! | [`environment`] | the only reader of environment variables |
 //! | [`file`](mod@file) | the configuration file |
 //! | [`places`] | which directories and default places follow from the environment |
 //! | [`retention`] | what `forget` keeps |
 //! | [`secret_value`] | a secret, or where it is |
 //! | [`secrets`] | where the key comes from, and reading it |
+//! | [`source`] | what is backed up, how, and what runs before and after |
 //!
 //! No other module reads the environment (checked by `tests/it/tidy.rs`).
 
 pub mod destination;
+pub mod duration;
 pub mod environment;
 pub mod file;
 pub mod places;
 pub mod retention;
 pub mod secret_value;
 pub mod secrets;
+pub mod source;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -35,6 +39,7 @@ pub use places::{DefaultRepository, Places};
 pub use retention::Retention;
 pub use secret_value::SecretValue;
 pub use secrets::SecretSource;
+pub use source::Source;
 
 /// What was said on the command line that other places can say too.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +59,8 @@ pub struct Settings {
     pub repository: Option<OsString>,
     /// The destinations of the configuration, the primary first.
     pub destinations: Vec<Destination>,
+    /// The sources of the configuration.
+    pub sources: Vec<Source>,
     /// Where the credentials of a Google account are, for places that are no destination.
     pub google: Google,
     /// Where the key comes from, if anything says so.
@@ -120,6 +127,7 @@ impl Settings {
         }
         let credentials = environment.credentials_directory.as_deref();
         let destinations = destination::check(file.destination.clone(), &places, base, credentials)?;
+        let sources = source::check(file.source.clone(), &places, base, &destinations)?;
         let own = file.destination.iter();
         let retention = Retention::check(
             file.retention.clone(),
@@ -137,6 +145,7 @@ impl Settings {
         Ok(Self {
             repository,
             destinations,
+            sources,
             google: places.google.clone(),
             secret,
             directories: Directories::new(
