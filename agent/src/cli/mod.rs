@@ -40,6 +40,7 @@ pub mod session;
 mod signals;
 mod slots;
 mod snapshots;
+mod source;
 mod source_job;
 mod standard_input;
 mod status;
