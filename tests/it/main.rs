@@ -46,6 +46,8 @@ mod scene;
 mod servers;
 mod simulation;
 mod soak;
+mod sources;
+mod sources_postgres;
 mod three_destinations;
 mod tidy;
 mod usability;

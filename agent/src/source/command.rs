@@ -127,3 +127,6 @@ impl Read for Output {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -191,3 +191,101 @@ fn a_database_that_stays_locked_names_its_holder_and_a_stop_is_heard() {
     let late = std::time::Instant::now() + Duration::from_secs(600);
     assert_eq!(copy::make(&path, &copy, late, &stopped).unwrap_err().kind(), Kind::Interrupted);
 }
+
+/// Puts a copy of `from` in the place of `to`, as a restore does.
+fn put_back(from: &Path, to: &Path) -> Result<restore::Swapped> {
+    let (restoring, mut file) = restore::Restoring::begin(to)?;
+    std::io::copy(&mut File::open(from).unwrap(), &mut file).unwrap();
+    let meta = Meta { mode: 0o640, ..original(from)? };
+    restoring.finish(&file, &meta, &Context::silent())
+}
+
+fn names(scene: &Scene) -> Vec<String> {
+    let entries = std::fs::read_dir(scene.path("")).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_stale_log_is_never_replayed_into_a_restored_database() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scene = Scene::new();
+    drop(scene.accounts("good.db", "WAL", 7));
+    let connection = scene.accounts("a.db", "WAL", 5);
+    connection
+        .execute_batch("PRAGMA wal_autocheckpoint = 0; INSERT INTO account VALUES (99, 0, 'in the log');")
+        .unwrap();
+    // As a crash leaves it: the log has what the database lacks.
+    let crashed = scene.folder.path().join("crashed");
+    std::fs::create_dir(&crashed).unwrap();
+    for end in ["", "-wal"] {
+        std::fs::copy(scene.path(&format!("a.db{end}")), crashed.join(format!("a.db{end}"))).unwrap();
+    }
+    drop(connection);
+    for end in ["", "-wal"] {
+        std::fs::copy(crashed.join(format!("a.db{end}")), scene.path(&format!("a.db{end}"))).unwrap();
+    }
+    let swapped = put_back(&scene.path("good.db"), &scene.path("a.db")).unwrap();
+    let before = swapped.before.unwrap();
+    assert_eq!(std::fs::metadata(scene.path("a.db")).unwrap().permissions().mode() & 0o777, 0o640);
+    assert!(!scene.path("a.db-wal").exists() && !scene.path("a.db-shm").exists(), "{:?}", names(&scene));
+    assert_eq!(sum_and_count(&scene.path("a.db")), (0, 7));
+    // Nothing of the old one is lost, nor of its log.
+    assert_eq!(sum_and_count(&before), (0, 6));
+}
+
+#[test]
+fn the_log_of_a_damaged_database_goes_with_it_and_one_without_a_database_out_of_the_way() {
+    let scene = Scene::new();
+    drop(scene.accounts("good.db", "DELETE", 7));
+    for (name, database) in [("a.db", Some("no database at all".repeat(500))), ("b.db", None)] {
+        if let Some(bytes) = &database {
+            std::fs::write(scene.path(name), bytes).unwrap();
+        }
+        std::fs::write(scene.path(&format!("{name}-wal")), "log").unwrap();
+        std::fs::write(scene.path(&format!("{name}-journal")), "journal").unwrap();
+        let swapped = put_back(&scene.path("good.db"), &scene.path(name)).unwrap();
+        assert_eq!(swapped.before.is_some(), database.is_some());
+        assert_eq!(sum_and_count(&scene.path(name)), (0, 7));
+        let here = names(&scene);
+        assert!(
+            !here.contains(&format!("{name}-wal")) && !here.contains(&format!("{name}-journal")),
+            "{here:?}"
+        );
+        assert_eq!(here.iter().filter(|other| other.starts_with(name) && other.ends_with("-wal")).count(), 1);
+    }
+}
+
+#[test]
+fn a_database_that_is_in_use_or_a_copy_that_is_damaged_is_refused() {
+    let scene = Scene::new();
+    drop(scene.accounts("good.db", "DELETE", 7));
+    for mode in ["WAL", "DELETE"] {
+        let name = format!("{mode}.db");
+        let connection = scene.accounts(&name, mode, 5);
+        connection.execute_batch("BEGIN IMMEDIATE; UPDATE account SET note = 'x';").unwrap();
+        let error = put_back(&scene.path("good.db"), &scene.path(&name)).unwrap_err();
+        assert_eq!(error.kind(), Kind::Locked, "{error}");
+        connection.execute_batch("COMMIT").unwrap();
+        drop(connection);
+        assert_eq!(sum_and_count(&scene.path(&name)), (0, 5));
+    }
+    // Another process, which has it open and does nothing.
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", "read line"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(File::options().append(true).open(scene.path("WAL.db")).unwrap())
+        .spawn()
+        .unwrap();
+    let error = put_back(&scene.path("good.db"), &scene.path("WAL.db")).unwrap_err();
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert!(error.kind() == Kind::Locked && error.to_string().contains(&child.id().to_string()), "{error}");
+    std::fs::write(scene.path("bad.db"), &std::fs::read(scene.path("good.db")).unwrap()[..4096]).unwrap();
+    let error = put_back(&scene.path("bad.db"), &scene.path("DELETE.db")).unwrap_err();
+    assert!(error.to_string().starts_with("what the snapshot has is not restored"), "{error}");
+    assert_eq!(sum_and_count(&scene.path("DELETE.db")), (0, 5));
+    assert!(names(&scene).iter().all(|name| !name.contains("lifeboat")), "{:?}", names(&scene));
+}
