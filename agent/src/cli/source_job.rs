@@ -52,7 +52,7 @@ pub fn backup_source(session: &Session, source: &config::Source, run: &SourceRun
         return store(session, source, run);
     }
     let mut told = Told { source: source.name.clone(), class: run.class.clone(), ..Told::default() };
-    let running = session.begin(Work::Check);
+    let running = session.begin(Work::Quiet);
     let before = hooks::run(&source.hooks.before, "before", &told, running.context());
     running.end();
     let mut result = before.and_then(|()| store(session, source, run));
@@ -65,7 +65,7 @@ pub fn backup_source(session: &Session, source: &config::Source, run: &SourceRun
     told.snapshot =
         result.as_ref().ok().and_then(|done| Some(done.outcome.snapshot.as_ref()?.id.to_string()));
     told.error = result.as_ref().err().map(ToString::to_string);
-    let running = session.begin(Work::Check);
+    let running = session.begin(Work::Quiet);
     // They run also after somebody asked to stop: what `before` has stopped must be started again.
     let context = Context::new(running.context().listener(), Arc::new(AtomicBool::new(false)));
     let hooks = &source.hooks;
