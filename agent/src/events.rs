@@ -133,6 +133,11 @@ impl Context {
         Self::new(Arc::new(Silent), Arc::default())
     }
 
+    /// Who listens.
+    pub fn listener(&self) -> Arc<dyn Listener> {
+        self.listener.clone()
+    }
+
     /// Reports an event.
     pub fn report(&self, event: Event) {
         if matches!(event, Event::FileError { .. } | Event::Damage(_)) {

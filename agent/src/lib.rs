@@ -4,6 +4,7 @@
 //!
 //! | module | job |
 //! |---|---|
+//! | [`source`] | what is backed up: paths, live databases, output of programs |
 //! | [`backup`] | from changed files to a snapshot |
 //! | [`fs`] | one file's metadata, read from and written to the file system |
 //! | [`scan`] | which files are looked at |
@@ -64,6 +65,7 @@ pub mod schedule;
 pub mod seal;
 pub mod session;
 pub mod snapshot;
+pub mod source;
 pub mod space;
 pub mod sync;
 pub mod threads;

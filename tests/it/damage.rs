@@ -387,7 +387,7 @@ fn a_rollback_of_the_whole_store_is_noticed() {
         lifeboat_agent::backup::Plan::new(&[scene.world.source().into_os_string().into_encoded_bytes()])
             .unwrap();
     let options = lifeboat_tests::world::options();
-    lifeboat_agent::backup::run(&repository, plan, None, &Default::default(), &options, &context).unwrap();
+    lifeboat_agent::backup::run(&repository, plan, &Default::default(), &options, &context).unwrap();
     assert!(ear.complaints().contains("removed"), "{:?}", ear.complaints());
     let stranger = repository.with_store(repository.store().clone());
     assert!(words(&proof::check(&stranger)).contains(&last));

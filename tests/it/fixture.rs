@@ -325,7 +325,7 @@ fn make(cipher: Cipher, place: &Path) {
             ..world::options()
         };
         let outcome =
-            backup::run(repository, plan, None, &Default::default(), &options, &Context::silent()).unwrap();
+            backup::run(repository, plan, &Default::default(), &options, &Context::silent()).unwrap();
         fs::write(folder().join(format!("expected-{number}.txt")), describe(&see(source))).unwrap();
         outcome.snapshot.unwrap()
     };

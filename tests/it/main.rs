@@ -53,6 +53,8 @@ mod servers;
 mod simulation;
 mod soak;
 mod systemd;
+mod sources;
+mod sources_postgres;
 mod three_destinations;
 mod tidy;
 mod usability;

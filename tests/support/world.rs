@@ -110,7 +110,7 @@ pub fn options() -> BackupOptions {
 /// As [`backup::run`].
 pub fn backup(repository: &Repository, source: &Path, options: &BackupOptions) -> Result<backup::Outcome> {
     let plan = Plan::new(&[source.as_os_str().as_bytes().to_vec()])?;
-    backup::run(repository, plan, None, &Default::default(), options, &Context::silent())
+    backup::run(repository, plan, &Default::default(), options, &Context::silent())
 }
 
 /// Makes a snapshot of what is stored already.

@@ -11,18 +11,17 @@ use parking_lot::Mutex;
 use super::Run;
 use super::parent::OldEntries;
 use super::plan::{self, Plan};
-use crate::fetch::walk::components;
 use crate::fs::{DirEntry, FileType, Stat};
 use crate::ingest::ChunkSink;
 use crate::tree::content::ContentBuilder;
-use crate::tree::node::{Names, NodeBuilder};
+use crate::tree::node::NodeBuilder;
 use crate::tree::{Content, Entry, EntryKind, Extent, Meta, Time, Xattr};
 use crate::{Error, Result};
 
 /// Names that are looked at together.
 pub(super) const WINDOW: usize = 4096;
 
-/// Where the finished root, or a stream's file, is left.
+/// Where the finished root is left.
 pub(super) type Finished = Arc<Mutex<Option<Entry>>>;
 
 /// What was left in a [`Finished`].
@@ -35,8 +34,8 @@ pub(super) fn taken(finished: &Finished) -> Result<Entry> {
 pub(super) enum Target {
     /// Into a slot of the directory it lies in.
     Slot(Arc<Directory>, usize),
-    /// It has no directory.
-    Alone(Finished),
+    /// It is the root.
+    Root(Finished),
 }
 
 /// A directory at work.
@@ -50,6 +49,8 @@ pub(super) struct Directory {
     pub(super) plan: Option<plan::Node>,
     /// All of it is backed up; else it merely lies on the way.
     pub(super) whole: bool,
+    /// It is in the snapshot only: the way to a given file.
+    pub(super) made_up: bool,
     /// The parent snapshot's entry for it.
     pub(super) old: Option<Entry>,
     /// Device that `--one-file-system` stays on; `None` on the way to what is backed up.
@@ -108,11 +109,26 @@ impl Directory {
             stat,
             plan,
             whole,
+            made_up: false,
             old,
             stay_on,
             handle: OnceLock::new(),
             state: Mutex::new(State { same: true, ..State::default() }),
         }
+    }
+
+    /// A child of `up` that is not on the disk.
+    pub(super) fn made_up(up: &Arc<Self>, slot: usize, name: Box<[u8]>, plan: plan::Node) -> Self {
+        let now = now();
+        let meta = Meta { mode: 0o755, mtime: now, ctime: now, links: 1, ..Meta::default() };
+        let stat = Stat { kind: FileType::Directory, meta, size: 0, blocks: 0, major: 0, minor: 0, mount: 0 };
+        Self { made_up: true, ..Self::child(up, slot, name, stat, Some(plan), false, None) }
+    }
+
+    /// The names in it that lead to given files.
+    pub(super) fn given_names(&self) -> impl Iterator<Item = &[u8]> {
+        let children = self.plan.iter().flat_map(|plan| &plan.children);
+        children.filter(|(_, node)| node.leads_to_given()).map(|(name, _)| &**name)
     }
 
     /// The absolute path of an entry.
@@ -149,12 +165,13 @@ pub(super) fn root(plan: &Plan, old: Option<Entry>, finished: Finished) -> Resul
         .map_err(|e| Error::io("cannot stat /", e))?;
     let device = stat.meta.device;
     let directory = Directory {
-        target: Target::Alone(finished),
+        target: Target::Root(finished),
         name: Box::default(),
         path: Box::default(),
         stat,
         plan: Some(plan.root.clone()),
         whole: plan.root.whole,
+        made_up: false,
         old,
         stay_on: plan.root.whole.then_some(device),
         handle: OnceLock::new(),
@@ -163,34 +180,6 @@ pub(super) fn root(plan: &Plan, old: Option<Entry>, finished: Finished) -> Resul
     // A new cell is empty, so this cannot fail.
     let _ = directory.handle.set(handle);
     Ok(Arc::new(directory))
-}
-
-/// The root above a lone file: every directory on its path exists only in the snapshot.
-pub(super) fn wrap(file: Entry, path: &[u8], sink: &mut ChunkSink<'_>) -> Result<Entry> {
-    let names: Vec<&[u8]> = components(path).collect();
-    let mut below = file;
-    for depth in (0..names.len()).rev() {
-        let mut nodes = NodeBuilder::new(0);
-        nodes.push(&below, &Names::new(), &Names::new());
-        let bytes = nodes.take();
-        let id = sink.metadata(&bytes)?;
-        let content = Content::flat(vec![Extent { length: bytes.len() as u64, id: Some(id) }]);
-        let (entries, size) = totals(&below);
-        let name = depth.checked_sub(1).and_then(|at| names.get(at)).copied().unwrap_or_default();
-        below = Entry {
-            name: name.into(),
-            meta: Meta {
-                mode: 0o755,
-                mtime: below.meta.mtime,
-                ctime: below.meta.ctime,
-                links: 1,
-                ..Meta::default()
-            },
-            kind: EntryKind::Directory { content, entries, bytes: size },
-            incomplete: false,
-        };
-    }
-    Ok(below)
 }
 
 /// What an entry adds to the totals of the directory it lies in: entries and bytes.
@@ -211,7 +200,7 @@ impl Run<'_> {
         sink: &mut ChunkSink<'_>,
     ) -> Result<()> {
         match target {
-            Target::Alone(finished) => {
+            Target::Root(finished) => {
                 *finished.lock() = entry;
                 Ok(())
             }
@@ -231,7 +220,7 @@ impl Run<'_> {
         loop {
             let Some((entry, same)) = self.advance(&directory, sink)? else { return Ok(()) };
             let up = match &directory.target {
-                Target::Alone(finished) => {
+                Target::Root(finished) => {
                     *finished.lock() = Some(entry);
                     return Ok(());
                 }

@@ -76,12 +76,13 @@ fn stored(folder: &Path, name: &[u8], change: impl FnOnce(&Path)) -> (Entry, Vec
     let finished = Finished::default();
     let handle = capture::open_dir_path(folder.as_os_str().as_bytes()).unwrap();
     let directory = Arc::new(Directory {
-        target: Target::Alone(finished.clone()),
+        target: Target::Root(finished.clone()),
         name: (*b"folder").into(),
         path: folder.as_os_str().as_bytes().into(),
         stat: capture::stat_fd(handle.as_fd()).unwrap(),
         plan: None,
         whole: true,
+        made_up: false,
         old: None,
         stay_on: None,
         handle: OnceLock::new(),

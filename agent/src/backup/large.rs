@@ -11,26 +11,27 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Run;
-use super::directory::{Directory, Finished, Target, now};
+use super::directory::{Directory, Target, now};
 use super::file::{FileJob, ReadFile, is_same_moment};
-use crate::Result;
+use super::plan::GivenFile;
+use super::scan::UNKNOWN_CTIME;
 use crate::chunk::Cutter;
 use crate::chunk::detect::PROBE_BYTES;
 use crate::error::describe_io;
-use crate::fetch::walk::components;
 use crate::fs::ranges::append_at;
 use crate::fs::{FileType, Stat, capture};
 use crate::ingest::ChunkSink;
 use crate::snapshot::manifest::FileErrorKind;
 use crate::tree::content::ContentBuilder;
-use crate::tree::{Content, Entry, EntryKind, Extent, Meta};
+use crate::tree::{Content, Entry, EntryKind, Extent, Meta, path_text};
+use crate::{Error, Result};
 
 /// Files from this size on are read in blocks, in bytes.
 pub(super) const LARGE_BYTES_MIN: u64 = 4 << 20;
 /// Bytes of a block, about: a segment's worth.
 const BLOCK_BYTES: usize = 2 << 20;
 
-/// A large file or stream to read.
+/// A large file, or one that is given, to read.
 pub(super) struct Large {
     target: Target,
     source: Source,
@@ -38,7 +39,15 @@ pub(super) struct Large {
 
 enum Source {
     File { directory: Arc<Directory>, job: FileJob },
-    Stream { reader: Box<dyn Read + Send>, path: Vec<u8> },
+    Given(GivenJob),
+}
+
+/// A given file to read.
+struct GivenJob {
+    given: Arc<GivenFile>,
+    name: Box<[u8]>,
+    path: Vec<u8>,
+    old: Option<Box<Entry>>,
 }
 
 /// Chunks of a large file that lie one after the other.
@@ -79,8 +88,14 @@ impl Large {
         Self { target, source: Source::File { directory, job } }
     }
 
-    pub(super) fn stream(reader: Box<dyn Read + Send>, path: &[u8], finished: Finished) -> Self {
-        Self { target: Target::Alone(finished), source: Source::Stream { reader, path: path.to_vec() } }
+    pub(super) const fn given(
+        given: Arc<GivenFile>,
+        target: Target,
+        name: Box<[u8]>,
+        path: Vec<u8>,
+        old: Option<Box<Entry>>,
+    ) -> Self {
+        Self { target, source: Source::Given(GivenJob { given, name, path, old }) }
     }
 }
 
@@ -92,11 +107,11 @@ struct Blocks<'r, 'a> {
 }
 
 impl Run<'_> {
-    /// Reads a large file or stream to its end.
+    /// Reads a large file, or one that is given, to its end.
     pub(super) fn read_large(&self, large: Large, sink: &mut ChunkSink<'_>) -> Result<()> {
         match large.source {
             Source::File { directory, job } => self.read_large_file(&directory, job, large.target, sink),
-            Source::Stream { reader, path } => self.read_stream(reader, &path, large.target, sink),
+            Source::Given(job) => self.read_given(job, large.target, sink),
         }
     }
 
@@ -231,39 +246,45 @@ impl Run<'_> {
         }
     }
 
-    fn read_stream(
-        &self,
-        reader: Box<dyn Read + Send>,
-        path: &[u8],
-        target: Target,
-        sink: &mut ChunkSink<'_>,
-    ) -> Result<()> {
+    fn read_given(&self, job: GivenJob, target: Target, sink: &mut ChunkSink<'_>) -> Result<()> {
+        let GivenJob { given, name, path, old } = job;
+        self.context.set_current(|current| current.extend_from_slice(&path));
+        let cannot = |e: std::io::Error| match e.downcast::<Error>() {
+            Ok(error) => error,
+            Err(e) => {
+                Error::io(format_args!("cannot read what is to become {}", path_text::display(&path)), e)
+            }
+        };
+        let reader = given.bytes.lock().take();
+        let reader = reader.ok_or_else(|| {
+            Error::failed(format_args!(
+                "{} was read by another run: this is a bug in lifeboat",
+                path_text::display(&path)
+            ))
+        })?;
         let assembly = Arc::new(Assembly { target, state: Mutex::default() });
         let mut blocks = Blocks { run: self, file: assembly.clone(), next: 0 };
         let mut source = StreamRun { reader, head: Vec::new(), bytes: 0 };
         // How it is cut is decided by its beginning; a stream shorter than that is cut as a file of its size.
         let probe = std::io::Read::take(&mut source.reader, PROBE_BYTES.max(256 << 10) as u64)
             .read_to_end(&mut source.head);
-        if let Err(e) = probe {
-            return Err(crate::Error::io("cannot read standard input", e));
-        }
+        probe.map_err(cannot)?;
         let whole = source.head.len() < PROBE_BYTES.max(256 << 10);
         let size = if whole { source.head.len() as u64 } else { u64::MAX };
         let head = source.head.clone();
         let cutter = self.cutter(size, &head);
         if let Some(e) = self.read_run(&mut source, cutter, &mut blocks, sink)? {
             // A stream that broke off is no backup of what it should have been.
-            return Err(crate::Error::io("cannot read standard input", e));
+            return Err(cannot(e));
         }
-        let now = now();
-        let ending = Ending {
-            name: components(path).last().unwrap_or(b"stdin").into(),
-            path: path.to_vec(),
-            meta: Meta { mode: 0o600, mtime: now, ctime: now, links: 1, ..Meta::default() },
-            size: source.bytes,
-            incomplete: false,
-            old: None,
-        };
+        let meta = given.meta.clone().unwrap_or_else(|| {
+            let now = now();
+            Meta { mode: 0o600, mtime: now, ctime: now, ..Meta::default() }
+        });
+        // The bytes are not those that the original had at its times: whoever compares with it is to look. Nor are other names of it this file.
+        let ctime = if given.meta.is_some() { UNKNOWN_CTIME } else { meta.ctime };
+        let meta = Meta { ctime, links: 1, ..meta };
+        let ending = Ending { name, path, meta, size: source.bytes, incomplete: false, old };
         let total = blocks.next;
         assembly.state.lock().end = Some((total, ending));
         self.try_finish(&assembly, sink)

@@ -2,7 +2,7 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`plan`] | which paths, as a tree from the root |
+//! | [`plan`] | which paths and given files, as a tree from the root |
 //! | [`parent`] | the snapshot to compare with, and its directories in order |
 //! | [`schedule`] | tasks for all worker threads |
 //! | [`directory`] | a directory whose entries come in, in any order |
@@ -10,6 +10,7 @@
 //! | [`file`](mod@file) | read and cut small files |
 //! | [`large`] | read and cut large files with all cores |
 //! | [`record`] | counts and errors of the run |
+//! | [`guards`] | what must hold before a snapshot is written |
 //! | [`commit`] | write the snapshot |
 //! | [`destinations`] | the other destinations of the run |
 
@@ -17,6 +18,7 @@ mod commit;
 pub mod destinations;
 mod directory;
 mod file;
+mod guards;
 mod large;
 mod parent;
 mod plan;
@@ -24,7 +26,6 @@ mod record;
 mod scan;
 mod schedule;
 
-use std::io::Read;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -49,7 +50,8 @@ use crate::tree::Entry;
 use crate::{Error, Result, locks};
 
 use destinations::{Destination, DestinationOutcome};
-pub use plan::Plan;
+pub use guards::Guards;
+pub use plan::{Given, Plan};
 use record::Record;
 use schedule::Scheduler;
 
@@ -77,6 +79,8 @@ pub struct BackupOptions {
     pub dry_run: bool,
     /// Do not go into other file systems.
     pub one_file_system: bool,
+    /// What must hold, or there is no snapshot.
+    pub guards: Guards,
     /// How hard to compress.
     pub level: Level,
     /// Decode and compare every segment before it is stored; see [`IngestOptions::verify`].
@@ -97,19 +101,12 @@ impl Default for BackupOptions {
             rescan: false,
             dry_run: false,
             one_file_system: false,
+            guards: Guards::default(),
             level: Level::DEFAULT,
             verify: true,
             threads: 0,
         }
     }
-}
-
-/// A stream to back up as one file.
-pub struct Stream {
-    /// The file's absolute path in the snapshot.
-    pub path: Vec<u8>,
-    /// Its bytes.
-    pub reader: Box<dyn Read + Send>,
 }
 
 /// What a backup came to.
@@ -146,20 +143,20 @@ struct Run<'a> {
     left_out: Mutex<Vec<Vec<u8>>>,
 }
 
-/// Backs up `plan` (and `stream`) into `repository` and writes a snapshot.
+/// Backs up `plan` into `repository` and writes a snapshot.
 ///
 /// # Errors
 /// `Interrupted` if asked to stop: all that was stored is kept and the next run continues; errors of the store; a named parent that is
-/// not there; `Usage` if all that was named is the repository itself or its cache. Unreadable files are no error: they are counted in the outcome.
+/// not there; `Usage` if all that was named is the repository itself or its cache; `Failed` if a guard refuses the snapshot; that of a given
+/// file which cannot be read. Unreadable files are no error: they are counted in the outcome.
 pub fn run(
     repository: &Repository,
     plan: Plan,
-    stream: Option<Stream>,
     exclude: &ExcludeRules,
     options: &BackupOptions,
     context: &Context,
 ) -> Result<Outcome> {
-    run_to_all(repository, Vec::new(), plan, stream, exclude, options, context)
+    run_to_all(repository, Vec::new(), plan, exclude, options, context)
 }
 
 /// As [`run`], and to other destinations of the same repository at the same time. What goes wrong there is in the outcome.
@@ -170,7 +167,6 @@ pub fn run_to_all(
     repository: &Repository,
     others: Vec<Destination>,
     plan: Plan,
-    stream: Option<Stream>,
     exclude: &ExcludeRules,
     options: &BackupOptions,
     context: &Context,
@@ -229,7 +225,10 @@ pub fn run_to_all(
         run.record.error(missing.path.clone(), missing.kind, missing.message.clone());
     }
     context.report(Event::Phase("backing up"));
-    let root = run.everything(&plan, stream, parent);
+    let root = run.everything(&plan, parent).and_then(|root| {
+        options.guards.judge(&run.record.summary(), parent)?;
+        Ok(root)
+    });
     // Whatever happened, what was stored is completed and indexed: the next run continues from it.
     let kept = if options.dry_run { Ok(()) } else { ingest.finish() };
     let mut others = ingest.finish_mirrors();
@@ -329,13 +328,8 @@ fn close(session: Option<OpenSession>) -> Result<()> {
 
 impl Run<'_> {
     /// Runs all tasks to the end and returns the root directory.
-    fn everything(&self, plan: &Plan, stream: Option<Stream>, parent: Option<&Snapshot>) -> Result<Entry> {
+    fn everything(&self, plan: &Plan, parent: Option<&Snapshot>) -> Result<Entry> {
         let result = directory::Finished::default();
-        if let Some(stream) = stream {
-            self.scheduler.push_large(large::Large::stream(stream.reader, &stream.path, result.clone()));
-            self.run_workers();
-            return self.finish_stream(&stream.path, &result);
-        }
         // In a rescan nothing is taken from it; files are counted as changed or not by it.
         let old_root = parent.and_then(|snapshot| snapshot.manifest.root().ok());
         self.scheduler.push_directory(directory::root(plan, old_root, result.clone())?);
@@ -356,19 +350,6 @@ impl Run<'_> {
                 }
             }
         });
-    }
-
-    /// The root above a stream's file: directories that exist only in the snapshot.
-    fn finish_stream(&self, path: &[u8], result: &directory::Finished) -> Result<Entry> {
-        self.context.check_stop()?;
-        self.scheduler.outcome()?;
-        let mut sink = ChunkSink::new(self.ingest)?;
-        let root = directory::wrap(directory::taken(result)?, path, &mut sink)?;
-        if !self.options.dry_run {
-            sink.flush()?;
-        }
-        self.record.add_chunks(sink.chunks_added, sink.bytes_added);
-        Ok(root)
     }
 
     /// One worker: tasks until there are none.
@@ -442,3 +423,7 @@ fn interrupted(context: &Context) -> Error {
         )),
     }
 }
+
+#[cfg(test)]
+#[path = "given_tests.rs"]
+mod tests;

@@ -1,20 +1,47 @@
 //! Which paths are backed up, as a tree from the root: what lies between is recorded as the way there.
+//!
+//! A leaf of the tree is a path of the file system, or a file that is [given](Given): its bytes come from elsewhere.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::error::describe_io;
 use crate::fetch::walk::components;
 use crate::repository::OwnDirectories;
 use crate::snapshot::manifest::FileErrorKind;
-use crate::tree::path_text;
+use crate::tree::{Meta, path_text};
 use crate::{Error, Result};
 
-/// Paths to back up.
+/// A file whose bytes do not come from its path: a stream, or a copy that was made elsewhere.
+///
+/// It is all or nothing: a reader that fails ends the run with its error, and there is no snapshot. A reader may hand out an [`Error`] of this
+/// crate inside its I/O error: then the run ends with that.
+pub struct Given {
+    /// The file's absolute path in the snapshot. Directories on the way that are there are recorded as they are, others are made up.
+    pub path: Vec<u8>,
+    /// Owner, mode, times of the original, if there is one; else it is a file of mode 0600 that was made now.
+    pub meta: Option<Meta>,
+    /// Its bytes, read once to their end.
+    pub bytes: Box<dyn Read + Send>,
+}
+
+/// A given file on its way to the one worker that reads it.
+pub(super) struct GivenFile {
+    pub(super) meta: Option<Meta>,
+    pub(super) bytes: Mutex<Option<Box<dyn Read + Send>>>,
+}
+
+/// Paths to back up, and files that are given. Clones share what is given, which can be read once: a second run needs a plan of its own.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     paths: Vec<Vec<u8>>,
+    /// Of them, those that are given.
+    given: Vec<Vec<u8>>,
     pub(super) root: Node,
     /// Links that were named and whose targets are backed up too.
     pub followed: Vec<(Vec<u8>, Vec<u8>)>,
@@ -35,13 +62,26 @@ pub(super) struct Missing {
 pub(super) struct Node {
     /// All of it is backed up.
     pub(super) whole: bool,
+    /// It is a file that is given.
+    pub(super) given: Option<Arc<GivenFile>>,
     /// Names below it that lead to what is backed up.
     pub(super) children: BTreeMap<Box<[u8]>, Self>,
 }
 
 impl Node {
     fn is_empty(&self) -> bool {
-        !self.whole && self.children.is_empty()
+        !self.whole && self.given.is_none() && self.children.is_empty()
+    }
+
+    /// Whether it is a given file, or there is one below it.
+    pub(super) fn leads_to_given(&self) -> bool {
+        self.given.is_some() || self.children.values().any(Self::leads_to_given)
+    }
+}
+
+impl std::fmt::Debug for GivenFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GivenFile")
     }
 }
 
@@ -83,6 +123,61 @@ impl Plan {
         }
     }
 
+    /// Adds a file that is given.
+    ///
+    /// # Errors
+    /// `Usage` if its path is none of a file, or in the way of another path of the plan.
+    pub fn give(&mut self, given: Given) -> Result<()> {
+        let Given { path, meta, bytes } = given;
+        let refuse = |why: &str| {
+            Error::usage(format_args!(
+                "{} cannot be a file of the snapshot: {why}",
+                path_text::display(&path)
+            ))
+        };
+        let is_plain = |name: &[u8]| !matches!(name, b"." | b"..");
+        if !path.starts_with(b"/") || path.ends_with(b"/") || !components(&path).all(is_plain) {
+            return Err(refuse("it must be an absolute path of a file, without `..`"));
+        }
+        let mut node = &mut self.root;
+        for name in components(&path) {
+            if node.given.is_some() {
+                return Err(refuse("a directory on its path is a file itself"));
+            }
+            node = node.children.entry(name.into()).or_default();
+        }
+        if !node.is_empty() {
+            return Err(refuse("this path is backed up already"));
+        }
+        node.given = Some(Arc::new(GivenFile { meta, bytes: Mutex::new(Some(bytes)) }));
+        self.note(path.clone());
+        self.given.push(path);
+        Ok(())
+    }
+
+    /// Notes a path that belongs to what is backed up and cannot be: an error of the snapshot. As in [`Plan::new`], the others are worth one.
+    pub fn lack(&mut self, path: &[u8], kind: FileErrorKind, message: impl Into<String>) {
+        self.note(path.to_vec());
+        self.missing.push(Missing { path: path.to_vec(), kind, message: message.into() });
+        self.missing.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+
+    /// Whether any of its files is given: then it serves one run only.
+    pub fn has_given(&self) -> bool {
+        !self.given.is_empty()
+    }
+
+    /// The paths that belong to it and cannot be backed up, with the reasons.
+    pub fn lacking(&self) -> impl Iterator<Item = (&[u8], &str)> {
+        self.missing.iter().map(|missing| (&*missing.path, &*missing.message))
+    }
+
+    fn note(&mut self, path: Vec<u8>) {
+        if let Err(at) = self.paths.binary_search(&path) {
+            self.paths.insert(at, path);
+        }
+    }
+
     /// Notes a path that cannot be found. It stays one of the snapshot's paths: what was asked for has not changed, and the next run
     /// compares with this one.
     fn miss(&mut self, path: &[u8], error: &std::io::Error) {
@@ -98,15 +193,11 @@ impl Plan {
     /// The first path named and what it lies in, if all that were found are among these directories or lie in them.
     pub(super) fn all_inside(&self, own: &OwnDirectories) -> Option<(&[u8], &'static str)> {
         let is_missing = |path: &[u8]| self.missing.binary_search_by(|m| (*m.path).cmp(path)).is_ok();
-        let found = self.paths.iter().filter(|path| !is_missing(path));
+        // What is given comes from elsewhere, wherever it appears.
+        let found = self.paths.iter().filter(|path| !is_missing(path) && !self.given.contains(path));
         let mut all = found.map(|path| own.holding(as_path(path)).map(|what| (path.as_slice(), what)));
         let first = all.next()??;
         all.all(|inside| inside.is_some()).then_some(first)
-    }
-
-    /// A plan for one stream that will appear at an absolute path.
-    pub fn for_stream(path: &[u8]) -> Self {
-        Self { paths: vec![path.to_vec()], ..Self::default() }
     }
 
     /// The paths, absolute and in order.

@@ -49,10 +49,10 @@ impl Run<'_> {
             (names, std::mem::take(&mut state.old))
         };
         let mut window = Window { slots: Vec::with_capacity(names.len()), ..Window::default() };
-        if let Some(handle) = directory.handle.get() {
-            for name in names {
-                self.look_at(&directory, handle.as_fd(), name, &mut old, &mut window)?;
-            }
+        // Where there is no handle, all names lead to what is given.
+        let handle = directory.handle.get().map(|handle| handle.as_fd());
+        for name in names {
+            self.look_at(&directory, handle, name, &mut old, &mut window)?;
         }
         let last = directory.state.lock().names.as_slice().is_empty();
         if last {
@@ -80,24 +80,31 @@ impl Run<'_> {
     /// Opens a directory and reads its names. Returns whether there is anything to look at.
     fn list(&self, directory: &Arc<Directory>) -> Result<bool> {
         let opened = match &directory.target {
-            Target::Slot(up, _) => match up.handle.get() {
+            Target::Slot(up, _) if !directory.made_up => match up.handle.get() {
                 Some(up) => capture::open_dir(up.as_fd(), &directory.name).map(|fd| {
                     // Opened once only, by the worker that lists it.
                     let _ = directory.handle.set(fd);
                 }),
                 None => Ok(()),
             },
-            Target::Alone(_) => Ok(()),
+            _ => Ok(()),
         };
         let mut state = directory.state.lock();
         state.listed = true;
         let Some(handle) = directory.handle.get() else {
-            state.incomplete = true;
             state.same = false;
-            if let Err(e) = opened {
+            // What is given needs nothing of the directory that it appears in.
+            let names: Vec<DirEntry> = directory.given_names().map(planned).collect();
+            let only_given = !directory.whole
+                && directory.plan.as_ref().is_some_and(|plan| plan.children.len() == names.len());
+            if let Err(e) = opened
+                && !only_given
+            {
+                state.incomplete = true;
                 self.file_error(directory.path.to_vec(), &e, "cannot open the directory");
             }
-            return Ok(false);
+            state.names = names.into_iter();
+            return Ok(!state.names.as_slice().is_empty());
         };
         match &directory.old {
             Some(old) if self.directory_meta_is_unchanged(old, &directory.stat) => {
@@ -113,7 +120,7 @@ impl Run<'_> {
         let names = match &directory.plan {
             Some(plan) if !directory.whole => plan.children.keys().map(|name| planned(name)).collect(),
             _ => match capture::read_names(handle.as_fd()) {
-                Ok(names) => self.without_marked(directory, handle.as_fd(), names),
+                Ok(names) => with_given(self.without_marked(directory, handle.as_fd(), names), directory),
                 Err(e) => {
                     state.incomplete = true;
                     state.same = false;
@@ -161,12 +168,18 @@ impl Run<'_> {
     fn look_at(
         &self,
         directory: &Arc<Directory>,
-        fd: BorrowedFd<'_>,
+        fd: Option<BorrowedFd<'_>>,
         name: DirEntry,
         old: &mut OldEntries,
         window: &mut Window,
     ) -> Result<()> {
         let plan = directory.plan.as_ref().and_then(|plan| plan.children.get(&name.name));
+        if let Some(plan) = plan.filter(|plan| plan.leads_to_given())
+            && !fd.is_some_and(|fd| plan.given.is_none() && is_directory(fd, &name.name))
+        {
+            return self.take_given(directory, name.name, plan, old, window);
+        }
+        let Some(fd) = fd else { return Ok(()) };
         let named = plan.is_some();
         let path = || directory.child_path(&name.name);
         if !named && self.exclude.has_patterns() {
@@ -199,6 +212,32 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Takes a file that is given, or a directory on the way to one that is not there.
+    fn take_given(
+        &self,
+        directory: &Arc<Directory>,
+        name: Box<[u8]>,
+        plan: &super::plan::Node,
+        old: &mut OldEntries,
+        window: &mut Window,
+    ) -> Result<()> {
+        let (old, _) = old.seek(self.reader, &name)?;
+        window.changed = true;
+        let slot = window.wait();
+        match &plan.given {
+            Some(given) => {
+                let target = Target::Slot(directory.clone(), slot);
+                let path = directory.child_path(&name);
+                window.large.push(Large::given(given.clone(), target, name, path, old.map(Box::new)));
+            }
+            None => {
+                let child = Directory::made_up(directory, slot, name, plan.clone());
+                window.directories.push(Arc::new(child));
+            }
+        }
+        Ok(())
+    }
+
     fn look_at_directory(
         &self,
         directory: &Arc<Directory>,
@@ -208,7 +247,8 @@ impl Run<'_> {
         old: Option<Entry>,
         window: &mut Window,
     ) -> Result<()> {
-        if let Some(what) = self.own.describe(stat.meta.device, stat.meta.inode) {
+        let only_on_the_way = plan.as_ref().is_some_and(|plan| !plan.whole && plan.leads_to_given());
+        if !only_on_the_way && let Some(what) = self.own.describe(stat.meta.device, stat.meta.inode) {
             let path = directory.child_path(&name);
             self.context.report(Event::Notice(format!("{} is {what}: left out", path_text::display(&path))));
             self.left_out.lock().push(path);
@@ -322,6 +362,20 @@ impl Window {
             _ => self.batches.push(Files::new(directory.clone(), job)),
         }
     }
+}
+
+/// The names of a directory, and those that are given in it.
+fn with_given(mut names: Vec<DirEntry>, directory: &Directory) -> Vec<DirEntry> {
+    for name in directory.given_names() {
+        if let Err(at) = names.binary_search_by(|entry| (*entry.name).cmp(name)) {
+            names.insert(at, planned(name));
+        }
+    }
+    names
+}
+
+fn is_directory(fd: BorrowedFd<'_>, name: &[u8]) -> bool {
+    capture::stat(fd, name).is_ok_and(|stat| stat.kind == FileType::Directory)
 }
 
 fn planned(name: &[u8]) -> DirEntry {

@@ -55,7 +55,7 @@ impl World {
         let plan = Plan::new(&[self.src().as_os_str().as_bytes().to_vec()]).unwrap();
         let options = BackupOptions { host: "h".into(), ..Default::default() };
         let context = Context::silent();
-        backup::run(&self.repository, plan, None, &Default::default(), &options, &context).unwrap();
+        backup::run(&self.repository, plan, &Default::default(), &options, &context).unwrap();
     }
 
     fn open(&self) -> (History, ChunkReader) {

@@ -2,27 +2,24 @@
 
 use std::process::ExitCode;
 
-use lifeboat_providers::Proof;
 use serde_json::{Value, json};
 
 use super::EXIT_INCOMPLETE;
+use super::backup_job::{Done, Job};
 pub use super::backup_options::Backup;
 use super::output::Output;
-use super::progress::Work;
-use super::session::{Session, Target};
-use super::standard_input::StandardInput;
+use super::session::Session;
+use super::source_job;
+use super::standard_input::{StandardInput, StandardInputSource};
 use super::text::{self, count};
-use super::{default_repository, destinations};
-use crate::backup::destinations::{falls_over, proof_word, proof_words};
-use crate::backup::{self, BackupOptions, Outcome, Plan, Stream};
+use crate::backup::destinations::{proof_word, proof_words};
+use crate::backup::{Outcome, Plan};
+use crate::events::Context;
 use crate::fs::size::human;
-use crate::repository::{Directories, OwnDirectories, Repository, state};
-use crate::scan::ahead::Ahead;
 use crate::scan::exclude::ExcludeRules;
-use crate::snapshot::history::witness;
-use crate::space::{self, room};
+use crate::source::{Entries, Source};
 use crate::tree::path_text;
-use crate::{Error, Kind, Result};
+use crate::{Error, Result, config};
 
 impl Backup {
     /// Backs up.
@@ -30,10 +27,45 @@ impl Backup {
     /// # Errors
     /// `NoRepository`, `WrongKey`, `Usage`, `Interrupted`; errors of the store.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
+        if !self.names_something() {
+            let source = self.configured(session)?;
+            let done = source_job::backup_source(session, source, &self.source_run()?)?;
+            return report(&session.output, &done);
+        }
         // All that can be wrong about the arguments is found before a repository is made or a passphrase asked for.
-        let (plan, stream) = self.what(session)?;
-        let rules = self.exclude_rules(&session.settings, &plan)?;
+        let source = self.what(session)?;
         let options = self.options(&session.settings);
+        let done = Job { source: &*source, to: &self.to, options: &options }.run(session)?;
+        if self.stdin && done.outcome.summary.bytes_total == 0 {
+            session.output.warning(
+                "standard input was empty, and so is the file: did the program that was to write it fail?",
+            );
+        }
+        report(&session.output, &done)
+    }
+
+    /// The source of the configuration that is meant, where no path is named.
+    fn configured<'s>(&self, session: &'s Session) -> Result<&'s config::Source> {
+        let sources = &session.settings.sources;
+        let missing = Error::usage("nothing is named that is to be backed up");
+        match (&self.source, &sources[..]) {
+            (Some(name), [_, ..]) => config::Source::named(sources, name),
+            (_, []) => Err(missing.with_hint("Name a PATH: lifeboat backup ~/documents")),
+            (None, [first, ..]) => Err(missing.with_hint(format_args!(
+                "`lifeboat run {}` backs up that source of the configuration; for a path: lifeboat backup PATH",
+                first.name
+            ))),
+        }
+    }
+
+    /// What the arguments name.
+    fn what(&self, session: &Session) -> Result<Box<dyn Source>> {
+        if self.stdin {
+            let input = StandardInput::new(session.signals.stop().clone());
+            return Ok(Box::new(StandardInputSource::new(self.stdin_path()?, input)));
+        }
+        let plan = self.plan()?;
+        let rules = self.exclude_rules(&session.settings, &plan)?;
         for (link, target) in &plan.followed {
             session.output.notice(format_args!(
                 "{} is a link: what it leads to, {}, is backed up too",
@@ -47,166 +79,38 @@ impl Backup {
                 path_text::display(path)
             ));
         }
-        let targets = destinations::chosen(session, &self.to)?;
-        let mut stream = stream;
-        let (mut failed, mut was_fenced) = (0, false);
-        let mut reasons: Vec<(String, String)> = Vec::new();
-        let (outcome, mut made) = loop {
-            let rest = targets.get(failed + 1..).unwrap_or_default();
-            let attempt = self.first(session, &targets, failed).and_then(|repository| {
-                let run = || self.run_to(session, &repository, rest, &plan, &rules, &options, &mut stream);
-                let outcome = room::run_with_room(run, |full| self.make_room(session, &repository, full))?;
-                if room::is_made_ahead(&repository) && outcome.snapshot.is_some() {
-                    let running = session.begin(Work::Check);
-                    let holders = || space::with_siblings(&repository);
-                    let made =
-                        room::make_ahead(&repository, &holders, &session.settings.host, running.context());
-                    running.end();
-                    made?;
-                }
-                let made = Made {
-                    failed: Vec::new(),
-                    name: targets.get(failed).map(|target| target.name.clone()).unwrap_or_default(),
-                    proof: repository.store().capabilities().proof,
-                    directories: repository.directories().clone(),
-                };
-                Ok((outcome, made))
-            });
-            match attempt {
-                Ok(done) => break done,
-                Err(e) if e.kind() == Kind::Fenced && !was_fenced && !(self.stdin && stream.is_none()) => {
-                    session.output.warning(format_args!("{e}. It begins anew"));
-                    was_fenced = true;
-                }
-                // What came in by a pipe is gone.
-                Err(e) if rest.is_empty() || !falls_over(&e) || (self.stdin && stream.is_none()) => {
-                    return Err(e);
-                }
-                Err(e) => {
-                    let name = |at: usize| targets.get(at).map_or("", |target| target.name.as_str());
-                    let (name, next) = (name(failed), name(failed + 1));
-                    session.output.warning(format_args!(
-                        "the destination {name} failed: {e}. The backup goes on with {next}"
-                    ));
-                    reasons.push((name.to_owned(), e.to_string()));
-                    failed += 1;
-                }
-            }
-        };
-        made.failed = reasons;
-        if let Some(snapshot) = &outcome.snapshot {
-            // Those that failed, and those that were not chosen this time.
-            let written = targets.get(failed..).unwrap_or_default();
-            let is_owed = |target: &&Target| !written.iter().any(|written| written.name == target.name);
-            let all = destinations::all(session)?;
-            let places: Vec<_> = all.iter().filter(is_owed).map(|target| target.location.place()).collect();
-            if let Err(e) = state::owe(&made.directories, &places, &witness(snapshot)) {
-                session.output.warning(e);
-            }
-        }
-        if self.stdin && outcome.summary.bytes_total == 0 {
-            session.output.warning(
-                "standard input was empty, and so is the file: did the program that was to write it fail?",
-            );
-        }
-        if session.output.json() {
-            session.output.object("summary", &summary_object(&made, &outcome))?;
-        } else {
-            summary(&session.output, &outcome)?;
-            destinations_lines(&session.output, &made, &outcome)?;
-        }
-        let is_behind = failed > 0 || outcome.destinations.iter().any(|other| other.stored.is_none());
-        let incomplete = outcome.errors_total > 0 || (is_behind && outcome.snapshot.is_some());
-        Ok(if incomplete { ExitCode::from(EXIT_INCOMPLETE) } else { ExitCode::SUCCESS })
-    }
-
-    /// The repository that is written to first, after `failed` of the targets did not do.
-    fn first(&self, session: &Session, targets: &[Target], failed: usize) -> Result<Repository> {
-        match targets {
-            [_] if self.to.is_empty() => self.repository(session),
-            _ => {
-                let target = targets.get(failed).ok_or_else(|| Error::failed("no destination is left"))?;
-                let repository = session.open_target(target)?.0;
-                Ok(repository.with_siblings(destinations::siblings(targets, target, &session.output)))
-            }
-        }
-    }
-
-    /// Makes room where the repository is full.
-    ///
-    /// # Errors
-    /// `full`, if none could be made.
-    fn make_room(&self, session: &Session, repository: &Repository, full: Error) -> Result<()> {
-        if self.stdin {
-            // What came in by a pipe is gone.
-            return Err(full);
-        }
-        let running = session.begin(Work::Check);
-        let holders = || space::with_siblings(repository);
-        let host = &session.settings.host;
-        let made = room::make_after(full, repository, &holders, host, running.context());
-        running.end();
-        made
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one attempt of a run that has them all")]
-    fn run_to(
-        &self,
-        session: &Session,
-        repository: &Repository,
-        rest: &[Target],
-        plan: &Plan,
-        rules: &ExcludeRules,
-        options: &BackupOptions,
-        stream: &mut Option<Stream>,
-    ) -> Result<Outcome> {
-        let ahead = (!self.stdin).then(|| Ahead {
-            paths: plan.paths_and_targets().cloned().collect(),
-            rules: rules.clone(),
-            one_file_system: options.one_file_system,
-            own: OwnDirectories::of(repository),
-        });
-        let others = destinations::others(repository, rest);
-        let running = session.begin_backup(ahead);
-        if let Some(stream) = stream {
-            running.context().set_current(|current| current.extend_from_slice(&stream.path));
-        }
-        let (plan, stream) = (plan.clone(), stream.take());
-        let outcome = backup::run_to_all(repository, others, plan, stream, rules, options, running.context());
-        running.end();
-        outcome
-    }
-
-    fn what(&self, session: &Session) -> Result<(Plan, Option<Stream>)> {
-        if !self.stdin {
-            return Ok((self.plan()?, None));
-        }
-        let path = self.stdin_path()?;
-        let stream = Stream {
-            path: path.clone(),
-            reader: Box::new(StandardInput::new(session.signals.stop().clone())),
-        };
-        Ok((Plan::for_stream(&path), Some(stream)))
-    }
-
-    /// The repository that was named or the default one, which is made if need be.
-    fn repository(&self, session: &Session) -> Result<Repository> {
-        let is_missing = session.target()?.is_default && !default_repository::exists(&session.settings);
-        if !is_missing {
-            return session.open();
-        }
-        if self.dry_run {
-            return Err(Error::new(
-                Kind::NoRepository,
-                "a dry run makes no repository, and there is none to compare with yet",
-            )
-            .with_hint("Run it without --dry-run, or name a repository by --repository."));
-        }
-        default_repository::create(session, Default::default())
+        Ok(Box::new(Named { plan, rules }))
     }
 }
 
-fn summary_object(made: &Made, outcome: &Outcome) -> Value {
+/// The paths of the command line.
+struct Named {
+    plan: Plan,
+    rules: ExcludeRules,
+}
+
+impl Source for Named {
+    fn open(&self, _context: &Context) -> Result<Entries> {
+        Ok(Entries { rules: self.rules.clone(), ..Entries::new(self.plan.clone()) })
+    }
+}
+
+/// Says what a backup came to, and returns its exit code.
+///
+/// # Errors
+/// If it cannot be printed.
+pub(super) fn report(output: &Output, done: &Done) -> Result<ExitCode> {
+    if output.json() {
+        output.object("summary", &summary_object(done))?;
+    } else {
+        summary(output, &done.outcome)?;
+        destinations_lines(output, done)?;
+    }
+    Ok(if done.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) })
+}
+
+fn summary_object(made: &Done) -> Value {
+    let outcome = &made.outcome;
     let first = outcome.snapshot.as_ref().map(|_| {
         json!({
             "name": made.name,
@@ -298,7 +202,8 @@ fn summary(output: &Output, outcome: &Outcome) -> Result<()> {
 }
 
 /// Where the snapshot is now, one line for each destination, the one it was made at first.
-fn destinations_lines(output: &Output, at: &Made, outcome: &Outcome) -> Result<()> {
+fn destinations_lines(output: &Output, at: &Done) -> Result<()> {
+    let outcome = &at.outcome;
     if output.quiet() || outcome.snapshot.is_none() {
         return Ok(());
     }
@@ -328,13 +233,4 @@ fn destinations_lines(output: &Output, at: &Made, outcome: &Outcome) -> Result<(
         output.line(format_args!("  {name}: NOT stored: {why}"))?;
     }
     Ok(())
-}
-
-/// Where a snapshot was made.
-struct Made {
-    name: String,
-    proof: Proof,
-    directories: Directories,
-    /// Destinations that were tried before, and why they did not do.
-    failed: Vec<(String, String)>,
 }

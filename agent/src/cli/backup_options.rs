@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::source_job::SourceRun;
 use super::text::not_empty;
-use crate::backup::{BackupOptions, Plan};
+use crate::backup::{BackupOptions, Guards, Plan};
 use crate::compress::Level;
 use crate::config::Settings;
 use crate::fs::size::parse_size;
+use crate::scan::caches;
 use crate::scan::exclude::{ExcludeRules, ExcludeSettings, Patterns};
 use crate::tree::path_text;
 use crate::{Error, Result};
@@ -25,7 +27,7 @@ use crate::{Error, Result};
 )]
 pub struct Backup {
     /// Files and directories
-    #[arg(value_name = "PATH", required_unless_present_any = ["stdin", "files_from", "files_from0"])]
+    #[arg(value_name = "PATH")]
     pub(super) paths: Vec<OsString>,
     /// Tag the snapshot; may be given more than once
     #[arg(long = "tag", value_name = "TAG", value_parser = not_empty)]
@@ -33,9 +35,9 @@ pub struct Backup {
     /// Name of this machine in the snapshot
     #[arg(long, value_name = "NAME", value_parser = not_empty)]
     host: Option<String>,
-    /// Name what is backed up: snapshots of one source form one history, whatever their paths
+    /// Name what is backed up: snapshots of one source form one history, whatever their paths. Without a PATH: a source of the configuration
     #[arg(long, value_name = "NAME", value_parser = not_empty)]
-    source: Option<String>,
+    pub(super) source: Option<String>,
     /// Which history the snapshot belongs to
     #[arg(long, value_name = "NAME", default_value = "manual", value_parser = not_empty)]
     class: String,
@@ -97,7 +99,56 @@ struct ExcludeArgs {
     one_file_system: bool,
 }
 
+impl ExcludeArgs {
+    fn says_something(&self) -> bool {
+        let Self {
+            exclude,
+            exclude_file,
+            exclude_caches,
+            exclude_larger_than,
+            exclude_if_present,
+            one_file_system,
+        } = self;
+        let lists = exclude.is_empty() && exclude_file.is_empty() && exclude_if_present.is_empty();
+        !lists || *exclude_caches || exclude_larger_than.is_some() || *one_file_system
+    }
+}
+
 impl Backup {
+    /// Whether anything is named that is to be backed up.
+    pub(super) fn names_something(&self) -> bool {
+        self.stdin
+            || [self.paths.len(), self.files_from.len(), self.files_from0.len()]
+                .iter()
+                .any(|count| *count > 0)
+    }
+
+    /// The run of a source of the configuration that is meant.
+    ///
+    /// # Errors
+    /// `Usage` for an option that the configuration says for a source.
+    pub(super) fn source_run(&self) -> Result<SourceRun> {
+        let own = [
+            ("--host", self.host.is_some()),
+            ("--parent", self.parent.is_some()),
+            ("--compression", self.compression.is_some()),
+            ("an option of what is left out", self.exclude.says_something()),
+        ];
+        if let Some((option, _)) = own.iter().find(|(_, is_set)| *is_set) {
+            return Err(Error::usage(format_args!(
+                "{option} does not go with a source of the configuration"
+            ))
+            .with_hint("Change the source in the configuration, or name a PATH."));
+        }
+        Ok(SourceRun {
+            tags: self.tags.clone(),
+            to: self.to.clone(),
+            rescan: self.rescan,
+            dry_run: self.dry_run,
+            ..SourceRun::of_class(&self.class)
+        })
+    }
+
     /// The paths named, here and in files.
     ///
     /// # Errors
@@ -149,7 +200,7 @@ impl Backup {
             .iter()
             .try_for_each(|pattern| configured.add(pattern, "`exclude` of the configuration"))?;
         let mut patterns = both(&defaults.exclude, &self.exclude.exclude);
-        patterns.extend(patterns_of_caches(&settings.directories.cache, plan));
+        patterns.extend(caches::patterns_within(&settings.directories.cache, plan));
         ExcludeRules::new(&ExcludeSettings {
             patterns,
             files: [&defaults.exclude_file[..], &self.exclude.exclude_file].concat(),
@@ -166,7 +217,7 @@ impl Backup {
         settings: &Settings,
     ) -> Vec<&'p [u8]> {
         // The patterns of caches are not the user's.
-        let caches = own_caches(&settings.directories.cache);
+        let caches = caches::own(&settings.directories.cache);
         let is_excluded = |path: &Vec<u8>| {
             let place = Path::new(std::ffi::OsStr::from_bytes(path));
             rules.skips(path, place.is_dir() && !place.is_symlink())
@@ -187,6 +238,7 @@ impl Backup {
             rescan: self.rescan,
             dry_run: self.dry_run,
             one_file_system: settings.backup.one_file_system || self.exclude.one_file_system,
+            guards: Guards::default(),
             level: self.compression.unwrap_or(settings.backup.level),
             verify: !self.no_verify_writes,
             threads: 0,
@@ -195,42 +247,9 @@ impl Backup {
 }
 
 /// In the order in which they were given first.
-fn each_once(tags: &[String]) -> Vec<String> {
+pub(super) fn each_once(tags: &[String]) -> Vec<String> {
     let mut seen = std::collections::HashSet::new();
     tags.iter().filter(|tag| seen.insert(*tag)).cloned().collect()
-}
-
-/// Lifeboat's own caches change while they are backed up and are of no use to anybody. Patterns cost time, so there are some only where
-/// caches lie in what is backed up.
-fn patterns_of_caches(directory: &Path, plan: &Plan) -> Vec<String> {
-    let is_inside = |cache: &PathBuf| {
-        plan.paths_and_targets().any(|path| cache.starts_with(Path::new(std::ffi::OsStr::from_bytes(path))))
-    };
-    own_caches(directory)
-        .iter()
-        .filter(|cache| is_inside(cache))
-        .filter_map(|cache| pattern_of(cache))
-        .collect()
-}
-
-/// The caches of single repositories in the directory for caches, in which a person may have other files, too: those are backed up.
-fn own_caches(directory: &Path) -> Vec<PathBuf> {
-    let is_id = |name: &OsString| name.len() == 32 && name.as_bytes().iter().all(u8::is_ascii_hexdigit);
-    let Ok(real) = std::fs::canonicalize(directory) else { return Vec::new() };
-    let entries = std::fs::read_dir(real).into_iter().flatten().flatten();
-    let caches = entries.filter(|entry| is_id(&entry.file_name())).map(|entry| entry.path());
-    caches.filter(|cache| cache.join("CACHEDIR.TAG").is_file()).collect()
-}
-
-fn pattern_of(path: &Path) -> Option<String> {
-    let mut pattern = String::new();
-    for c in path.to_str()?.chars() {
-        if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\' | ' ') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    Some(pattern)
 }
 
 fn paths_in(file: &Path, end: u8) -> Result<Vec<Vec<u8>>> {

@@ -8,7 +8,7 @@ use super::output::Output;
 use super::session::Session;
 use super::{
     backup, browse, check, doctor, forget, init, key, manual, notify, provider, prune, repair, restore,
-    snapshots, status, sync, tag,
+    snapshots, source, status, sync, tag,
 };
 use crate::Result;
 
@@ -32,6 +32,9 @@ pub enum Command {
     Sync(sync::Sync),
     /// Show the destinations: what they hold, what they lack, how it is verified
     Status(status::Status),
+    /// Look at sources of the configuration, and put them back
+    #[command(subcommand)]
+    Source(source::SourceCommand),
     /// Look at stores
     #[command(subcommand)]
     Provider(provider::Provider),
@@ -90,6 +93,7 @@ impl Command {
             Self::Check(command) => command.run(session),
             Self::Sync(command) => command.run(session),
             Self::Status(command) => command.run(session),
+            Self::Source(command) => command.run(session),
             Self::Provider(command) => command.run(session),
             Self::Repair(command) => command.run(session),
             Self::Tag(command) => command.run(session),

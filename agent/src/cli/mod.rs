@@ -6,12 +6,15 @@
 //! | [`session`] | what every command shares: options, repository, history |
 //! | [`output`], [`progress`], [`text`], [`terminal`] | what people and programs see |
 //! | [`signals`], [`standard_input`] | stopping, also while waiting for input |
+//! | [`backup_job`] | one backup, wherever it succeeds |
+//! | [`source_job`] | the backup of a source of the configuration, with its hooks |
 //! | [`open_each`](mod@open_each) | several destinations at once, for commands that change them |
 //! | [`unread`] | what a snapshot lacks, said again by those who rely on it |
 //! | [`default_repository`] | the repository of those who name none |
 //! | all others | one command each |
 
 mod backup;
+mod backup_job;
 mod backup_options;
 pub mod browse;
 mod check;
@@ -38,6 +41,8 @@ pub mod session;
 mod signals;
 mod slots;
 mod snapshots;
+mod source;
+mod source_job;
 mod standard_input;
 mod status;
 mod sync;

@@ -95,6 +95,22 @@ pub fn credentials_directory() -> Option<PathBuf> {
     set("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
+/// Keeps what opens the repository from a program that is about to be started.
+pub fn without_secrets(command: &mut std::process::Command) {
+    for (name, _) in std::env::vars_os() {
+        if is_secret(name.as_encoded_bytes()) {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// Whether a variable holds, or leads to, what opens the repository, or is systemd's own.
+fn is_secret(name: &[u8]) -> bool {
+    name.starts_with(b"LIFEBOAT_PASSPHRASE")
+        || [&b"CREDENTIALS_DIRECTORY"[..], b"NOTIFY_SOCKET", b"WATCHDOG_PID", b"WATCHDOG_USEC"]
+            .contains(&name)
+}
+
 fn set(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }

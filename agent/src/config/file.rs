@@ -16,6 +16,7 @@ use super::notify::NotifyFile;
 use super::metrics::MetricsFile;
 use super::retention::RetentionFile;
 use super::schedule::{ClassFile, ScheduleFile};
+use super::source::SourceFile;
 use crate::private_file;
 use crate::tree::path_text;
 use crate::{Error, Result};
@@ -29,6 +30,8 @@ pub struct ConfigFile {
     pub repository: Option<String>,
     /// Places that hold the repository, the primary first.
     pub destination: Vec<DestinationFile>,
+    /// What is backed up.
+    pub source: Vec<SourceFile>,
     /// The file with the repository's key.
     pub key_file: Option<PathBuf>,
     /// The file with the repository's passphrase.
@@ -212,7 +215,7 @@ fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String
     }
 }
 
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(super) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     match Loose::deserialize(deserializer)? {
         Loose::Text(text) => Ok(vec![text]),
         Loose::List(list) => Ok(list),
@@ -231,7 +234,7 @@ fn one_or_many_paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<P
     Ok(one_or_many(deserializer)?.into_iter().map(PathBuf::from).collect())
 }
 
-fn word_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+pub(super) fn word_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = match Loose::deserialize(deserializer)? {
         Loose::Text(text) => text,
         Loose::Number(number) => number.to_string(),
@@ -288,7 +291,9 @@ mod tests {
         let error = ConfigFile::parse("keyfile = \"/b\"\n", "c.toml").unwrap_err();
         assert_eq!(error.hint(), Some("Did you mean `key_file`?"));
         let error = ConfigFile::parse("zzz = 1", "c.toml").unwrap_err();
-        assert!(error.hint().unwrap().starts_with("Known keys are: repository, destination, key_file,"));
+        assert!(
+            error.hint().unwrap().starts_with("Known keys are: repository, destination, source, key_file,")
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | [`schedule`] | classes, and when the daemon runs what |
 //! | [`secret_value`] | a secret, or where it is |
 //! | [`secrets`] | where the key comes from, and reading it |
+//! | [`source`] | what is backed up, how, and what runs before and after |
 //!
 //! No other module reads the environment (checked by `tests/it/tidy.rs`).
 
@@ -27,6 +28,7 @@ pub mod retention;
 pub mod schedule;
 pub mod secret_value;
 pub mod secrets;
+pub mod source;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -47,6 +49,7 @@ pub use retention::Retention;
 pub use schedule::Schedules;
 pub use secret_value::SecretValue;
 pub use secrets::SecretSource;
+pub use source::Source;
 
 /// What was said on the command line that other places can say too.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +69,8 @@ pub struct Settings {
     pub repository: Option<OsString>,
     /// The destinations of the configuration, the primary first.
     pub destinations: Vec<Destination>,
+    /// The sources of the configuration.
+    pub sources: Vec<Source>,
     /// Where the credentials of a Google account are, for places that are no destination.
     pub google: Google,
     /// Where the key comes from, if anything says so.
@@ -140,6 +145,7 @@ impl Settings {
         }
         let credentials = environment.credentials_directory.as_deref();
         let destinations = destination::check(file.destination.clone(), &places, base, credentials)?;
+        let sources = source::check(file.source.clone(), &places, base, &destinations)?;
         let own = file.destination.iter();
         let general = Retention::with_classes(file.retention.clone(), schedule::kept(&file.class))?;
         let retention = Retention::check(
@@ -161,6 +167,7 @@ impl Settings {
         Ok(Self {
             repository,
             destinations,
+            sources,
             google: places.google.clone(),
             secret,
             directories: Directories::new(

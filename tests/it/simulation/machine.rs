@@ -191,7 +191,7 @@ fn act(
             let options = BackupOptions { host: host.to_owned(), threads: 1, ..BackupOptions::default() };
             let plan = Plan::new(&[source.to_str().unwrap().as_bytes().to_vec()])?;
             let exclude = Default::default();
-            let outcome = backup::run(repository, plan, None, &exclude, &options, &Context::silent())?;
+            let outcome = backup::run(repository, plan, &exclude, &options, &Context::silent())?;
             assert_eq!(outcome.errors_total, 0);
             let snapshot = outcome.snapshot.unwrap();
             ended.acknowledged = Some((snapshot.id, seen));
