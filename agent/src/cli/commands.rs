@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::output::Output;
-use super::session::Session;
+use super::session::{Globals, Session};
 use super::{
-    backup, browse, check, doctor, forget, init, key, manual, provider, prune, repair, restore, snapshots,
-    status, sync, tag,
+    backup, browse, check, config, doctor, forget, init, key, manual, provider, prune, repair, restore,
+    snapshots, status, sync, tag,
 };
 use crate::Result;
 
@@ -47,6 +47,9 @@ pub enum Command {
     /// Manage what opens the repository: passphrases, key files, recovery keys
     #[command(subcommand)]
     Key(key::Key),
+    /// Check, show or begin a configuration
+    #[command(subcommand)]
+    Config(config::Config),
     /// Find what is wrong with the set-up, and say the fix
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
@@ -58,7 +61,21 @@ pub enum Command {
 impl Command {
     /// Whether it works without configuration and environment.
     pub const fn needs_no_session(&self) -> bool {
-        matches!(self, Self::Completions(_) | Self::Man(_))
+        match self {
+            Self::Completions(_) | Self::Man(_) => true,
+            Self::Config(command) => command.needs_no_session(),
+            _ => false,
+        }
+    }
+
+    /// The options that count: a command may name another configuration file.
+    pub fn globals(&self, mut globals: Globals) -> Globals {
+        if let Self::Config(command) = self
+            && let Some(file) = command.file()
+        {
+            globals.config = Some(file.to_owned());
+        }
+        globals
     }
 
     /// Runs a command that needs no session.
@@ -69,6 +86,7 @@ impl Command {
         match self {
             Self::Completions(command) => command.run(output),
             Self::Man(command) => command.run(output),
+            Self::Config(command) => command.run_alone(output),
             _ => Ok(ExitCode::FAILURE),
         }
     }
@@ -93,6 +111,7 @@ impl Command {
             Self::Forget(command) => command.run(session),
             Self::Prune(command) => command.run(session),
             Self::Key(command) => command.run(session),
+            Self::Config(command) => command.run(session),
             Self::Doctor(command) => command.run(session),
             Self::Completions(command) => command.run(&session.output),
             Self::Man(command) => command.run(&session.output),
