@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::output::Output;
-use super::session::Session;
+use super::session::{Globals, Session};
 use super::{
-    backup, browse, check, doctor, forget, init, key, manual, notify, provider, prune, repair, restore,
-    snapshots, source, status, sync, tag,
+    backup, browse, check, config, doctor, forget, init, key, manual, notify, provider, prune, repair,
+    restore, snapshots, source, status, sync, tag,
 };
 use crate::Result;
 
@@ -53,6 +53,9 @@ pub enum Command {
     /// Messages when something fails or is missing: try the channels
     #[command(subcommand)]
     Notify(notify::Notify),
+    /// Check, show or begin a configuration
+    #[command(subcommand)]
+    Config(config::Config),
     /// Find what is wrong with the set-up, and say the fix
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
@@ -64,7 +67,21 @@ pub enum Command {
 impl Command {
     /// Whether it works without configuration and environment.
     pub const fn needs_no_session(&self) -> bool {
-        matches!(self, Self::Completions(_) | Self::Man(_))
+        match self {
+            Self::Completions(_) | Self::Man(_) => true,
+            Self::Config(command) => command.needs_no_session(),
+            _ => false,
+        }
+    }
+
+    /// The options that count: a command may name another configuration file.
+    pub fn globals(&self, mut globals: Globals) -> Globals {
+        if let Self::Config(command) = self
+            && let Some(file) = command.file()
+        {
+            globals.config = Some(file.to_owned());
+        }
+        globals
     }
 
     /// Runs a command that needs no session.
@@ -75,6 +92,7 @@ impl Command {
         match self {
             Self::Completions(command) => command.run(output),
             Self::Man(command) => command.run(output),
+            Self::Config(command) => command.run_alone(output),
             _ => Ok(ExitCode::FAILURE),
         }
     }
@@ -101,6 +119,7 @@ impl Command {
             Self::Prune(command) => command.run(session),
             Self::Key(command) => command.run(session),
             Self::Notify(command) => command.run(session),
+            Self::Config(command) => command.run(session),
             Self::Doctor(command) => command.run(session),
             Self::Completions(command) => command.run(&session.output),
             Self::Man(command) => command.run(&session.output),

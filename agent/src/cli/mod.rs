@@ -19,6 +19,7 @@ mod backup_options;
 pub mod browse;
 mod check;
 pub mod commands;
+mod config;
 mod default_repository;
 mod destinations;
 mod doctor;
@@ -102,7 +103,8 @@ fn run(cli: Cli) -> ExitCode {
             if cli.command.needs_no_session() {
                 return cli.command.run_alone(&output);
             }
-            let session = Session::start(&cli.globals, output.clone(), &environment)?;
+            let globals = cli.command.globals(cli.globals.clone());
+            let session = Session::start(&globals, output.clone(), &environment)?;
             cli.command.run(&session)
         })
         .and_then(|code| output.flush().map(|()| code));

@@ -5,11 +5,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use lifeboat_providers::pace::{Limit, LimitConfig, Limits, WindowConfig};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
-use super::Places;
 use super::retention::RetentionFile;
+use super::{Places, SecretValue};
 use crate::fs::size::parse_size;
 use crate::private_file::{self, Guard};
 use crate::repository::connect::Google;
@@ -20,7 +21,7 @@ use crate::{Error, Result};
 const QUOTA_MIN_BYTES: u64 = 1 << 20;
 
 /// A destination as written.
-#[derive(Clone, PartialEq, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DestinationFile {
     /// What it is called on the command line and in messages.
@@ -29,9 +30,9 @@ pub struct DestinationFile {
     pub url: String,
     /// The id of an S3 access key.
     pub access_key_id: Option<String>,
-    /// Its secret.
-    pub secret_access_key: Option<String>,
-    /// A file with its secret.
+    /// Its secret; written as text, nobody else may be able to read this file.
+    pub secret_access_key: Option<SecretValue>,
+    /// A file with its secret, that only this user can read.
     pub secret_access_key_file: Option<PathBuf>,
     /// The JSON of an app that was registered with Google.
     pub google_client: Option<PathBuf>,
@@ -41,23 +42,55 @@ pub struct DestinationFile {
     pub google_service_account: Option<PathBuf>,
     /// The person that the service account acts for.
     pub google_subject: Option<String>,
-    /// Most bytes a second that are sent.
+    /// Most bytes a second that are sent, as "2MiB/s", "10Mbit/s" or "off".
+    #[schemars(with = "Option<String>")]
     pub limit_upload: Option<Limit>,
-    /// Most bytes a second that are received.
+    /// Most bytes a second that are received, as above.
+    #[schemars(with = "Option<String>")]
     pub limit_download: Option<Limit>,
     /// Most objects a second that are made.
     pub creates_per_second: Option<f64>,
     /// Other limits at some times of the week.
     #[serde(default)]
+    #[schemars(with = "LimitShape")]
     pub limit: WindowConfig,
     /// Bytes that it may take up at most, as 5GiB.
     #[serde(default, deserialize_with = "quota")]
+    #[schemars(with = "Option<String>")]
     pub quota: Option<u64>,
-    /// What is done when that is reached, or the store is full.
+    /// What is done when that is reached, or the store is full: "fail", "prune" or "evict".
     #[serde(default, deserialize_with = "when_full")]
+    #[schemars(with = "Option<String>")]
     pub when_full: Option<WhenFull>,
     /// What `forget` keeps there.
     pub retention: Option<RetentionFile>,
+}
+
+/// `WindowConfig` as it is written, for the schema: the crate of the stores has none.
+#[derive(JsonSchema)]
+#[schemars(rename = "Limit", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct LimitShape {
+    /// The first that matches counts.
+    #[serde(default)]
+    window: Vec<WindowShape>,
+}
+
+/// Limits at some times of the week.
+#[derive(JsonSchema)]
+#[schemars(rename = "Window", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct WindowShape {
+    /// Days such as "mon-fri"; all unless set.
+    days: Option<super::file::OneOrMany>,
+    /// When it begins, as "08:00".
+    from: Option<String>,
+    /// When it ends; past midnight if that is not later.
+    to: Option<String>,
+    /// As `limit_upload`.
+    upload: Option<String>,
+    /// As `limit_download`.
+    download: Option<String>,
 }
 
 /// A destination.
@@ -89,7 +122,7 @@ pub struct ConfiguredKey {
 
 #[derive(Clone, PartialEq, Eq)]
 enum SecretPlace {
-    Written(Zeroizing<String>),
+    Named(SecretValue),
     File(PathBuf, Guard),
 }
 
@@ -112,8 +145,8 @@ impl ConfiguredKey {
     /// The secret, if it is written in the configuration.
     pub fn written(&self) -> Option<&str> {
         match &self.secret {
-            SecretPlace::Written(secret) => Some(secret),
-            SecretPlace::File(..) => None,
+            SecretPlace::Named(SecretValue::Written(secret)) => Some(secret),
+            SecretPlace::Named(_) | SecretPlace::File(..) => None,
         }
     }
 
@@ -123,7 +156,7 @@ impl ConfiguredKey {
     /// `Usage` if the file cannot be read or is empty, or if others can read it.
     pub fn secret(&self) -> Result<Zeroizing<String>> {
         let (path, guard) = match &self.secret {
-            SecretPlace::Written(secret) => return Ok(secret.clone()),
+            SecretPlace::Named(secret) => return secret.read(&format!("secret of access key {}", self.id)),
             SecretPlace::File(path, guard) => (path, *guard),
         };
         let read = private_file::read(path, &format!("secret of access key {} in", self.id), guard)?;
@@ -238,7 +271,9 @@ fn access_key(
             return Err(Error::usage("`secret_access_key` and `secret_access_key_file` are both given")
                 .with_hint("Keep one of them, better the file."));
         }
-        (Some(secret), None) => Some(SecretPlace::Written(Zeroizing::new(secret.clone()))),
+        (Some(secret), None) => {
+            Some(SecretPlace::Named(secret.clone().resolved(|path| places.resolve(path, base))))
+        }
         (None, Some(path)) => Some(SecretPlace::File(places.resolve(path, base), Guard::Mode)),
         (None, None) => credential("secret-access-key").map(|path| SecretPlace::File(path, Guard::System)),
     };
@@ -311,6 +346,21 @@ mod tests {
         assert_eq!(service_account(""), Some("/service.json".into()));
         assert_eq!(service_account("google_service_account = \"own.json\""), Some("/etc/own.json".into()));
         assert_eq!(service_account("google_token = \"token.json\""), None);
+    }
+
+    #[test]
+    fn a_secret_may_be_somewhere_else() {
+        let secret = |value: &str| {
+            let text = format!(
+                "[[destination]]\nname = \"one\"\nurl = \"/x\"\naccess_key_id = \"AK\"\nsecret_access_key = {value}\n"
+            );
+            read(&text).unwrap().remove(0).access_key.unwrap().secret()
+        };
+        assert_eq!(secret("\"written\"").unwrap().as_str(), "written");
+        assert_eq!(secret("{ command = [\"echo\", \"printed\"] }").unwrap().as_str(), "printed");
+        // A path begins at the directory of the file.
+        let error = secret("{ file = \"not-there\" }").unwrap_err().to_string();
+        assert!(error.contains("/etc/lifeboat/not-there") && error.contains("AK"), "{error}");
     }
 
     #[test]

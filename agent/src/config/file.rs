@@ -17,16 +17,19 @@ use super::metrics::MetricsFile;
 use super::retention::RetentionFile;
 use super::schedule::{ClassFile, ScheduleFile};
 use super::source::SourceFile;
+use super::secret_value::SecretValue;
 use crate::private_file;
 use crate::tree::path_text;
 use crate::{Error, Result};
 
 /// The configuration as written.
-#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(title = "Configuration of Lifeboat")]
 pub struct ConfigFile {
     /// Path or URL of the repository.
     #[serde(deserialize_with = "not_empty")]
+    #[schemars(with = "Option<String>")]
     pub repository: Option<String>,
     /// Places that hold the repository, the primary first.
     pub destination: Vec<DestinationFile>,
@@ -38,17 +41,23 @@ pub struct ConfigFile {
     pub passphrase_file: Option<PathBuf>,
     /// A program that prints the passphrase, with its arguments.
     #[serde(deserialize_with = "command")]
+    #[schemars(with = "Option<OneOrMany>")]
     pub passphrase_command: Option<Vec<String>>,
+    /// The repository's passphrase, or where it is.
+    pub passphrase: Option<SecretValue>,
     /// Where the cache is kept.
     pub cache_dir: Option<PathBuf>,
     /// `off`, `fast`, `default`, `high`, or a level from 1 to 19.
     #[serde(deserialize_with = "word_or_number")]
+    #[schemars(with = "Option<WordOrNumber>")]
     pub compression: Option<String>,
     /// Patterns of what is left out.
     #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "OneOrMany")]
     pub exclude: Vec<String>,
     /// Files of such patterns.
     #[serde(deserialize_with = "one_or_many_paths")]
+    #[schemars(with = "OneOrMany")]
     pub exclude_file: Vec<PathBuf>,
     /// Leave out the contents of caches that are tagged as such.
     pub exclude_caches: bool,
@@ -56,6 +65,7 @@ pub struct ConfigFile {
     pub one_file_system: bool,
     /// The machine's name in snapshots.
     #[serde(deserialize_with = "not_empty")]
+    #[schemars(with = "Option<String>")]
     pub host: Option<String>,
     /// What `forget` keeps.
     pub retention: Option<RetentionFile>,
@@ -89,14 +99,23 @@ impl ConfigFile {
         let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(cannot)?;
         let read = Self::parse(&text, &name)?;
-        if let Some(with_secret) = read.destination.iter().find(|each| each.secret_access_key.is_some()) {
-            let what = format!("secret of destination {} in", with_secret.name);
-            private_file::refuse_readable_by_others(&metadata, path, &what)?;
+        if let Some(what) = read.written_secret() {
+            private_file::refuse_readable_by_others(&metadata, path, &format!("{what} in"))?;
         }
         if let Some(secret) = read.notify.as_ref().and_then(NotifyFile::written_secret) {
             private_file::refuse_readable_by_others(&metadata, path, &format!("{secret} in"))?;
         }
         Ok(read)
+    }
+
+    /// What the first secret is called that is written in the file itself.
+    fn written_secret(&self) -> Option<String> {
+        let is_written = |secret: &Option<SecretValue>| secret.as_ref().is_some_and(SecretValue::is_written);
+        if is_written(&self.passphrase) {
+            return Some("passphrase".to_owned());
+        }
+        let with_secret = self.destination.iter().find(|each| is_written(&each.secret_access_key))?;
+        Some(format!("secret of destination {}", with_secret.name))
     }
 
     /// Reads the text of a file that messages call `name`.
@@ -167,6 +186,24 @@ pub fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
         .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
+}
+
+/// One string, or a list of strings: for the schema.
+#[derive(schemars::JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its shape is used; values are read by `Loose`")]
+pub(super) enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// A word, or a number: for the schema.
+#[derive(schemars::JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its shape is used; values are read by `Loose`")]
+enum WordOrNumber {
+    Word(String),
+    Number(i64),
 }
 
 /// A value that may be written in several ways.

@@ -11,6 +11,7 @@
 //! | [`places`] | which directories and default places follow from the environment |
 //! | [`retention`] | what `forget` keeps |
 //! | [`schedule`] | classes, and when the daemon runs what |
+//! | [`schema`](mod@schema) | the file's JSON Schema, and what in it is a secret |
 //! | [`secret_value`] | a secret, or where it is |
 //! | [`secrets`] | where the key comes from, and reading it |
 //! | [`source`] | what is backed up, how, and what runs before and after |
@@ -26,6 +27,7 @@ pub mod metrics;
 pub mod places;
 pub mod retention;
 pub mod schedule;
+pub mod schema;
 pub mod secret_value;
 pub mod secrets;
 pub mod source;

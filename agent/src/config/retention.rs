@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr as _;
 
 use chrono_tz::Tz;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::retention::policy::OTHER_CLASSES;
@@ -14,13 +15,14 @@ use crate::retention::{Period, Policies, Policy, Span};
 use crate::{Error, Result};
 
 /// The general table, or that of a destination, as written.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionFile {
     /// So many of the newest.
     pub keep_last: Option<u64>,
     /// All of so long before the newest.
     #[serde(deserialize_with = "span")]
+    #[schemars(with = "Option<String>")]
     pub keep_within: Option<Span>,
     /// The newest of each of so many hours.
     pub keep_hourly: Option<u64>,
@@ -34,11 +36,13 @@ pub struct RetentionFile {
     pub keep_yearly: Option<u64>,
     /// Those with one of these tags.
     #[serde(deserialize_with = "super::file::one_or_many_or_none")]
+    #[schemars(with = "Option<super::file::OneOrMany>")]
     pub keep_tag: Option<Vec<String>>,
     /// How many of each class.
     pub class: Option<BTreeMap<String, u64>>,
     /// The zone in which hours and days begin.
     #[serde(deserialize_with = "zone")]
+    #[schemars(with = "Option<String>")]
     pub timezone: Option<Tz>,
     /// Sources with rules of their own.
     pub source: BTreeMap<String, RetentionFile>,

@@ -1,7 +1,7 @@
 //! Where the key comes from, and reading it. Nothing here prompts: that is the command line's.
 //!
 //! The first of these that is there is used: `--key-file`; `LIFEBOAT_PASSPHRASE`, `_FILE`, `_COMMAND`; `passphrase` or `key` in
-//! `$CREDENTIALS_DIRECTORY`; what the configuration names, which is one of `key_file`, `passphrase_file` and `passphrase_command`.
+//! `$CREDENTIALS_DIRECTORY`; what the configuration names, which is one of `key_file`, `passphrase_file`, `passphrase_command` and `passphrase`.
 
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use zeroize::Zeroizing;
 
-use super::{ConfigFile, Environment};
+use super::{ConfigFile, Environment, SecretValue};
 use crate::private_file::{self, Guard};
 use crate::seal::SecretKey;
 use crate::seal::slot::{Purpose, Secret};
@@ -28,6 +28,8 @@ pub enum SecretSource {
     PassphraseFile(PathBuf),
     /// A program that prints a passphrase, with its arguments.
     PassphraseCommand(Vec<String>),
+    /// A passphrase that the configuration has, or says the place of.
+    Configured(SecretValue),
     /// A file with the text of a key, or a passphrase, given and guarded by systemd.
     Credential {
         /// The file.
@@ -68,8 +70,13 @@ pub fn choose(
     let passphrase_file =
         file.passphrase_file.as_deref().map(|path| SecretSource::PassphraseFile(resolve(path)));
     let command = file.passphrase_command.clone().map(SecretSource::PassphraseCommand);
-    let named =
-        [("key_file", key_file), ("passphrase_file", passphrase_file), ("passphrase_command", command)];
+    let passphrase = file.passphrase.clone().map(|value| SecretSource::Configured(value.resolved(&resolve)));
+    let named = [
+        ("key_file", key_file),
+        ("passphrase_file", passphrase_file),
+        ("passphrase_command", command),
+        ("passphrase", passphrase),
+    ];
     let mut named = named.into_iter().filter_map(|(key, source)| Some((key, source?)));
     match (named.next(), named.next()) {
         // Places have an order, keys of one file have none that anybody could guess.
@@ -113,6 +120,10 @@ impl SecretSource {
                 one_passphrase(&text, &name(path)).map(Secret::Passphrase)
             }
             Self::PassphraseCommand(words) => run(words).map(Secret::Passphrase),
+            Self::Configured(value) => {
+                let what = "passphrase of the repository";
+                one_passphrase(&value.read(what)?, what).map(Secret::Passphrase)
+            }
             Self::Credential { path, purpose: Purpose::Passphrase } => {
                 let text = private_file::read(path, "credential", Guard::System)?;
                 one_passphrase(&text, &name(path)).map(Secret::Passphrase)
@@ -143,6 +154,10 @@ impl fmt::Display for SecretSource {
             Self::PassphraseCommand(words) => {
                 write!(f, "the passphrase command `{}`", words.first().map_or("", String::as_str))
             }
+            Self::Configured(value) if value.is_written() => {
+                f.write_str("the passphrase in the configuration")
+            }
+            Self::Configured(value) => write!(f, "the passphrase of the configuration {}", value.masked()),
             Self::Credential { path, .. } => write!(f, "the credential {}", name(path)),
         }
     }
@@ -222,6 +237,21 @@ mod tests {
         assert_eq!(one_passphrase(" with blanks ", "x").unwrap().as_str(), " with blanks ");
         assert!(one_passphrase("\n", "x").is_err());
         assert!(one_passphrase("a\nb\n", "x").is_err());
+    }
+
+    #[test]
+    fn a_passphrase_of_the_configuration_is_read_and_not_shown() {
+        let choose = |text: &str| {
+            let file = ConfigFile::parse(text, "c").unwrap();
+            super::choose(None, &Environment::default(), &file, |path| Path::new("/etc").join(path))
+        };
+        let written = choose("passphrase = \"hunter2\"").unwrap().unwrap();
+        assert!(matches!(written.load().unwrap(), Secret::Passphrase(text) if *text == "hunter2"));
+        assert!(!format!("{written} {written:?}").contains("hunter2"));
+        let elsewhere = choose("passphrase = { file = \"here\" }").unwrap().unwrap();
+        assert!(elsewhere.to_string().contains("/etc/here"), "{elsewhere}");
+        let both = choose("passphrase = \"hunter2\"\nkey_file = \"k\"").unwrap_err().to_string();
+        assert!(both.contains("key_file and passphrase") && !both.contains("hunter2"), "{both}");
     }
 
     #[test]
