@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, FixedOffset, Local, Utc};
 
 /// How long a wait may last at most before the clock is looked at again: a machine may sleep meanwhile, and its clock may be set.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -30,6 +30,11 @@ impl Clock {
             Self::System => Utc::now(),
             Self::File(path) => read(path).unwrap_or_else(Utc::now),
         }
+    }
+
+    /// The time now, as this machine's clocks show it.
+    pub fn local(&self) -> DateTime<FixedOffset> {
+        self.now().with_timezone(&Local).fixed_offset()
     }
 
     /// How long to wait at most for a moment that is `left` away.

@@ -29,8 +29,8 @@
 //! | [`space`] | how much a destination may take up, and making room |
 //! | [`ledger`] | what this machine remembers of its runs |
 //! | [`schedule`] | when things are due |
-//! | [`watch`] | when files change |
 //! | [`metrics`] | what monitoring sees: figures for Prometheus, health |
+//! | [`watch`] | when files change |
 //! | [`cli`], [`config`] | what people and programs see of all that |
 //!
 //! Shared by all: [`clock`], [`error`], [`events`], [`private_file`], [`threads`], [`words`].
@@ -44,6 +44,7 @@ pub mod clock;
 pub mod collect;
 pub mod compress;
 pub mod config;
+pub mod daemon;
 pub mod error;
 pub mod events;
 pub mod fetch;
@@ -52,8 +53,8 @@ pub mod index;
 pub mod ingest;
 pub mod ledger;
 mod locks;
-pub mod notify;
 pub mod metrics;
+pub mod notify;
 pub mod pack;
 pub mod private_file;
 pub mod repair;

@@ -36,7 +36,7 @@ pub(super) fn commit(
     let manifest = Manifest {
         version: 1,
         time: draft.start,
-        end: chrono::Local::now().fixed_offset(),
+        end: run.options.clock.local(),
         host: run.options.host.clone(),
         user: run.options.user.clone(),
         program: format!("lifeboat {}", env!("CARGO_PKG_VERSION")),

@@ -31,6 +31,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::clock::Clock;
 use crate::compress::Level;
 use crate::events::{Context, Counters, Event};
 use crate::fetch::ChunkReader;
@@ -81,6 +82,8 @@ pub struct BackupOptions {
     pub one_file_system: bool,
     /// What must hold, or there is no snapshot.
     pub guards: Guards,
+    /// What time it is.
+    pub clock: Clock,
     /// How hard to compress.
     pub level: Level,
     /// Decode and compare every segment before it is stored; see [`IngestOptions::verify`].
@@ -102,6 +105,7 @@ impl Default for BackupOptions {
             dry_run: false,
             one_file_system: false,
             guards: Guards::default(),
+            clock: Clock::System,
             level: Level::DEFAULT,
             verify: true,
             threads: 0,
@@ -172,7 +176,7 @@ pub fn run_to_all(
     context: &Context,
 ) -> Result<Outcome> {
     let started = Instant::now();
-    let start = chrono::Local::now().fixed_offset();
+    let start = options.clock.local();
     refuse_own(&plan, &OwnDirectories::of(repository))?;
     if !options.dry_run {
         // What would end the run at its very end is better known now.

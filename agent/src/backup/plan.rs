@@ -73,6 +73,20 @@ impl Node {
         !self.whole && self.given.is_none() && self.children.is_empty()
     }
 
+    /// Reads what is given below it to the end: how many files and bytes.
+    fn read_given(&self) -> std::io::Result<(u64, u64)> {
+        let own = self.given.as_ref().and_then(|given| given.bytes.lock().take());
+        let mut read = match own {
+            Some(mut bytes) => (1, std::io::copy(&mut bytes, &mut std::io::sink())?),
+            None => (0, 0),
+        };
+        for child in self.children.values() {
+            let (files, bytes) = child.read_given()?;
+            read = (read.0 + files, read.1 + bytes);
+        }
+        Ok(read)
+    }
+
     /// Whether it is a given file, or there is one below it.
     pub(super) fn leads_to_given(&self) -> bool {
         self.given.is_some() || self.children.values().any(Self::leads_to_given)
@@ -153,6 +167,17 @@ impl Plan {
         self.note(path.clone());
         self.given.push(path);
         Ok(())
+    }
+
+    /// Reads all given files to their end, for whoever tries a source: how many they are, and their bytes. Then they are gone.
+    ///
+    /// # Errors
+    /// The first reader's.
+    pub fn read_given(&self) -> Result<(u64, u64)> {
+        self.root.read_given().map_err(|e| match e.downcast::<Error>() {
+            Ok(own) => own,
+            Err(e) => Error::io("cannot read it", e),
+        })
     }
 
     /// Notes a path that belongs to what is backed up and cannot be: an error of the snapshot. As in [`Plan::new`], the others are worth one.

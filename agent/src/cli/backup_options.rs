@@ -239,6 +239,7 @@ impl Backup {
             dry_run: self.dry_run,
             one_file_system: settings.backup.one_file_system || self.exclude.one_file_system,
             guards: Guards::default(),
+            clock: settings.clock.clone(),
             level: self.compression.unwrap_or(settings.backup.level),
             verify: !self.no_verify_writes,
             threads: 0,

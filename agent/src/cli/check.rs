@@ -58,42 +58,9 @@ impl Check {
             return self.all_destinations(session, &options);
         }
         let repository = session.open()?;
-        let verdict = self.one(session, &repository, &options)?.verdict();
+        let verdict = one(session, &repository, &options, self.repair)?.report.verdict();
         verdict.map_err(|e| self.with_others(&repository, e))?;
         Ok(ExitCode::SUCCESS)
-    }
-
-    /// Checks a destination, and what of it can be healed again after that.
-    fn one(&self, session: &Session, repository: &Repository, options: &CheckOptions) -> Result<Report> {
-        // A check changes nothing, and judges this destination by itself.
-        let alone = repository.clone().with_siblings(Siblings::none());
-        let mut report = look(session, &alone, options)?;
-        let elsewhere = check::found_elsewhere(repository, &report)?;
-        if !elsewhere.is_empty() {
-            for (witness, name) in &elsewhere {
-                let short = witness.id.get(..8).unwrap_or(&witness.id);
-                session.output.warning(format_args!(
-                    "snapshot {short} is at {name} and not here: `lifeboat sync` brings it"
-                ));
-            }
-            report = look(session, &alone, options)?;
-        }
-        if self.repair && report.verdict().is_err() {
-            let (damaged, healed) = check::heal(repository, &report);
-            session.output.say(format_args!(
-                "{healed} of {} healed from other destinations.",
-                count(damaged, "damaged or missing object is", "damaged or missing objects are")
-            ));
-            if healed > 0 {
-                report = look(session, &alone, options)?;
-            }
-        }
-        if session.output.json() {
-            print_objects(session, repository, &report)?;
-        } else {
-            print(session, &report)?;
-        }
-        Ok(report)
     }
 
     /// Where there are other destinations, what they have comes before any other remedy.
@@ -117,7 +84,7 @@ impl Check {
             let checked = opened.and_then(|repository| {
                 let siblings = destinations::siblings(&targets, target, &session.output);
                 let repository = repository.with_siblings(siblings);
-                let verdict = self.one(session, &repository, options)?.verdict();
+                let verdict = one(session, &repository, options, self.repair)?.report.verdict();
                 verdict.map_err(|e| self.with_others(&repository, e))?;
                 self.stated(session, &repository)
             });
@@ -177,6 +144,56 @@ impl Check {
             .with_hint("`lifeboat check --all --repair` takes them from another destination.")),
         }
     }
+}
+
+/// What a check of one destination came to.
+pub(super) struct Checked {
+    /// What it found, after what could be healed was.
+    pub report: Report,
+    /// What was wrong before that.
+    pub damage: Option<Error>,
+}
+
+/// Checks a destination, and with `repair` what of it can be healed again after that; prints what it found.
+///
+/// # Errors
+/// Errors of the store. Damage is no error here.
+pub(super) fn one(
+    session: &Session,
+    repository: &Repository,
+    options: &CheckOptions,
+    repair: bool,
+) -> Result<Checked> {
+    // A check changes nothing, and judges this destination by itself.
+    let alone = repository.clone().with_siblings(Siblings::none());
+    let mut report = look(session, &alone, options)?;
+    let elsewhere = check::found_elsewhere(repository, &report)?;
+    if !elsewhere.is_empty() {
+        for (witness, name) in &elsewhere {
+            let short = witness.id.get(..8).unwrap_or(&witness.id);
+            session.output.warning(format_args!(
+                "snapshot {short} is at {name} and not here: `lifeboat sync` brings it"
+            ));
+        }
+        report = look(session, &alone, options)?;
+    }
+    let damage = report.verdict().err();
+    if repair && damage.is_some() {
+        let (damaged, healed) = check::heal(repository, &report);
+        session.output.say(format_args!(
+            "{healed} of {} healed from other destinations.",
+            count(damaged, "damaged or missing object is", "damaged or missing objects are")
+        ));
+        if healed > 0 {
+            report = look(session, &alone, options)?;
+        }
+    }
+    if session.output.json() {
+        print_objects(session, repository, &report)?;
+    } else {
+        print(session, &report)?;
+    }
+    Ok(Checked { report, damage })
 }
 
 fn look(session: &Session, repository: &Repository, options: &CheckOptions) -> Result<Report> {

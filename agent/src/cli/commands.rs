@@ -7,8 +7,8 @@ use clap::Subcommand;
 use super::output::Output;
 use super::session::{Globals, Session};
 use super::{
-    backup, browse, check, config, doctor, forget, init, key, manual, notify, provider, prune, repair,
-    restore, snapshots, source, status, sync, tag,
+    backup, browse, check, config, daemon, doctor, forget, init, key, manual, notify, provider, prune,
+    repair, restore, run, runs, snapshots, source, status, sync, tag,
 };
 use crate::Result;
 
@@ -19,6 +19,16 @@ pub enum Command {
     Init(init::Init),
     /// Back up files and directories, or standard input
     Backup(Box<backup::Backup>),
+    /// Run jobs of the configuration: back up its sources, prune, check
+    Run(run::Run),
+    /// Run the service: schedules, changes, alerts, metrics
+    Daemon(daemon::Daemon),
+    /// Have the running daemon read its configuration anew
+    Reload(daemon::Reload),
+    /// List the runs that this machine remembers
+    Runs(runs::Runs),
+    /// Show what a run said
+    Log(runs::Log),
     /// List snapshots
     Snapshots(snapshots::Snapshots),
     /// Commands that look into snapshots
@@ -105,6 +115,12 @@ impl Command {
         match self {
             Self::Init(command) => command.run(session),
             Self::Backup(command) => command.run(session),
+            Self::Run(command) => command.run(session),
+            Self::Reload(command) => command.run(session),
+            Self::Runs(command) => command.run(session),
+            Self::Log(command) => command.run(session),
+            // It takes signals in its own way, and has run before there was a session.
+            Self::Daemon(_) => Ok(ExitCode::FAILURE),
             Self::Snapshots(command) => command.run(session),
             Self::Browse(command) => command.run(session),
             Self::Restore(command) => command.run(session),

@@ -1,5 +1,6 @@
 //! `lifeboat config`: whether the configuration is right, what it comes to, and how it may look.
 
+mod init;
 mod shown;
 mod validate;
 
@@ -16,13 +17,15 @@ use crate::config::{Environment, schema};
 use crate::tree::path_text;
 use crate::{Error, Result};
 
-/// What `lifeboat config init --example` prints: every key, with what it does.
+/// What `lifeboat config example` prints: every key, with what it does.
 const EXAMPLE: &str = include_str!("../../../config.example.toml");
 
 /// Commands on the configuration.
 #[derive(Debug, Subcommand)]
 pub enum Config {
-    /// Check the configuration, and whether its destinations can be reached
+    /// Write a configuration from the answers to a few questions
+    Init(init::Init),
+    /// Check the configuration, whether its destinations can be reached, and its sources read
     Validate(Validate),
     /// Print the configuration as it counts, without secrets
     Show(Show),
@@ -35,12 +38,13 @@ pub enum Config {
 /// Arguments of `config validate`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit code 2 if the configuration is wrong, 1 if a destination cannot be used. Nothing is changed."
+    after_help = "Exit code 2 if the configuration is wrong, 1 if a destination cannot be used or a source not be read. Databases are copied and \
+                        programs run, as for a backup, but hooks do not run and nothing is stored."
 )]
 pub struct Validate {
     /// The file; the one that would be used without it
     file: Option<PathBuf>,
-    /// Only read the file: reach no destination
+    /// Only read the file: reach no destination and no source
     #[arg(long)]
     offline: bool,
 }
@@ -92,6 +96,7 @@ impl Config {
     /// The command's.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
         match self {
+            Self::Init(command) => command.run(session),
             Self::Validate(command) => command.run(session),
             Self::Show(command) => command.run(session),
             Self::Schema(_) | Self::Example(_) => self.run_alone(&session.output),
@@ -104,7 +109,11 @@ impl Validate {
     fn run(self, session: &Session) -> Result<ExitCode> {
         let mut checks = vec![validate::file(session)];
         if !self.offline {
+            if !session.settings.sources.is_empty() {
+                checks.push(validate::key(session));
+            }
             checks.extend(validate::destinations(session)?);
+            checks.extend(validate::sources(session)?);
         }
         validate::print(session, &checks)
     }

@@ -10,11 +10,12 @@ use super::retries;
 use super::session::{Session, Target};
 use crate::backup::destinations::Destination as Other;
 use crate::config::file::nearest;
+use crate::config::routes::DEFAULT_NAME;
 use crate::config::{Destination, Settings};
 use crate::repository::connect::{Location, Mode, StoreOptions, Watch};
 use crate::repository::siblings::{Connect, Place};
 use crate::repository::{Repository, Siblings};
-use crate::space::SpacePolicy;
+use crate::space::{Elsewhere, SpacePolicy};
 use crate::tree::path_text;
 use crate::{Error, Result, threads};
 
@@ -190,17 +191,18 @@ fn watch(session: &Session, name: &str) -> Watch {
 
 fn default(settings: &Settings) -> Target {
     Target {
-        name: "default".to_owned(),
+        name: DEFAULT_NAME.to_owned(),
         location: Location::Local(settings.default_repository.path.clone()),
         is_default: true,
         options: StoreOptions::default(),
-        space: space(settings, "default", None),
+        space: space(settings, DEFAULT_NAME, None),
     }
 }
 
 /// What a place may take up. What `forget` keeps there is what is kept when it is full.
 fn space(settings: &Settings, name: &str, destination: Option<&Destination>) -> SpacePolicy {
     SpacePolicy {
+        elsewhere: Elsewhere { host: settings.host.clone(), sources: settings.elsewhere(name) },
         quota: destination.and_then(|destination| destination.quota),
         when_full: destination.map(|destination| destination.when_full).unwrap_or_default(),
         keep: settings.retention.policies(name),

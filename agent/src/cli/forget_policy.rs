@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use chrono::Utc;
 use clap::Args;
 use serde_json::json;
 
@@ -175,7 +174,8 @@ impl Work<'_> {
         }
         let zone = self.session.settings.retention.zone;
         let wanted = |snapshot: &Snapshot| self.filter.matches(snapshot);
-        let decided = history.decide(policies, self.keep.group_by, wanted, Utc::now(), zone)?;
+        let decided =
+            history.decide(policies, self.keep.group_by, wanted, self.session.settings.clock.now(), zone)?;
         let doomed: Vec<&Snapshot> =
             decided.iter().filter(|(_, decision)| !decision.keep).map(|(snapshot, _)| *snapshot).collect();
         if !self.dry_run {

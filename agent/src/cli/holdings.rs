@@ -8,7 +8,7 @@ use super::destinations;
 use super::session::{Session, Target};
 use crate::repository::{Area, Repository, layout};
 use crate::snapshot::{History, Snapshot};
-use crate::space::Standing;
+use crate::space::{Elsewhere, Standing};
 use crate::sync::slots::SlotNames;
 use crate::{Result, threads};
 
@@ -34,6 +34,8 @@ pub struct Held {
     pub proof: Proof,
     /// Space, as far as it was asked for and the store tells.
     pub space: Standing,
+    /// What is not meant for it.
+    elsewhere: Elsewhere,
 }
 
 /// What else is asked besides the snapshots.
@@ -63,6 +65,7 @@ pub fn ask(session: &Session, open: &Repository, known: Option<&History>, ask: A
             slots: None,
             proof: open.store().capabilities().proof,
             space: space(open, ask),
+            elsewhere: target.space.elsewhere.clone(),
         }),
         None if target.location.place() == own => look(open, ask),
         None => look(&target.open_beside(open)?, ask),
@@ -88,7 +91,8 @@ fn look(repository: &Repository, ask: Ask) -> Result<Held> {
         }
     };
     let proof = repository.store().capabilities().proof;
-    Ok(Held { snapshots, history, slots, proof, space: space(repository, ask) })
+    let elsewhere = repository.space().policy().elsewhere.clone();
+    Ok(Held { snapshots, history, slots, proof, space: space(repository, ask), elsewhere })
 }
 
 fn space(repository: &Repository, ask: Ask) -> Standing {
@@ -117,7 +121,8 @@ impl Held {
             let forgotten = self.history.as_ref().map(|history| &history.forgotten);
             forgotten.is_some_and(|forgotten| forgotten.contains_key(&snapshot.id.to_string()))
         };
-        let is_lacking = |s: &&&Snapshot| !self.snapshots.contains(&s.id) && !was_forgotten(s);
+        let is_lacking =
+            |s: &&&Snapshot| !self.snapshots.contains(&s.id) && !was_forgotten(s) && !self.elsewhere.has(s);
         all.iter().filter(is_lacking).copied().collect()
     }
 }

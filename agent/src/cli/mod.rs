@@ -20,6 +20,7 @@ pub mod browse;
 mod check;
 pub mod commands;
 mod config;
+mod daemon;
 mod default_repository;
 mod destinations;
 mod doctor;
@@ -33,11 +34,14 @@ mod notify;
 mod open_each;
 pub mod output;
 pub mod progress;
+mod protection;
 mod provider;
 mod prune;
 mod repair;
 mod restore;
 mod retries;
+mod run;
+mod runs;
 pub mod session;
 mod signals;
 mod slots;
@@ -102,6 +106,9 @@ fn run(cli: Cli) -> ExitCode {
         .and_then(|environment| {
             if cli.command.needs_no_session() {
                 return cli.command.run_alone(&output);
+            }
+            if let Command::Daemon(command) = cli.command {
+                return command.run(&cli.globals, &output, &environment);
             }
             let globals = cli.command.globals(cli.globals.clone());
             let session = Session::start(&globals, output.clone(), &environment)?;

@@ -23,7 +23,11 @@ pub struct Output {
     stdout_is_terminal: bool,
     stderr_is_terminal: bool,
     style: Style,
+    tap: Mutex<Option<Tap>>,
 }
+
+/// Hears, with its level, what is said besides results: `notice`, `warning`, `damage`, `error`.
+pub type Tap = Box<dyn Fn(&'static str, &str) + Send>;
 
 /// How a command prints.
 #[derive(Debug, Clone, Copy, Default)]
@@ -66,6 +70,19 @@ impl Output {
             stdout_is_terminal: io::stdout().is_terminal(),
             stderr_is_terminal: io::stderr().is_terminal(),
             style,
+            tap: Mutex::new(None),
+        }
+    }
+
+    /// From now on this hears what is said, too.
+    pub fn set_tap(&self, tap: Option<Tap>) {
+        *self.tap.lock() = tap;
+    }
+
+    /// Lets the one who listens hear something that is shown in another way.
+    pub(super) fn tap(&self, level: &'static str, text: impl fmt::Display) {
+        if let Some(tap) = self.tap.lock().as_ref() {
+            tap(level, &text.to_string());
         }
     }
 
@@ -138,6 +155,7 @@ impl Output {
 
     /// Something a person should know; the command goes on. Not with `-q`.
     pub fn notice(&self, text: impl fmt::Display) {
+        self.tap("notice", &text);
         if self.style.json {
             let _ = self.object("notice", &json!({ "message": text.to_string() }));
         } else if !self.style.quiet {
@@ -147,6 +165,7 @@ impl Output {
 
     /// Something is not as it should be; the command goes on.
     pub fn warning(&self, text: impl fmt::Display) {
+        self.tap("warning", &text);
         if self.style.json {
             let _ = self.object("warning", &json!({ "message": text.to_string() }));
         } else {
@@ -156,6 +175,7 @@ impl Output {
 
     /// Stored data is damaged or missing; the command goes on.
     pub fn damage(&self, text: impl fmt::Display) {
+        self.tap("damage", &text);
         if self.style.json {
             let _ = self.object("damage", &json!({ "message": text.to_string() }));
         } else {
@@ -181,6 +201,14 @@ impl Output {
     pub fn say_verbose(&self, text: impl fmt::Display) {
         if self.style.verbose > 0 {
             self.say(text);
+        }
+    }
+
+    /// A word of a result that is to catch the eye, where there is a terminal with colours.
+    pub fn alarmed(&self, word: &str) -> String {
+        match self.style.color && self.stdout_is_terminal {
+            true => format!("\x1b[1;31m{word}\x1b[0m"),
+            false => word.to_owned(),
         }
     }
 

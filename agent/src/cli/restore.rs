@@ -103,7 +103,7 @@ impl Restore {
         let selector = Selector::parse(argument_bytes(&self.snapshot));
         let repository = session.open_any()?;
         let history = session.history(&repository)?;
-        let snapshot = self.filter.find(&history, &selector.snapshot)?;
+        let snapshot = self.filter.find(&history, &selector.snapshot, selector.path.as_deref())?;
         let options = self.options();
         self.announce(session, snapshot);
         let running = session.begin(Work::Restore);

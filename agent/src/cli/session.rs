@@ -39,6 +39,9 @@ pub struct Globals {
     /// Configuration file [default: ~/.config/lifeboat/config.toml, /etc/lifeboat/config.toml]
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Where relative paths of the configuration begin
+    #[arg(long, global = true, value_name = "DIR", hide = true)]
+    pub config_base: Option<PathBuf>,
     /// File with the repository's key
     ///
     /// Without it, the key comes from the first of these that is there: LIFEBOAT_PASSPHRASE, LIFEBOAT_PASSPHRASE_FILE,
@@ -100,15 +103,24 @@ impl FilterArgs {
             tags: self.tags.clone(),
             paths: self.paths.iter().map(absolute).collect::<Result<_>>()?,
             at: self.at.as_deref().map(parse_time).transpose()?,
+            about: None,
         })
     }
 
-    /// The snapshot that `text` names (id prefix, `latest`, `latest~2`) among those they leave.
+    /// The snapshot that `text` names (id prefix, `latest`, `latest~2`) among those they leave. Where a path in it is named, the latest of those that
+    /// may hold it: with several sources the latest of all is of any of them.
     ///
     /// # Errors
     /// As [`History::find`].
-    pub fn find<'h>(&self, history: &'h History, text: &str) -> Result<&'h Snapshot> {
-        history.find(text, &self.filter()?)
+    pub fn find<'h>(&self, history: &'h History, text: &str, path: Option<&[u8]>) -> Result<&'h Snapshot> {
+        let filter = self.filter()?;
+        if let Some(path) = path.filter(|path| path.starts_with(b"/") && filter.source.is_none()) {
+            let narrow = Filter { about: Some(path.to_vec()), ..filter.clone() };
+            if let Ok(found) = history.find(text, &narrow) {
+                return Ok(found);
+            }
+        }
+        history.find(text, &filter)
     }
 }
 
@@ -185,6 +197,7 @@ impl Session {
             repository: globals.repository.clone(),
             config: globals.config.clone(),
             key_file: globals.key_file.clone(),
+            config_base: globals.config_base.clone(),
         };
         let settings = Settings::load(overrides, environment)?;
         if let Some(path) = &settings.config_path {

@@ -97,6 +97,7 @@ fn store(session: &Session, source: &config::Source, run: &SourceRun) -> Result<
         rescan: run.rescan,
         dry_run: run.dry_run,
         guards,
+        clock: settings.clock.clone(),
         level: source.level.unwrap_or(settings.backup.level),
         ..BackupOptions::default()
     };

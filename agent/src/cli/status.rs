@@ -8,8 +8,8 @@ use serde_json::json;
 use super::EXIT_INCOMPLETE;
 use super::holdings::{self, Ask, Held, Holding};
 use super::session::Session;
-use super::slots;
 use super::text::{self, Align, Table, count};
+use super::{protection, slots};
 use crate::Result;
 use crate::backup::destinations::{proof_word, proof_words};
 use crate::fs::size::human;
@@ -19,9 +19,14 @@ use crate::space::Standing;
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit code 3: a destination cannot be reached, or lacks snapshots that another one has, or has other key slots."
+    after_help = "Exit code 3: a source is overdue (nothing good came to a destination for twice the interval of its schedule), or a destination cannot be \
+                        reached, lacks snapshots that another one has, or has other key slots."
 )]
-pub struct Status {}
+pub struct Status {
+    /// Only say which sources are overdue, for a monitor: asks no destination and needs no key
+    #[arg(long)]
+    check: bool,
+}
 
 impl Status {
     /// Shows them.
@@ -29,12 +34,17 @@ impl Status {
     /// # Errors
     /// `NoRepository`, `WrongKey`; errors of the store of the first destination that can be opened.
     pub fn run(self, session: &Session) -> Result<ExitCode> {
+        if self.check {
+            return protection::check(session);
+        }
         let repository = session.open_any()?;
         // For the chain's sake: whoever looks is told of what was removed.
         session.history(&repository)?;
         let holdings = holdings::ask(session, &repository, None, Ask::Space)?;
         let all = holdings::union(&holdings);
         let rows: Vec<Row> = holdings.iter().map(|holding| Row::of(holding, &all)).collect();
+        let protected = protection::all(session, Some(&holdings))?;
+        protection::print(session, &protected)?;
         if session.output.json() {
             for row in &rows {
                 session.output.object("destination", &row.object())?;
@@ -45,6 +55,7 @@ impl Status {
         let slots_differ = slots::differ(session, &holdings);
         let is_complete =
             rows.iter().all(|row| row.error.is_none() && row.lacking == Some(0)) && !slots_differ;
+        let is_complete = is_complete && !protected.iter().any(protection::Protected::is_wrong);
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) })
     }
 }

@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
+use super::daemon::DaemonFile;
 use super::destination::DestinationFile;
-use super::notify::NotifyFile;
 use super::metrics::MetricsFile;
+use super::notify::NotifyFile;
 use super::retention::RetentionFile;
 use super::schedule::{ClassFile, ScheduleFile};
-use super::source::SourceFile;
 use super::secret_value::SecretValue;
+use super::source::SourceFile;
 use crate::private_file;
 use crate::tree::path_text;
 use crate::{Error, Result};
@@ -67,6 +68,8 @@ pub struct ConfigFile {
     #[serde(deserialize_with = "not_empty")]
     #[schemars(with = "Option<String>")]
     pub host: Option<String>,
+    /// How the service works.
+    pub daemon: DaemonFile,
     /// What `forget` keeps.
     pub retention: Option<RetentionFile>,
     /// Who is told what.

@@ -2,6 +2,7 @@
 //!
 //! | module | job |
 //! |---|---|
+//! | [`daemon`] | how the service works |
 //! | [`destination`] | the places that hold the repository |
 //! | [`duration`] | lengths of time as they are written |
 //! | [`environment`] | the only reader of environment variables |
@@ -10,6 +11,7 @@
 //! | [`metrics`] | where monitoring finds the figures |
 //! | [`places`] | which directories and default places follow from the environment |
 //! | [`retention`] | what `forget` keeps |
+//! | [`routes`] | which source goes to which destination |
 //! | [`schedule`] | classes, and when the daemon runs what |
 //! | [`schema`](mod@schema) | the file's JSON Schema, and what in it is a secret |
 //! | [`secret_value`] | a secret, or where it is |
@@ -18,14 +20,16 @@
 //!
 //! No other module reads the environment (checked by `tests/it/tidy.rs`).
 
+pub mod daemon;
 pub mod destination;
 pub mod duration;
 pub mod environment;
 pub mod file;
-pub mod notify;
 pub mod metrics;
+pub mod notify;
 pub mod places;
 pub mod retention;
+pub mod routes;
 pub mod schedule;
 pub mod schema;
 pub mod secret_value;
@@ -42,6 +46,7 @@ use crate::repository::Directories;
 use crate::repository::connect::Google;
 use crate::{Error, Result};
 
+pub use daemon::Daemon;
 pub use destination::Destination;
 pub use environment::Environment;
 pub use file::ConfigFile;
@@ -62,6 +67,8 @@ pub struct Overrides {
     pub config: Option<PathBuf>,
     /// `--key-file`.
     pub key_file: Option<PathBuf>,
+    /// Where relative paths of the configuration begin, if not at its own directory.
+    pub config_base: Option<PathBuf>,
 }
 
 /// All decisions, checked.
@@ -83,6 +90,8 @@ pub struct Settings {
     pub default_repository: DefaultRepository,
     /// What `backup` does unless told otherwise.
     pub backup: BackupDefaults,
+    /// How the service works.
+    pub daemon: Daemon,
     /// What `forget` keeps.
     pub retention: Retention,
     /// Who is told what.
@@ -93,6 +102,8 @@ pub struct Settings {
     pub metrics: Metrics,
     /// The configuration file that was read.
     pub config_path: Option<PathBuf>,
+    /// Where a new one is written.
+    pub new_config_path: PathBuf,
     /// The machine's name.
     pub host: String,
     /// The user's name.
@@ -133,7 +144,8 @@ impl Settings {
             Some(path) => ConfigFile::read(path)?,
             None => ConfigFile::default(),
         };
-        let base = config_path.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
+        let own = config_path.as_deref().and_then(Path::parent);
+        let base = overrides.config_base.as_deref().or(own).unwrap_or_else(|| Path::new(""));
         let resolve = |path: &Path| places.resolve(path, base);
         let repository = overrides.repository.or_else(|| environment.repository.clone());
         let repository = match (repository, &file.repository) {
@@ -148,6 +160,9 @@ impl Settings {
         let credentials = environment.credentials_directory.as_deref();
         let destinations = destination::check(file.destination.clone(), &places, base, credentials)?;
         let sources = source::check(file.source.clone(), &places, base, &destinations)?;
+        let schedule = Schedules::check(file.schedule.clone(), file.class.clone())?;
+        let classes: Vec<&str> = schedule.classes.iter().map(|class| class.name.as_str()).collect();
+        source::check_classes(&sources, &classes)?;
         let own = file.destination.iter();
         let general = Retention::with_classes(file.retention.clone(), schedule::kept(&file.class))?;
         let retention = Retention::check(
@@ -183,12 +198,14 @@ impl Settings {
                 exclude_caches: file.exclude_caches,
                 one_file_system: file.one_file_system,
             },
+            daemon: file.daemon.check(resolve)?,
             retention,
             notify,
-            schedule: Schedules::check(file.schedule, file.class)?,
+            schedule,
             metrics: file.metrics.unwrap_or_default().check(resolve)?,
-            default_repository: places.default_repository,
+            default_repository: places.default_repository.clone(),
             config_path,
+            new_config_path: places.config_for_new(),
             host,
             user: environment::user_name(),
             clock: environment.clock.clone().map_or(Clock::System, Clock::File),

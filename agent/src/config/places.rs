@@ -79,6 +79,16 @@ impl Places {
         })
     }
 
+    /// Where a new configuration file is written: for all users where root does it.
+    pub fn config_for_new(&self) -> PathBuf {
+        let at = if rustix::process::geteuid().is_root() {
+            self.config_files.last()
+        } else {
+            self.config_files.first()
+        };
+        at.cloned().unwrap_or_else(|| PathBuf::from(SYSTEM_CONFIG))
+    }
+
     /// A path from the configuration file: `~/` is the home directory, relative ones begin at `base`.
     pub fn resolve(&self, path: &Path, base: &Path) -> PathBuf {
         match path.strip_prefix("~") {

@@ -4,6 +4,8 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -17,7 +19,33 @@ pub struct JobLock {
     _file: File,
 }
 
+/// How often a lock is tried again.
+const TRY_EACH: Duration = Duration::from_millis(100);
+
 impl JobLock {
+    /// As [`JobLock::try_take`], and waits for so long for another process to let go of it.
+    ///
+    /// # Errors
+    /// If the file cannot be made; `Interrupted` once `stop` is set.
+    pub fn take_within(
+        state: &Path,
+        name: &str,
+        patience: Duration,
+        stop: &AtomicBool,
+    ) -> Result<Option<Self>> {
+        let begun = Instant::now();
+        loop {
+            let taken = Self::try_take(state, name)?;
+            if taken.is_some() || begun.elapsed() >= patience {
+                return Ok(taken);
+            }
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::interrupted());
+            }
+            std::thread::sleep(TRY_EACH);
+        }
+    }
+
     /// Takes the lock of `name` (a source's, or what is done) in a state directory; `None` if another process has it.
     ///
     /// # Errors

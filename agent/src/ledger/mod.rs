@@ -21,7 +21,7 @@ mod tests;
 
 use std::fmt;
 use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ use crate::{Error, Kind, Result};
 
 pub use lock::JobLock;
 pub use runs::{Ended, Job, JobKind, Logged, Numbers, Run, RunResult, Stored, Trigger};
-pub use standing::{AtDestination, Standing, Verified};
+pub use standing::{AtDestination, Seen, Standing, Verified};
 
 /// Another process holds a write for less than that.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -45,6 +45,8 @@ pub struct Ledger {
     /// A damaged one was put aside there.
     put_aside: Option<PathBuf>,
     is_new: bool,
+    /// Device and number of the file.
+    inode: Option<(u64, u64)>,
 }
 
 impl Ledger {
@@ -57,20 +59,43 @@ impl Ledger {
         let path = state.join("ledger.sqlite");
         let is_new = !path.exists();
         match Self::open_at(&path) {
-            Ok(connection) => Ok(Self { connection, path, put_aside: None, is_new }),
+            Ok(connection) => Ok(Self::of(connection, path, None, is_new)),
             Err(e) if is_damage(&e) => {
                 let aside = put_aside(&path)?;
                 let connection = Self::open_at(&path).map_err(|e| failed(&path, &e))?;
-                Ok(Self { connection, path, put_aside: Some(aside), is_new: true })
+                Ok(Self::of(connection, path, Some(aside), true))
             }
             Err(e) => Err(failed(&path, &e)),
         }
     }
 
+    fn of(connection: Connection, path: PathBuf, put_aside: Option<PathBuf>, is_new: bool) -> Self {
+        let inode = std::fs::metadata(&path).ok().map(|found| (found.dev(), found.ino()));
+        Self { connection, path, put_aside, is_new, inode }
+    }
+
+    /// One that nobody sees and that ends with this process: for a service whose disk is full, which has to go on.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn in_memory() -> Result<Self> {
+        let path = PathBuf::from("(in memory)");
+        let open = || {
+            let mut connection = Connection::open_in_memory()?;
+            schema::migrate(&mut connection)?;
+            Ok(connection)
+        };
+        let connection = open().map_err(|e| failed(&path, &e))?;
+        Ok(Self::of(connection, path, None, true))
+    }
+
     fn open_at(path: &Path) -> rusqlite::Result<Connection> {
-        // Nobody else may read what runs say: paths are in it. SQLite gives the files beside it the same mode.
-        // What is wrong SQLite says better.
-        let _ = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+        // Nobody else may read what runs say: paths are in it. SQLite gives the files beside it the same mode. Only one that is not there is opened
+        // here: closing a file takes away all locks that this process has on it, those of SQLite, too.
+        if !path.exists() {
+            // What is wrong SQLite says better.
+            let _ = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
+        }
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // So that who reads never waits for who writes.
@@ -94,6 +119,12 @@ impl Ledger {
     /// Where a damaged one was put when it was opened.
     pub fn put_aside(&self) -> Option<&Path> {
         self.put_aside.as_deref()
+    }
+
+    /// Whether the file that is open is the one that others find there now: not if it was deleted, put aside, or never was one.
+    pub fn is_current(&self) -> bool {
+        let found = std::fs::metadata(&self.path).ok().map(|found| (found.dev(), found.ino()));
+        found.is_some() && found == self.inode
     }
 
     /// Turns an error of SQLite into one that names the file.

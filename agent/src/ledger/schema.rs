@@ -3,7 +3,8 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// From nothing to what is current, one after the other. Steps are only ever added.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE runs (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         kind TEXT NOT NULL,
@@ -65,6 +66,16 @@ const STEPS: &[&str] = &["
         due INTEGER NOT NULL,
         PRIMARY KEY (source, class)
     ) STRICT;
+    CREATE TABLE first_seen (
+        source TEXT NOT NULL PRIMARY KEY,
+        at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE destinations (
+        destination TEXT NOT NULL PRIMARY KEY,
+        at INTEGER NOT NULL,
+        snapshots INTEGER,
+        used_bytes INTEGER
+    ) STRICT;
     CREATE TABLE verified (
         destination TEXT NOT NULL,
         part INTEGER NOT NULL,
@@ -73,13 +84,20 @@ const STEPS: &[&str] = &["
         message TEXT,
         PRIMARY KEY (destination, part)
     ) STRICT;
-"];
+",
+    crate::notify::SCHEMA,
+];
 
 /// Takes the steps that are missing.
 ///
 /// # Errors
 /// Of SQLite; `SQLITE_MISMATCH` with words for a file of a later version.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    // Nobody waits for a writer to find out that there is nothing to do.
+    let done: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if usize::try_from(done) == Ok(STEPS.len()) {
+        return Ok(());
+    }
     // Others may be doing the same.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let done: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;

@@ -52,6 +52,19 @@ pub struct AtDestination {
     pub snapshot: String,
 }
 
+/// What was seen at a destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Seen {
+    /// The destination.
+    pub destination: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// How many snapshots are there.
+    pub snapshots: Option<u64>,
+    /// What its objects take up, in bytes.
+    pub used_bytes: Option<u64>,
+}
+
 /// When a part of a destination's data was read and compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verified {
@@ -162,6 +175,56 @@ impl Ledger {
     pub fn handle(&self, source: &str, class: &str, due: DateTime<Utc>) -> Result<()> {
         let insert = "INSERT INTO handled VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET due = ?3";
         self.named(self.connection.execute(insert, params![source, class, stamp(due)])).map(drop)
+    }
+
+    /// Since when a source is known, which is now if it was not.
+    ///
+    /// # Errors
+    /// If it cannot be read or written.
+    pub fn first_seen(&self, source: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>> {
+        let read = || {
+            let select = "SELECT at FROM first_seen WHERE source = ?1 AND at <= ?2";
+            self.connection
+                .query_row(select, params![source, stamp(now)], |row| row.get::<_, i64>(0))
+                .optional()
+        };
+        // Nobody waits for a writer to read what is known. What a wrong clock has left in the future is put right.
+        if let Some(known) = self.named(read())? {
+            return Ok(time(known));
+        }
+        let insert = "INSERT OR REPLACE INTO first_seen VALUES (?1, ?2)";
+        self.named(self.connection.execute(insert, params![source, stamp(now)]))?;
+        Ok(now)
+    }
+
+    /// Notes what was seen at a destination; what is not known stays as it was.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn see(&self, seen: &Seen) -> Result<()> {
+        let insert = "INSERT INTO destinations VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET at = ?2,
+                      snapshots = coalesce(?3, snapshots), used_bytes = coalesce(?4, used_bytes)";
+        let signed = |number: Option<u64>| number.map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+        let values =
+            params![seen.destination, stamp(seen.at), signed(seen.snapshots), signed(seen.used_bytes)];
+        self.named(self.connection.execute(insert, values)).map(drop)
+    }
+
+    /// What was seen last at each destination.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn destinations(&self) -> Result<Vec<Seen>> {
+        let unsigned = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok());
+        let seen = |row: &Row<'_>| {
+            Ok(Seen {
+                destination: row.get(0)?,
+                at: time(row.get(1)?),
+                snapshots: unsigned(row.get(2)?),
+                used_bytes: unsigned(row.get(3)?),
+            })
+        };
+        self.all("SELECT destination, at, snapshots, used_bytes FROM destinations ORDER BY 1", seen)
     }
 
     /// Notes that a part of a destination's data was read.

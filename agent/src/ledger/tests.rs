@@ -1,3 +1,5 @@
+//! The ledger: what is remembered, for how long, by several processes, and what becomes of a damaged one.
+
 use chrono::{TimeDelta, TimeZone as _};
 
 use super::*;

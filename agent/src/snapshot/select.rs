@@ -19,6 +19,8 @@ pub struct Filter {
     pub paths: Vec<Vec<u8>>,
     /// Only not later than this.
     pub at: Option<DateTime<Utc>>,
+    /// Only with a path that holds this one, or lies in it.
+    pub about: Option<Vec<u8>>,
 }
 
 impl Filter {
@@ -31,7 +33,17 @@ impl Filter {
             && self.tags.iter().all(|tag| snapshot.tags.contains(tag))
             && self.paths.iter().all(|path| paths.contains(path))
             && self.at.is_none_or(|at| manifest.time <= at)
+            && self
+                .about
+                .as_ref()
+                .is_none_or(|about| paths.iter().any(|path| is_within(about, path) || is_within(path, about)))
     }
+}
+
+/// Whether a path is another one, or lies in it.
+fn is_within(path: &[u8], other: &[u8]) -> bool {
+    let other = other.strip_suffix(b"/").unwrap_or(other);
+    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 /// `SNAP` or `SNAP:PATH` as written by a person.

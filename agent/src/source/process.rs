@@ -158,8 +158,17 @@ impl Program {
         }
     }
 
-    /// The last lines that it said, once it has ended.
+    /// The last lines that it said, once it has ended; none if something that it left behind holds its output open.
     pub fn words(&mut self) -> Vec<String> {
+        let until = Instant::now() + GRACE;
+        while self.said.as_ref().is_some_and(|said| !said.is_finished()) {
+            if Instant::now() >= until {
+                // It ends with whoever holds the other end.
+                self.said = None;
+                return Vec::new();
+            }
+            std::thread::sleep(POLL);
+        }
         let said = self.said.take().map(JoinHandle::join);
         said.and_then(Result::ok).map(Vec::from).unwrap_or_default()
     }

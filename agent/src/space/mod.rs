@@ -13,6 +13,7 @@ pub mod budget;
 pub mod evict;
 pub mod room;
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use chrono::Utc;
@@ -50,9 +51,11 @@ impl FromStr for WhenFull {
     }
 }
 
-/// What a destination may take up.
+/// What a destination takes, and what that may take up.
 #[derive(Debug, Clone, Default)]
 pub struct SpacePolicy {
+    /// Sources of this machine that go to other destinations only.
+    pub elsewhere: Elsewhere,
     /// Bytes of all its objects at most.
     pub quota: Option<u64>,
     /// What is done when that, or the store, is full.
@@ -61,6 +64,24 @@ pub struct SpacePolicy {
     pub keep: Option<Policies>,
     /// The zone in which its days begin; the system's if none.
     pub zone: Option<Tz>,
+}
+
+/// Sources of one machine that do not go to a destination. Those of other machines are none of its business.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The machine's name in snapshots.
+    pub host: String,
+    /// The sources.
+    pub sources: BTreeSet<String>,
+}
+
+impl Elsewhere {
+    /// Whether a snapshot is not meant for the destination.
+    pub fn has(&self, snapshot: &Snapshot) -> bool {
+        let manifest = &snapshot.manifest;
+        manifest.host == self.host
+            && manifest.source.as_ref().is_some_and(|source| self.sources.contains(source))
+    }
 }
 
 impl SpacePolicy {

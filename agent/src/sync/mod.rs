@@ -142,8 +142,10 @@ pub fn bring(
     let known: HashSet<Sha256> = here.snapshots.iter().map(|snapshot| snapshot.id).collect();
     here.snapshots.extend(options.made.iter().filter(|made| !known.contains(&made.id)).cloned());
     let mut synced = Synced::default();
-    let missing = missing(&here, &there, options, &mut synced);
-    let absent = absent::forgotten_before_they_came(&here, &there, to)?;
+    let (missing, elsewhere) = missing(&here, &there, to, options, &mut synced);
+    let mut absent = absent::forgotten_before_they_came(&here, &there, to)?;
+    // What is not meant for it is no gap there.
+    absent.extend(elsewhere.into_iter().map(witness));
     let is_prepared = prepared.is_some();
     if missing.is_empty() && !is_prepared && !may_have_gaps(to, options.look, context)? {
         bring_labels(from, to, &here, &there, &mut synced)?;
@@ -251,21 +253,24 @@ fn put_snapshots<'s>(
     Ok(put)
 }
 
-/// The snapshots to be brought, each writer's in order.
+/// The snapshots to be brought, each writer's in order; and those that the configuration sends elsewhere.
 fn missing<'h>(
     here: &'h History,
     there: &History,
+    to: &Repository,
     options: &SyncOptions,
     synced: &mut Synced,
-) -> Vec<&'h Snapshot> {
+) -> (Vec<&'h Snapshot>, Vec<&'h Snapshot>) {
     let present: HashSet<Sha256> = there.snapshots.iter().map(|snapshot| snapshot.id).collect();
-    let mut missing: Vec<&Snapshot> = Vec::new();
+    let (mut missing, mut elsewhere): (Vec<&Snapshot>, Vec<&Snapshot>) = Default::default();
     for snapshot in &here.snapshots {
         let id = snapshot.id.to_string();
         if present.contains(&snapshot.id) {
             synced.present.insert(snapshot.id);
         } else if there.forgotten.contains_key(&id) {
             // Its destination wanted it gone.
+        } else if to.space().policy().elsewhere.has(snapshot) {
+            elsewhere.push(snapshot);
         } else if options.source.is_none() || options.source == snapshot.manifest.source {
             missing.push(snapshot);
         }
@@ -273,7 +278,7 @@ fn missing<'h>(
     missing.sort_by(|a, b| {
         (&a.manifest.writer, a.manifest.sequence).cmp(&(&b.manifest.writer, b.manifest.sequence))
     });
-    missing
+    (missing, elsewhere)
 }
 
 /// Copies what the snapshots need. Damage at the origin is noted and passed over.

@@ -50,7 +50,8 @@ impl<'a> Opened<'a> {
     /// The snapshot of `SNAP[:PATH]`, and the path if one was named.
     pub(super) fn select(&self, named: &OsStr, filter: &FilterArgs) -> Result<(&Snapshot, Option<Vec<u8>>)> {
         let selector = Selector::parse(argument_bytes(named));
-        Ok((filter.find(&self.history, &selector.snapshot)?, selector.path))
+        let snapshot = filter.find(&self.history, &selector.snapshot, selector.path.as_deref())?;
+        Ok((snapshot, selector.path))
     }
 
     pub(super) fn place(&self, snapshot: &Snapshot, path: &[u8]) -> Result<Place> {

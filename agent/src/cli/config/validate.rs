@@ -1,13 +1,20 @@
 //! What `lifeboat config validate` looks at: a list of checks, each with what it found.
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
 use crate::cli::destinations;
+use crate::cli::progress::Work;
 use crate::cli::session::{Session, Target};
+use crate::config::Source;
+use crate::fs::size::human;
 use crate::repository::connect::Mode;
 use crate::repository::{Store, create};
+use crate::source::{self, Entries};
+use crate::tree::path_text;
+use crate::words::count;
 use crate::{Error, Kind, Result};
 
 /// Something that was looked at.
@@ -26,6 +33,21 @@ pub(super) fn file(session: &Session) -> Check {
             .with_hint("`lifeboat config example` prints one; `lifeboat config validate FILE` names one.")),
     };
     Check { name: "file".to_owned(), outcome }
+}
+
+/// Whether there is a key, as the service needs one: nobody is there to be asked.
+pub(super) fn key(session: &Session) -> Check {
+    let outcome = match &session.settings.secret {
+        Some(source) => source.load().map(|_| format!("{source} can be read")),
+        None => Err(Error::new(
+            Kind::WrongKey,
+            "nothing says where the key is: the service cannot ask for a passphrase",
+        )
+        .with_hint(
+            "Write `passphrase_file` or `key_file` into the configuration; `lifeboat config init` makes one.",
+        )),
+    };
+    Check { name: "key".to_owned(), outcome }
 }
 
 /// Each destination: whether its store can be reached, and the repository there opens. Nothing is written there.
@@ -99,4 +121,41 @@ pub(super) fn print(session: &Session, checks: &[Check]) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::from(code))
+}
+
+/// Each source, dry: what it names is looked for, databases are copied and checked, programs run and what they print is counted. Nothing is stored,
+/// and hooks do not run.
+///
+/// # Errors
+/// `Interrupted`.
+pub(super) fn sources(session: &Session) -> Result<Vec<Check>> {
+    let settings = &session.settings;
+    let mut checks = Vec::new();
+    for source in &settings.sources {
+        let running = session.begin(Work::Quiet);
+        let opened = source::of(source, settings).open(running.context());
+        let outcome = opened.and_then(|entries| dry(source, &entries));
+        running.end();
+        if session.signals.stop().load(Ordering::Relaxed) {
+            return Err(Error::interrupted());
+        }
+        checks.push(Check { name: format!("source {}", source.name), outcome });
+    }
+    Ok(checks)
+}
+
+fn dry(source: &Source, entries: &Entries) -> Result<String> {
+    if let Some((path, why)) = entries.plan.lacking().next() {
+        return Err(Error::failed(format_args!("{}: {why}", path_text::display(path)))
+            .with_hint("The rest of the source is backed up without it, and each run says so."));
+    }
+    let (files, bytes) = entries.plan.read_given()?;
+    Ok(match source.kind_word() {
+        "command" if bytes == 0 => {
+            return Err(Error::failed("the program printed nothing").with_hint("Run it by hand to see why."));
+        }
+        "command" => format!("the program printed {}", human(bytes)),
+        "sqlite" => format!("{}, {}, whole", count(files, "database", "databases"), human(bytes)),
+        _ => format!("{} there", count(entries.plan.paths().len() as u64, "path is", "paths are")),
+    })
 }

@@ -112,6 +112,7 @@ impl Reporter {
     }
 
     fn file_error(&self, path: &[u8], kind: FileErrorKind, message: &str) {
+        self.output.tap("error", format_args!("{}: {message}", path_text::display(path)));
         if self.output.json() {
             let object = json!({ "path": path_text::to_text(path), "kind": kind, "message": message });
             let _ = self.output.object("error", &object);
@@ -171,6 +172,7 @@ impl Listener for Reporter {
             Event::Damage(text) => self.output.damage(text),
             Event::Path { action, path, bytes } => self.path(action, path, *bytes),
             Event::LowSpace { place, words } => {
+                self.output.tap("space", place);
                 self.output.warning(format_args!("{place} is nearly full: {words}"));
             }
             Event::Checkpoint => {}

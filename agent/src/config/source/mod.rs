@@ -158,6 +158,29 @@ impl Source {
     }
 }
 
+/// Refuses classes that no `[class.NAME]` has and that are none of the usual ones: such a source would never be due.
+///
+/// # Errors
+/// `Usage` that names the source.
+pub fn check_classes(sources: &[Source], known: &[&str]) -> Result<()> {
+    for source in sources {
+        let is_known =
+            |class: &String| known.contains(&class.as_str()) || CLASS_NAMES.contains(&class.as_str());
+        if let Some(unknown) = source.classes.iter().find(|class| !is_known(class)) {
+            let near = super::file::nearest(unknown, known);
+            let error = Error::usage(format_args!("source {}: there is no class {unknown}", source.name));
+            return Err(match near {
+                Some(near) => error.with_hint(format_args!("Did you mean {near}?")),
+                None => error.with_hint(format_args!(
+                    "Write [class.{unknown}] with a schedule; these are there: {}.",
+                    known.join(", ")
+                )),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Checks what was written.
 ///
 /// # Errors
@@ -238,7 +261,11 @@ fn one(
         classes: file.classes,
         tags: file.tags,
         level: file.compression,
-        guards: Guards { bytes_min: file.minimum_size, shrink_max: file.maximum_shrink },
+        guards: Guards {
+            // A program that prints nothing and says that all is well has not done what it was for.
+            bytes_min: file.minimum_size.or((file.kind == KindFile::Command).then_some(1)),
+            shrink_max: file.maximum_shrink,
+        },
         hooks: hooks(file.hooks)?,
         on_change,
         priority: file.priority,

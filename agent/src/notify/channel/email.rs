@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use lettre::message::Mailbox;
-use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::header::{ContentType, HeaderName, HeaderValue, MIME_VERSION_1_0};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
@@ -80,6 +80,7 @@ fn message(mail: &Mail, event: &Event, rendered: &Rendered, id: i64) -> Result<M
         .subject(fit(&rendered.title.replace(['\n', '\t'], " "), SUBJECT_MAX, Unit::Utf16, plain))
         .date(event.time.into())
         .message_id(Some(format!("<lifeboat.{}.{id}@{host}>", event.time.timestamp_millis())))
+        .header(MIME_VERSION_1_0)
         .header(ContentType::TEXT_PLAIN)
         // RFC 3834: no answer of a machine comes back.
         .raw_header(HeaderValue::new(

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 use http::header::{HeaderName, HeaderValue};
-use ring::hmac;
+use ring::hmac::{self, Key as SigningKey};
 use serde_json::json;
 
 use super::super::event::Event;
@@ -57,7 +57,7 @@ fn value(text: &str) -> Result<HeaderValue> {
 }
 
 fn sign(secret: &[u8], timestamp: &str, body: &str) -> String {
-    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
+    let mut context = hmac::Context::with_key(&SigningKey::new(hmac::HMAC_SHA256, secret));
     context.update(timestamp.as_bytes());
     context.update(b".");
     context.update(body.as_bytes());

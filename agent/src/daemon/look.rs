@@ -1,0 +1,73 @@
+//! What is looked at each minute: whether the ledger is still the one that others see, whether jobs still have their configuration, what is overdue.
+
+use chrono::TimeDelta;
+
+use super::{Daemon, Level, alerts, child, overdue, told};
+use crate::ledger::Ledger;
+
+/// As often.
+const LOOK_EACH: TimeDelta = TimeDelta::minutes(1);
+
+impl Daemon<'_> {
+    pub(super) fn look_around(&mut self) {
+        let now = self.now();
+        if self.looked_at.is_some_and(|at| now >= at && now - at < LOOK_EACH) {
+            return;
+        }
+        self.looked_at = Some(now);
+        self.look_after_ledger();
+        self.look_after_copy();
+        self.look_for_overdue();
+    }
+
+    /// One that was deleted, put aside by a run, or could not be written at the start.
+    fn look_after_ledger(&mut self) {
+        if self.ledger.is_current() {
+            return;
+        }
+        if let Ok(ledger) = Ledger::open(&self.settings.directories.state) {
+            self.ledger = ledger;
+            self.say(Level::Warning, "the ledger of runs was gone; what snapshots tell is learnt anew");
+            self.begin_ledger();
+        }
+    }
+
+    /// What is to be done with a ledger that was opened just now.
+    pub(super) fn begin_ledger(&self) {
+        if let Some(aside) = self.ledger.put_aside() {
+            let text = format!(
+                "the ledger of runs was damaged and is begun anew; the old one is {}. Backups are not touched",
+                aside.display()
+            );
+            self.say(Level::Warning, &text);
+        }
+        if self.ledger.is_new() {
+            // Else all that ever was due would be caught up.
+            child::learn(&self.program);
+        }
+    }
+
+    /// Jobs cannot run without the copy of the configuration that they are given.
+    fn look_after_copy(&mut self) {
+        if !self.program.config_is_there() {
+            self.say(Level::Warning, "the copy of the configuration that runs are given is gone");
+            // Said by it.
+            let _ = self.reload();
+        }
+    }
+
+    fn look_for_overdue(&self) {
+        let now = self.now();
+        let looked = overdue::look(&self.settings, &self.ledger, now).and_then(|events| {
+            // After a machine slept all is late, and about to be done.
+            let is_waiting =
+                |source: Option<&str>| source.is_some_and(|source| self.queue.has_source(source));
+            let late = events.into_iter().filter(|event| !is_waiting(event.source.as_deref()));
+            late.into_iter().try_for_each(|event| alerts::report(&self.ledger, &self.settings, event, now))
+        });
+        if let Err(e) = looked {
+            self.say(Level::Warning, &told(&e));
+        }
+        self.alerts.wake();
+    }
+}
