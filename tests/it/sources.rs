@@ -104,7 +104,7 @@ fn a_missing_or_damaged_database_is_never_a_good_backup() {
     let configured = Configured::new(SQLITE);
     drop(configured.database("good.db", "DELETE", 100));
     fs::write(configured.path("bad.db"), "not a database, only text that has its name".repeat(100)).unwrap();
-    let ended = configured.backup("bot").expect(3).says("bad.db is not an SQLite database");
+    let ended = configured.backup("bot").expect(3).prints("bad.db is not an SQLite database");
     assert_eq!(ended.json().last().unwrap()["errors_total"], 1);
     configured.run(&["source", "restore", "bot"]).expect(3).says("the snapshot lacks");
     fs::remove_file(configured.path("good.db")).unwrap();
@@ -175,7 +175,7 @@ fn hooks_run_around_a_backup_and_finally_also_after_a_failure() {
             "[[source]]\nname = \"app\"\nkind = \"command\"\ncommand = [\"{command}\"]\n[source.hooks]\n{hooks}"
         )
     };
-    let configured = Configured::new(&source("true", &hooks));
+    let configured = Configured::new(&source("uname", &hooks));
     let said = || {
         let path = configured.world.path("said");
         let text = fs::read_to_string(&path).unwrap();
@@ -188,7 +188,7 @@ fn hooks_run_around_a_backup_and_finally_also_after_a_failure() {
     configured.backup("app").expect(1);
     assert_eq!(said(), ["before", "failed failed error", "finally failed error"]);
     let refusing = hooks.replace("before = [", "before = [[\"false\"], ");
-    configured.configure(&source("true", &refusing));
+    configured.configure(&source("uname", &refusing));
     configured.backup("app").expect(1).says("the hook `before` of source app: false failed (exit code 1)");
     assert_eq!(said(), ["failed failed error", "finally failed error"]);
     assert_eq!(configured.snapshots(), 1);
