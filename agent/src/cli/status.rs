@@ -37,7 +37,14 @@ impl Status {
         if self.check {
             return protection::check(session);
         }
-        let repository = session.open_any()?;
+        let repository = match session.open_any() {
+            Ok(repository) => repository,
+            Err(e) => {
+                // What the ledger knows is worth the more when nothing else can be asked.
+                protection::print(session, &protection::all(session, None)?)?;
+                return Err(e);
+            }
+        };
         // For the chain's sake: whoever looks is told of what was removed.
         session.history(&repository)?;
         let holdings = holdings::ask(session, &repository, None, Ask::Space)?;

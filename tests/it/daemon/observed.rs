@@ -78,6 +78,9 @@ fn monitoring_sees_what_is_good_and_what_is_overdue() {
     let checked = service.run(&["status", "--check"]).expect(3);
     assert!(checked.out.contains("OVERDUE: web at disk: last good 2 h ago"), "{checked:?}");
     service.run(&["status"]).expect(3).prints("OVERDUE");
+    // The only destination is away: what this machine remembers is shown all the same.
+    fs::rename(service.scene.world.path("disk"), service.scene.world.path("away")).unwrap();
+    service.run(&["status"]).expect(10).prints("OVERDUE");
 }
 
 #[test]
