@@ -84,7 +84,7 @@ pub enum When {
 pub struct Schedules {
     /// The zone of all of them.
     pub zone: Zone,
-    /// For [`crate::schedule::jitter`].
+    /// For [`crate::schedule::jitter()`].
     pub jitter: Duration,
     /// The classes: those that are always there first, then the others by name.
     pub classes: Vec<Class>,
