@@ -123,6 +123,14 @@ impl Error {
         self.0.kind
     }
 
+    /// Its message with the next step, on one line.
+    pub fn in_full(&self) -> String {
+        match self.hint() {
+            Some(hint) => format!("{self}. {hint}"),
+            None => self.to_string(),
+        }
+    }
+
     /// The next step, if there is one to name.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
+
+use crate::acceptor::Acceptor;
 
 /// What the server does with a request.
 #[derive(Debug, Clone)]
@@ -58,14 +58,12 @@ struct Shared {
     script: Mutex<VecDeque<Reply>>,
     heard: Mutex<Vec<Heard>>,
     changed: Condvar,
-    ends: AtomicBool,
 }
 
 /// A running server. It ends when dropped.
 pub struct Hook {
-    address: SocketAddr,
+    acceptor: Acceptor,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Default for Hook {
@@ -77,26 +75,14 @@ impl Default for Hook {
 impl Hook {
     /// Starts a server that takes everything with 200.
     pub fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let own = shared.clone();
-        let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if own.ends.load(Ordering::SeqCst) {
-                    break;
-                }
-                let own = own.clone();
-                // It ends with its connection.
-                std::thread::spawn(move || serve(stream.unwrap(), &own));
-            }
-        });
-        Self { address, shared, thread: Some(thread) }
+        Self { acceptor: Acceptor::start(move |stream| serve(stream, &own)), shared }
     }
 
     /// The URL of a path here.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}/{path}", self.address)
+        format!("http://{}/{path}", self.acceptor.address())
     }
 
     /// The next requests get these answers, and those after them 200 again.
@@ -122,17 +108,6 @@ impl Hook {
         let mut heard = self.shared.heard.lock();
         while heard.len() < number {
             self.shared.changed.wait(&mut heard);
-        }
-    }
-}
-
-impl Drop for Hook {
-    fn drop(&mut self) {
-        self.shared.ends.store(true, Ordering::SeqCst);
-        // Wakes the one who waits for connections.
-        let _ = TcpStream::connect(self.address);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
         }
     }
 }

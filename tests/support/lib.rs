@@ -13,6 +13,7 @@
 //! | [`process`] | running a server as a process |
 //! | [`promtool`] | Prometheus' own checker, and figures with everything in them |
 //! | [`http`] | asking a server on this machine something |
+//! | [`acceptor`] | taking connections at a free port until dropped |
 //! | [`hook`] | a server for notifications that keeps what it hears |
 //! | `smtp` | a mail server that keeps what it takes |
 //! | [`garage`] | Garage: a real S3 store, one node or a cluster |
@@ -22,6 +23,7 @@
 //!
 //! Everything here panics when something is not as it should be: it runs in tests only.
 
+pub mod acceptor;
 pub mod binary;
 pub mod decoders;
 #[cfg(feature = "servers")]

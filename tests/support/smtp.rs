@@ -1,16 +1,16 @@
 //! A mail server in this process that keeps what it takes: without encryption, with STARTTLS, or with TLS from the beginning.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::acceptor::Acceptor;
 
 /// How connections are encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,14 +54,12 @@ struct Shared {
     refusals: Mutex<Vec<&'static str>>,
     /// All lines that clients said, also before TLS.
     lines: Mutex<Vec<String>>,
-    ends: AtomicBool,
 }
 
 /// A running server. It ends when dropped.
 pub struct MailServer {
-    address: SocketAddr,
+    acceptor: Acceptor,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// A file of the certificate that servers here have.
@@ -72,33 +70,21 @@ pub fn fixture(name: &str) -> PathBuf {
 impl MailServer {
     /// Starts one.
     pub fn start(encryption: Encryption) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             encryption,
             tls: Arc::new(tls()),
             taken: Mutex::default(),
             refusals: Mutex::default(),
             lines: Mutex::default(),
-            ends: AtomicBool::new(false),
         });
         let own = shared.clone();
-        let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if own.ends.load(Ordering::SeqCst) {
-                    break;
-                }
-                let own = own.clone();
-                // It ends with its connection. A client that goes away is its own matter.
-                std::thread::spawn(move || drop(serve(stream.unwrap(), &own)));
-            }
-        });
-        Self { address, shared, thread: Some(thread) }
+        // A client that goes away is its own matter.
+        Self { acceptor: Acceptor::start(move |stream| drop(serve(stream, &own))), shared }
     }
 
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.address.port()
+        self.acceptor.address().port()
     }
 
     /// The next message is refused with this line.
@@ -114,17 +100,6 @@ impl MailServer {
     /// All lines that clients said.
     pub fn lines(&self) -> Vec<String> {
         self.shared.lines.lock().clone()
-    }
-}
-
-impl Drop for MailServer {
-    fn drop(&mut self) {
-        self.shared.ends.store(true, Ordering::SeqCst);
-        // Wakes the one who waits for connections.
-        let _ = TcpStream::connect(self.address);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

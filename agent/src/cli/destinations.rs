@@ -10,6 +10,7 @@ use super::retries;
 use super::session::{Session, Target};
 use crate::backup::destinations::Destination as Other;
 use crate::config::file::nearest;
+use crate::config::name::unknown;
 use crate::config::routes::DEFAULT_NAME;
 use crate::config::{Destination, Settings};
 use crate::repository::connect::{Location, Mode, StoreOptions, Watch};
@@ -98,12 +99,7 @@ pub fn named(session: &Session, names: &[String]) -> Result<Vec<Target>> {
     }
     let find = |name: &str| {
         all.iter().find(|target| target.name == name).cloned().ok_or_else(|| {
-            let known: Vec<&str> = session.settings.destinations.iter().map(|d| d.name.as_str()).collect();
-            Error::usage(format_args!("there is no destination {name}")).with_hint(if known.is_empty() {
-                "The configuration has no [[destination]].".to_owned()
-            } else {
-                format!("The configuration has these: {}.", known.join(", "))
-            })
+            unknown("destination", name, session.settings.destinations.iter().map(|d| d.name.as_str()))
         })
     };
     // A name has no comma: several may be given at once.

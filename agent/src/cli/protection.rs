@@ -26,7 +26,6 @@ pub struct Protected {
     copies: Option<u64>,
     /// When the part of the data there that was not read for longest was read.
     read_since: Option<DateTime<Utc>>,
-    last_result: Option<String>,
 }
 
 /// All sources at all their destinations; by what the destinations hold where they were asked, else by the ledger.
@@ -52,18 +51,17 @@ pub fn all(session: &Session, holdings: Option<&[Holding]>) -> Result<Vec<Protec
     let verified = ledger.verifications()?;
     let dues = Dues::default();
     let first_seen = |source: &str| ledger.first_seen(source, now).unwrap_or(now);
-    let protected =
-        overdue::states(settings, &standings, first_seen, now).into_iter().map(|state| Protected {
-            next_run: dues.next(settings, &ledger, Some(&state.source), now),
-            snapshots: held.as_ref().and_then(|held| held.number(&state.source, &state.destination)),
-            copies: held.as_ref().map(|held| held.copies(&state.source)),
-            read_since: oldest(&verified, &state.destination),
-            last_result: standings
-                .iter()
-                .find(|standing| standing.source == state.source && standing.destination == state.destination)
-                .and_then(|standing| standing.last_result.clone()),
+    let states = overdue::states(settings, &standings, first_seen, now);
+    let protected = states.into_iter().map(|state| {
+        let Standing { source, destination, .. } = &state.standing;
+        Protected {
+            next_run: dues.next(settings, &ledger, Some(source), now),
+            snapshots: held.as_ref().and_then(|held| held.number(source, destination)),
+            copies: held.as_ref().map(|held| held.copies(source)),
+            read_since: oldest(&verified, destination),
             state,
-        });
+        }
+    });
     Ok(protected.collect())
 }
 
@@ -165,17 +163,17 @@ impl Protected {
 
     /// Whether it is overdue, or was tried and nothing good ever came there.
     pub fn is_wrong(&self) -> bool {
-        let has_failed = matches!(self.last_result.as_deref(), Some("failed" | "interrupted"));
-        self.is_overdue() || (self.state.last_good.is_none() && has_failed)
+        let has_failed = matches!(self.state.standing.last_result.as_deref(), Some("failed" | "interrupted"));
+        self.is_overdue() || (self.state.standing.last_good.is_none() && has_failed)
     }
 
     fn object(&self, now: DateTime<Utc>) -> Value {
-        let state = &self.state;
+        let (state, standing) = (&self.state, &self.state.standing);
         json!({
-            "source": state.source,
-            "destination": state.destination,
-            "last_good": state.last_good,
-            "age_seconds": state.last_good.map(|at| (now - at).num_seconds()),
+            "source": standing.source,
+            "destination": standing.destination,
+            "last_good": standing.last_good,
+            "age_seconds": standing.last_good.map(|at| (now - at).num_seconds()),
             "interval_seconds": state.interval.map(|interval| interval.as_secs()),
             "overdue": self.is_overdue(),
             "overdue_since": state.overdue_since,
@@ -183,7 +181,7 @@ impl Protected {
             "snapshots": self.snapshots,
             "copies": self.copies,
             "data_read_since": self.read_since,
-            "last_result": self.last_result,
+            "last_result": standing.last_result,
         })
     }
 }
@@ -218,17 +216,17 @@ pub fn print(session: &Session, all: &[Protected]) -> Result<()> {
     };
     let number = |number: Option<u64>| number.map_or_else(|| "?".to_owned(), text::grouped);
     for protected in all {
-        let state = &protected.state;
-        let trouble = match (protected.is_overdue(), protected.last_result.as_deref()) {
+        let standing = &protected.state.standing;
+        let trouble = match (protected.is_overdue(), standing.last_result.as_deref()) {
             (true, _) => output.alarmed("OVERDUE"),
             (false, Some(result @ ("failed" | "incomplete"))) => result.to_owned(),
             (false, _) => String::new(),
         };
         table.row([
-            state.source.clone(),
-            state.destination.clone(),
-            local(state.last_good),
-            state.last_good.map_or_else(|| "never".to_owned(), |at| age(now - at)),
+            standing.source.clone(),
+            standing.destination.clone(),
+            local(standing.last_good),
+            standing.last_good.map_or_else(|| "never".to_owned(), |at| age(now - at)),
             local(protected.next_run),
             number(protected.snapshots),
             number(protected.copies),
@@ -255,15 +253,13 @@ pub fn check(session: &Session) -> Result<ExitCode> {
     let wrong: Vec<&Protected> = all.iter().filter(|protected| protected.is_wrong()).collect();
     let output = &session.output;
     for protected in &wrong {
-        let state = &protected.state;
+        let Standing { source, destination, last_good, .. } = &protected.state.standing;
         if output.json() {
             output.object("source", &protected.object(now))?;
         } else {
-            let last =
-                state.last_good.map_or_else(|| "never".to_owned(), |at| format!("{} ago", age(now - at)));
+            let last = last_good.map_or_else(|| "never".to_owned(), |at| format!("{} ago", age(now - at)));
             let word = if protected.is_overdue() { "OVERDUE" } else { "FAILED" };
-            output
-                .line(format_args!("{word}: {} at {}: last good {last}", state.source, state.destination))?;
+            output.line(format_args!("{word}: {source} at {destination}: last good {last}"))?;
         }
     }
     if wrong.is_empty() && !output.json() {

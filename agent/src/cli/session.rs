@@ -298,7 +298,7 @@ impl Session {
 
     fn warn_of_memory(&self, repository: &Repository) {
         if let Some(trouble) = state::trouble(repository.directories()) {
-            self.output.warning(format_args!("{trouble}. {}", trouble.hint().unwrap_or_default()));
+            self.output.warning(trouble.in_full());
         }
     }
 

@@ -10,13 +10,14 @@ use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
 use super::retention::RetentionFile;
-use super::{Places, SecretValue};
+use super::{Places, SecretValue, name};
 use crate::fs::size::parse_size;
 use crate::private_file::{self, Guard};
 use crate::repository::connect::Google;
 use crate::space::WhenFull;
 use crate::{Error, Result};
 
+const NAME_BYTES_MAX: usize = 32;
 /// Less than that is a mistake: 5 for 5GiB.
 const QUOTA_MIN_BYTES: u64 = 1 << 20;
 
@@ -186,14 +187,7 @@ pub fn check(
     let mut destinations: Vec<Destination> = Vec::new();
     for file in files {
         let name = file.name.clone();
-        let is_name = !name.is_empty()
-            && name.len() <= 32
-            && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(&c));
-        if !is_name {
-            return Err(Error::usage(format_args!(
-                "destination {name:?}: a name has up to 32 letters, digits, - and _"
-            )));
-        }
+        name::check("destination", &name, NAME_BYTES_MAX)?;
         if destinations.iter().any(|other| other.name == name) {
             return Err(Error::usage(format_args!("two destinations are called {name}"))
                 .with_hint("Give each [[destination]] a name of its own."));

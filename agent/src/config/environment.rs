@@ -137,9 +137,7 @@ fn not_empty(name: &str, to_what: &str) -> Result<Option<String>> {
 
 /// `RUNTIME_DIRECTORY`, made by systemd.
 pub fn runtime_directory() -> Option<PathBuf> {
-    let first = set("RUNTIME_DIRECTORY")?;
-    let text = first.to_string_lossy();
-    Some(PathBuf::from(text.split(':').next()?))
+    first_path("RUNTIME_DIRECTORY")
 }
 
 /// The machine's name, as the kernel knows it.

@@ -105,9 +105,6 @@ impl ConfigFile {
         if let Some(what) = read.written_secret() {
             private_file::refuse_readable_by_others(&metadata, path, &format!("{what} in"))?;
         }
-        if let Some(secret) = read.notify.as_ref().and_then(NotifyFile::written_secret) {
-            private_file::refuse_readable_by_others(&metadata, path, &format!("{secret} in"))?;
-        }
         Ok(read)
     }
 
@@ -117,8 +114,9 @@ impl ConfigFile {
         if is_written(&self.passphrase) {
             return Some("passphrase".to_owned());
         }
-        let with_secret = self.destination.iter().find(|each| is_written(&each.secret_access_key))?;
-        Some(format!("secret of destination {}", with_secret.name))
+        let with_secret = self.destination.iter().find(|each| is_written(&each.secret_access_key));
+        let of_channels = || self.notify.as_ref().and_then(NotifyFile::written_secret);
+        with_secret.map(|each| format!("secret of destination {}", each.name)).or_else(of_channels)
     }
 
     /// Reads the text of a file that messages call `name`.

@@ -7,6 +7,7 @@
 //! | [`duration`] | lengths of time as they are written |
 //! | [`environment`] | the only reader of environment variables |
 //! | [`file`](mod@file) | the configuration file |
+//! | [`name`] | names of destinations, sources and channels |
 //! | [`notify`] | who is told what |
 //! | [`metrics`] | where monitoring finds the figures |
 //! | [`places`] | which directories and default places follow from the environment |
@@ -26,6 +27,7 @@ pub mod duration;
 pub mod environment;
 pub mod file;
 pub mod metrics;
+pub mod name;
 pub mod notify;
 pub mod places;
 pub mod retention;

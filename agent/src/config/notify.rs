@@ -9,7 +9,8 @@ use lifeboat_providers::pace::Days;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Places, SecretValue};
+use super::file::OneOrMany;
+use super::{Places, SecretValue, name, retention};
 use crate::notify::channel::{email, healthchecks};
 use crate::notify::event::{EventKind, Level};
 use crate::notify::http::checked_url;
@@ -18,6 +19,7 @@ use crate::notify::redact::Redactor;
 use crate::notify::settings::{Address, Channel, DigestTime, Mail, MailTls, Notify, Service};
 use crate::{Error, Result};
 
+const NAME_BYTES_MAX: usize = 32;
 /// Reminders unless written otherwise: soon enough to help, rare enough to be read.
 const REMINDERS: [&str; 4] = ["1h", "6h", "1d", "2d"];
 /// More often is no reminder.
@@ -95,17 +97,6 @@ pub struct ChannelFile {
     #[serde(default, deserialize_with = "super::file::one_or_many_or_none")]
     #[schemars(with = "Option<OneOrMany>")]
     pub destinations: Option<Vec<String>>,
-}
-
-/// A text or a list of texts.
-#[derive(JsonSchema)]
-#[schemars(untagged)]
-#[expect(dead_code, reason = "the schema's; values are read by `config::file`")]
-enum OneOrMany {
-    /// One.
-    One(String),
-    /// Several.
-    Many(Vec<String>),
 }
 
 /// A service.
@@ -215,14 +206,7 @@ pub fn check(
     let mut channels: Vec<Channel> = Vec::new();
     for written in file.channel {
         let name = written.name.clone();
-        let is_name = !name.is_empty()
-            && name.len() <= 32
-            && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(&c));
-        if !is_name {
-            return Err(Error::usage(format_args!(
-                "notification channel {name:?}: a name has up to 32 letters, digits, - and _"
-            )));
-        }
+        name::check("notification channel", &name, NAME_BYTES_MAX)?;
         if channels.iter().any(|other| other.name == name) {
             return Err(Error::usage(format_args!("two notification channels are called {name}"))
                 .with_hint("Give each [[notify.channel]] a name of its own."));
@@ -397,11 +381,7 @@ fn time_of_day(text: &str) -> Result<NaiveTime> {
 }
 
 fn zone(name: &str) -> Result<Tz> {
-    name.parse().map_err(|_| {
-        Error::usage(format_args!(
-            "{name:?} is no time zone: write one of the tz database, such as Europe/Berlin"
-        ))
-    })
+    retention::parse_zone(name).map_err(Error::usage)
 }
 
 /// `30m`, `6h`, `1d`, `1w`.

@@ -194,12 +194,16 @@ fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Span>, D::E
 
 /// A zone of the tz database.
 pub(super) fn zone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Tz>, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    Tz::from_str(&name).map(Some).map_err(|_| {
-        de::Error::custom(format_args!(
-            "{name:?} is no time zone: write one of the tz database, such as Europe/Berlin"
-        ))
-    })
+    parse_zone(&String::deserialize(deserializer)?).map(Some).map_err(de::Error::custom)
+}
+
+/// A zone by its name.
+///
+/// # Errors
+/// What was expected, with the name.
+pub(super) fn parse_zone(name: &str) -> Result<Tz, String> {
+    Tz::from_str(name)
+        .map_err(|_| format!("{name:?} is no time zone: write one of the tz database, such as Europe/Berlin"))
 }
 
 #[cfg(test)]

@@ -63,11 +63,7 @@ impl Changes {
                     self.watches.push(watch);
                 }
                 Err(e) => {
-                    let text = format!(
-                        "{} is not watched for changes: {e}. {}",
-                        source.name,
-                        e.hint().unwrap_or_default()
-                    );
+                    let text = format!("{} is not watched for changes: {}", source.name, e.in_full());
                     let _ = sender.send(Message::Say(Level::Warning, text));
                 }
             }

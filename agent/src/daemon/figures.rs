@@ -88,7 +88,7 @@ impl Probe for Pulse {
             Ok(states) => {
                 health.checks.push(Check::ok("ledger"));
                 health.checks.extend(states.iter().map(|state| {
-                    let name = format!("{} at {}", state.source, state.destination);
+                    let name = format!("{} at {}", state.standing.source, state.standing.destination);
                     match state.overdue_since {
                         None => Check::ok(name),
                         Some(_) => Check::not_well(
@@ -113,29 +113,27 @@ impl Probe for Pulse {
 /// # Errors
 /// If it cannot be read.
 pub fn of_ledger(settings: &Settings, ledger: &Ledger, now: DateTime<Utc>) -> Result<Figures> {
-    let (standings, tallies) = (ledger.standings()?, ledger.tallies()?);
+    let tallies = ledger.tallies()?;
     let verifications = ledger.verifications()?;
     let dues = Dues::default();
     let backups = overdue::of_ledger(settings, ledger, now)?.into_iter().map(|state| {
-        let standing = standings
-            .iter()
-            .find(|known| known.source == state.source && known.destination == state.destination);
+        let standing = state.standing;
         let runs: BTreeMap<_, _> = tallies
             .iter()
-            .filter(|tally| tally.source == state.source && tally.destination == state.destination)
+            .filter(|tally| tally.source == standing.source && tally.destination == standing.destination)
             .filter_map(|tally| Some((result(&tally.result)?, tally.runs)))
             .collect();
         BackupFigures {
-            last_success: state.last_good,
-            last_attempt: standing.and_then(|standing| standing.last_try),
-            last_result: standing.and_then(|standing| result(standing.last_result.as_deref()?)),
+            last_success: standing.last_good,
+            last_attempt: standing.last_try,
+            last_result: standing.last_result.as_deref().and_then(result),
             runs,
-            duration_seconds: standing.and_then(|standing| standing.last_seconds),
+            duration_seconds: standing.last_seconds,
             expected_interval_seconds: state.interval.map(|interval| interval.as_secs()),
-            next_run: dues.next(settings, ledger, Some(&state.source), now),
-            verify_last_success: whole_since(&verifications, &state.destination),
-            source: state.source,
-            destination: state.destination,
+            next_run: dues.next(settings, ledger, Some(&standing.source), now),
+            verify_last_success: whole_since(&verifications, &standing.destination),
+            source: standing.source,
+            destination: standing.destination,
             ..BackupFigures::default()
         }
     });

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::child::{self, Running};
 use super::dues::DueJob;
 use super::queue::Ticket;
-use super::{Daemon, Level, alerts, name, told};
+use super::{Daemon, Level, alerts, name};
 use crate::Kind;
 use crate::ledger::{Ended, Job, JobKind, Numbers, RunResult, Trigger};
 use crate::notify::{Event, EventKind};
@@ -64,7 +64,7 @@ impl Daemon<'_> {
                 }
                 Err(e) => {
                     self.queue.ended(ticket);
-                    self.report_lost(&job, &told(&e));
+                    self.report_lost(&job, &e.in_full());
                     let now = self.now();
                     let due = DueJob { job, due: waiting.due, priority: 0 };
                     self.dues.ended(&self.ledger, &due, false, false, now);
@@ -171,7 +171,7 @@ impl Daemon<'_> {
         };
         let noted = self.ledger.begin(job, now).and_then(|id| self.ledger.end(id, job, &ended, now, now));
         if let Err(e) = noted {
-            self.say(Level::Warning, &told(&e));
+            self.say(Level::Warning, &e.in_full());
         }
     }
 
@@ -192,7 +192,7 @@ impl Daemon<'_> {
             job.source.as_deref().unwrap_or_default()
         ));
         if let Err(e) = alerts::report(&self.ledger, &self.settings, event, now) {
-            self.say(Level::Warning, &told(&e));
+            self.say(Level::Warning, &e.in_full());
         }
         self.alerts.wake();
     }
@@ -229,8 +229,5 @@ fn outcome(who: &str, run: &Value) -> (Level, String) {
 /// What of a status changes while a job comes on: see `cli/progress/status.rs`.
 fn progress_of(status: &Value) -> String {
     let field = |name: &str| status.get(name).map(ToString::to_string).unwrap_or_default();
-    PROGRESS_FIELDS.map(field).join(" ")
+    ["bytes_done", "files_done", "bytes_stored", "phase"].map(field).join(" ")
 }
-
-/// Of a status object.
-pub const PROGRESS_FIELDS: [&str; 4] = ["bytes_done", "files_done", "bytes_stored", "phase"];

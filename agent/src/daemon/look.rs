@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 
-use super::{Daemon, Level, alerts, child, overdue, told};
+use super::{Daemon, Level, alerts, child, overdue};
 use crate::ledger::Ledger;
 
 /// As often.
@@ -66,7 +66,7 @@ impl Daemon<'_> {
             late.into_iter().try_for_each(|event| alerts::report(&self.ledger, &self.settings, event, now))
         });
         if let Err(e) = looked {
-            self.say(Level::Warning, &told(&e));
+            self.say(Level::Warning, &e.in_full());
         }
         self.alerts.wake();
     }

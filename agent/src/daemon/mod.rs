@@ -134,6 +134,8 @@ struct Daemon<'a> {
     figures: figures::Server,
     heart: Heart,
     sender: Sender<Message>,
+    /// When the next job is due; now, before that was looked at.
+    next_due: Option<DateTime<Utc>>,
     looked_at: Option<DateTime<Utc>>,
     stopping: Option<Instant>,
 }
@@ -164,7 +166,7 @@ pub fn run(
     // Without it nothing can be asked for; what is due runs all the same.
     let socket = socket::Socket::listen(&settings.daemon.listens_at(&state), sender.clone());
     if let Err(e) = &socket {
-        say(Level::Warning, &told(e));
+        say(Level::Warning, &e.in_full());
     }
     let mut daemon = Daemon::begin(read, say, settings, program, sender)?;
     daemon.go(messages);
@@ -179,14 +181,6 @@ fn refuse_empty(settings: &Settings) -> Result<()> {
     }
 }
 
-/// An error with its next step, on one line.
-fn told(error: &Error) -> String {
-    match error.hint() {
-        Some(hint) => format!("{error}. {hint}"),
-        None => error.to_string(),
-    }
-}
-
 impl<'a> Daemon<'a> {
     fn begin(
         read: Read<'a>,
@@ -197,7 +191,10 @@ impl<'a> Daemon<'a> {
     ) -> Result<Self> {
         let settings = Arc::new(settings);
         let ledger = Ledger::open(&settings.directories.state).or_else(|e| {
-            say(Level::Warning, &format!("{}. Backups go on, and nothing of them is remembered", told(&e)));
+            say(
+                Level::Warning,
+                &format!("{}. Backups go on, and nothing of them is remembered", e.in_full()),
+            );
             Ledger::in_memory()
         })?;
         let mut daemon = Self {
@@ -209,6 +206,7 @@ impl<'a> Daemon<'a> {
             alerts: Alerts::start(&settings, sender.clone())?,
             figures: figures::Server::default(),
             heart: Heart::default(),
+            next_due: Some(settings.clock.now()),
             looked_at: None,
             stopping: None,
             read,
@@ -227,7 +225,7 @@ impl<'a> Daemon<'a> {
     /// What backups need no figures for goes on without them.
     fn serve_figures(&mut self) {
         if let Err(e) = self.figures.serve(&self.settings) {
-            self.say(Level::Warning, &told(&e));
+            self.say(Level::Warning, &e.in_full());
         }
     }
 
@@ -291,8 +289,7 @@ impl<'a> Daemon<'a> {
     /// How long nothing is to be done, if nothing happens.
     fn wait(&self) -> Duration {
         let now = self.now();
-        let due = self.dues.next(&self.settings, &self.ledger, None, now);
-        let next = due.into_iter().chain(self.changes.next()).min();
+        let next = self.next_due.into_iter().chain(self.changes.next()).min();
         let left = next.map_or(TimeDelta::MAX, |next| next - now);
         // What is due and cannot begin yet is no reason to spin.
         self.settings.clock.wait_at_most(left).clamp(SPIN_MIN, LOOK_EACH)
@@ -393,7 +390,7 @@ impl<'a> Daemon<'a> {
                 Ok(())
             }
             Err(e) => {
-                let text = format!("the configuration is refused, and the old one stays: {}", told(&e));
+                let text = format!("the configuration is refused, and the old one stays: {}", e.in_full());
                 self.say(Level::Warning, &text);
                 Err(e)
             }
@@ -436,7 +433,8 @@ impl<'a> Daemon<'a> {
         let (waiting, _) = self.queue.len();
         let mut names: Vec<String> = self.running.values().map(|at_work| name(at_work.job())).collect();
         names.sort_unstable();
-        let text = match (names.as_slice(), self.dues.next(&self.settings, &self.ledger, None, self.now())) {
+        self.next_due = self.dues.next(&self.settings, &self.ledger, None, self.now());
+        let text = match (names.as_slice(), self.next_due) {
             ([], Some(next)) => {
                 format!("next run at {}", next.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M"))
             }

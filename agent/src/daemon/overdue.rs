@@ -20,12 +20,8 @@ const AT_LEAST: TimeDelta = TimeDelta::minutes(10);
 /// How a source stands at one of its destinations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
-    /// The source.
-    pub source: String,
-    /// The destination.
-    pub destination: String,
-    /// The time of the newest snapshot there.
-    pub last_good: Option<DateTime<Utc>>,
+    /// What is remembered of it; nothing but the names if nothing is.
+    pub standing: Standing,
     /// The interval that the schedule promises; `None` without a schedule.
     pub interval: Option<Duration>,
     /// Since when it is overdue, if it is.
@@ -54,22 +50,17 @@ pub fn states(
     let of_source = |source: &Source| -> Vec<State> {
         let interval = interval(settings, source, now);
         let state = |destination: String| {
-            let standing = known.get(&(source.name.as_str(), destination.as_str()));
-            let last_good = standing.and_then(|standing| standing.last_good);
+            let standing = known.get(&(source.name.as_str(), destination.as_str())).copied().cloned();
+            let nothing = || Standing { source: source.name.clone(), destination, ..Standing::default() };
+            let standing = standing.unwrap_or_else(nothing);
             let patience = interval.map(|interval| {
                 (TimeDelta::from_std(interval).unwrap_or(TimeDelta::MAX / 4) * INTERVALS).max(AT_LEAST)
             });
             // What a wrong clock has left in the future says nothing.
-            let believed = last_good.filter(|at| *at - now <= schedule::due::AHEAD_MAX);
+            let believed = standing.last_good.filter(|at| *at - now <= schedule::due::AHEAD_MAX);
             let since = believed.unwrap_or_else(|| first_seen(&source.name).min(now));
             let until = patience.and_then(|patience| since.checked_add_signed(patience));
-            State {
-                source: source.name.clone(),
-                destination,
-                last_good,
-                interval,
-                overdue_since: until.filter(|until| *until < now),
-            }
+            State { standing, interval, overdue_since: until.filter(|until| *until < now) }
         };
         settings.destinations_of(source).into_iter().map(state).collect()
     };
@@ -100,8 +91,8 @@ pub fn look(settings: &Settings, ledger: &Ledger, now: DateTime<Utc>) -> Result<
 }
 
 fn event(settings: &Settings, state: &State, now: DateTime<Utc>) -> Event {
-    let (source, destination) = (&state.source, &state.destination);
-    let what = match state.last_good {
+    let Standing { source, destination, last_good, .. } = &state.standing;
+    let what = match last_good {
         Some(last) => {
             format!("{source} has no snapshot at {destination} since {}", last.format("%Y-%m-%d %H:%M UTC"))
         }
@@ -110,7 +101,7 @@ fn event(settings: &Settings, state: &State, now: DateTime<Utc>) -> Event {
     let mut event = Event::new(EventKind::Overdue, &settings.host, now, what);
     event.source = Some(source.clone());
     event.destination = Some(destination.clone());
-    event.last_good = state.last_good;
+    event.last_good = *last_good;
     event.since = state.overdue_since;
     event.next_step =
         Some(format!("Look at `lifeboat runs --source {source}`; `lifeboat run {source}` tries at once."));

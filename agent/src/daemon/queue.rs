@@ -89,15 +89,18 @@ impl Queue {
 
     /// Whether this source and class waits or runs.
     pub fn has(&self, job: &Job) -> bool {
-        let jobs = self.waiting.iter().map(|waiting| &waiting.job).chain(self.running.values());
-        jobs.into_iter()
+        self.jobs()
             .any(|known| (known.kind, &known.source, &known.class) == (job.kind, &job.source, &job.class))
     }
 
     /// Whether anything of a source waits or runs.
     pub fn has_source(&self, source: &str) -> bool {
-        let jobs = self.waiting.iter().map(|waiting| &waiting.job).chain(self.running.values());
-        jobs.into_iter().any(|job| job.source.as_deref() == Some(source))
+        self.jobs().any(|job| job.source.as_deref() == Some(source))
+    }
+
+    /// All that wait or run.
+    fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.waiting.iter().map(|waiting| &waiting.job).chain(self.running.values())
     }
 
     /// Takes out all that waits for a source that is gone, or that `is_wanted` refuses.

@@ -14,7 +14,7 @@ use crate::cli::source_job::{SourceRun, backup_source};
 use crate::collect::CollectOptions;
 use crate::ledger::{Ended, Job, JobKind, JobLock, Numbers, RunResult, Stored};
 use crate::snapshot::select::Filter;
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, config};
 
 /// How a job is run.
 #[derive(Debug, Clone, Copy)]
@@ -103,10 +103,9 @@ fn nothing_at(destination: String, ended: &Ended) -> Stored {
 fn backup(session: &Session, job: &Job, accept_shrink: bool) -> Result<Ended> {
     let settings = &session.settings;
     let name = job.source.as_deref().unwrap_or_default();
-    let source =
-        settings.source(name).ok_or_else(|| Error::usage(format_args!("there is no source {name}")))?;
+    let source = config::Source::named(&settings.sources, name)?;
     let class = job.class.as_deref().unwrap_or("manual");
-    let rescan = settings.schedule.classes.iter().any(|known| known.name == class && known.rescan);
+    let rescan = settings.schedule.class(class).is_some_and(|class| class.rescan);
     let done =
         backup_source(session, source, &SourceRun { rescan, accept_shrink, ..SourceRun::of_class(class) })?;
     let ended = of_backup(&done);
@@ -193,6 +192,6 @@ fn forget(session: &Session, source: &str) {
     let filter =
         Filter { host: Some(settings.host.clone()), source: Some(source.to_owned()), ..Filter::default() };
     if let Err(e) = forget_policy::run(session, &KeepArgs::default(), &filter, false, false, true) {
-        session.output.warning(format_args!("nothing was forgotten: {e}. {}", e.hint().unwrap_or_default()));
+        session.output.warning(format_args!("nothing was forgotten: {}", e.in_full()));
     }
 }

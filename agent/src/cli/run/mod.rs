@@ -122,7 +122,7 @@ impl Run {
                 continue;
             }
             let of_class = settings.sources.iter().filter(|source| takes(source, name));
-            let is_class = settings.schedule.classes.iter().any(|class| class.name == *name);
+            let is_class = settings.schedule.class(name).is_some();
             if !is_class {
                 return Err(self.unknown(session, name));
             }

@@ -89,10 +89,8 @@ impl Recorder {
             inner.attempt(|ledger| ledger.end(id, job, ended, started, now));
         }
         if let Some(e) = inner.failed.take() {
-            self.output.warning(format_args!(
-                "this run is not remembered, or not all of it: {e}. {}",
-                e.hint().unwrap_or_default()
-            ));
+            let why = e.in_full();
+            self.output.warning(format_args!("this run is not remembered, or not all of it: {why}"));
         }
         let noticed =
             Noticed { low_space: std::mem::take(&mut inner.low_space), damage: inner.damage.take() };

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use super::name::{self, unknown};
 use super::{Destination, Places};
 use crate::backup::Guards;
 use crate::compress::Level;
@@ -139,13 +140,9 @@ impl Source {
     /// # Errors
     /// `Usage` if there is none.
     pub fn named<'s>(sources: &'s [Self], name: &str) -> Result<&'s Self> {
-        sources.iter().find(|source| source.name == name).ok_or_else(|| {
-            let known: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
-            Error::usage(format_args!("there is no source {name}")).with_hint(match &known[..] {
-                [] => "The configuration has no [[source]].".to_owned(),
-                known => format!("The configuration has these: {}.", known.join(", ")),
-            })
-        })
+        let known = || sources.iter().map(|source| source.name.as_str());
+        let found = sources.iter().find(|source| source.name == name);
+        found.ok_or_else(|| unknown("source", name, known()))
     }
 
     /// The word of its kind, as it is written.
@@ -207,14 +204,7 @@ pub fn check(
 }
 
 fn check_name(name: &str) -> Result<()> {
-    let is_name = !name.is_empty()
-        && name.len() <= NAME_BYTES_MAX
-        && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(&c));
-    if !is_name {
-        return Err(Error::usage(format_args!(
-            "source {name:?}: a name has up to {NAME_BYTES_MAX} letters, digits, - and _"
-        )));
-    }
+    name::check("source", name, NAME_BYTES_MAX)?;
     if CLASS_NAMES.contains(&name) {
         return Err(Error::usage(format_args!("source {name}: that is the name of a class"))
             .with_hint("`lifeboat run` takes the name of a source or of a class: give the source another."));
@@ -230,13 +220,7 @@ fn one(
     refuse_keys_of_other_kinds(&file)?;
     for name in &file.to {
         if !destinations.iter().any(|destination| destination.name == *name) {
-            let known: Vec<&str> = destinations.iter().map(|d| d.name.as_str()).collect();
-            return Err(Error::usage(format_args!("there is no destination {name}")).with_hint(
-                match &known[..] {
-                    [] => "The configuration has no [[destination]].".to_owned(),
-                    known => format!("The configuration has these: {}.", known.join(", ")),
-                },
-            ));
+            return Err(unknown("destination", name, destinations.iter().map(|known| known.name.as_str())));
         }
     }
     if file.to.iter().chain(&file.classes).chain(&file.tags).any(|name| name.trim().is_empty()) {
