@@ -47,6 +47,10 @@ impl Probe for Agent {
         }
     }
 
+    fn is_live(&self) -> bool {
+        self.health().is_live
+    }
+
     fn health(&self) -> Health {
         self.health.lock().clone()
     }

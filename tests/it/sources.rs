@@ -115,6 +115,60 @@ fn a_missing_or_damaged_database_is_never_a_good_backup() {
 }
 
 #[test]
+fn what_vanishes_without_a_word_is_told_until_it_is_accepted() {
+    let configured = Configured::new(SQLITE);
+    drop(configured.database("kept.db", "DELETE", 10));
+    drop(configured.database("gone.db", "WAL", 10));
+    configured.backup("bot").expect(0);
+    fs::remove_file(configured.path("gone.db")).unwrap();
+    for _ in 0..2 {
+        let ended = configured.backup("bot").expect(3).prints("gone.db").prints("is gone");
+        assert_eq!(ended.json().last().unwrap()["errors_total"], 1);
+    }
+    configured.run(&["run", "bot", "--accept-shrink"]).expect(0);
+    configured.backup("bot").expect(0);
+
+    // What is taken out of the configuration was meant to be.
+    drop(configured.database("gone.db", "WAL", 10));
+    configured.backup("bot").expect(0);
+    fs::remove_file(configured.path("gone.db")).unwrap();
+    configured.configure(&SQLITE.replace("*.db", "kept.*"));
+    configured.backup("bot").expect(0);
+}
+
+#[test]
+fn a_directory_that_is_suddenly_empty_is_told_until_it_is_full_or_accepted() {
+    let source =
+        |more: &str| format!("[[source]]\nname = \"data\"\npaths = [\"DIR/volume\", \"DIR/other\"]\n{more}");
+    let configured = Configured::new(&source(""));
+    for name in ["volume", "other", "elsewhere"] {
+        fs::create_dir(configured.path(name)).unwrap();
+    }
+    fs::write(configured.path("volume/file"), "x").unwrap();
+    // One that was always empty is no news.
+    configured.backup("data").expect(0);
+    fs::rename(configured.path("volume/file"), configured.path("elsewhere/file")).unwrap();
+    for _ in 0..2 {
+        configured.backup("data").expect(3).prints("is its file system mounted?").prints("--accept-shrink");
+    }
+    fs::rename(configured.path("elsewhere/file"), configured.path("volume/file")).unwrap();
+    configured.backup("data").expect(0);
+    fs::remove_file(configured.path("volume/file")).unwrap();
+    configured.configure(&source("may_vanish = true"));
+    configured.backup("data").expect(0);
+    configured.configure(&source(""));
+    configured.backup("data").expect(0);
+
+    // Without a source of the configuration it is said, and nothing else.
+    let elsewhere = configured.path("elsewhere");
+    let path = elsewhere.to_str().unwrap();
+    fs::write(configured.path("elsewhere/file"), "x").unwrap();
+    configured.run(&["backup", path]).expect(0);
+    fs::remove_file(configured.path("elsewhere/file")).unwrap();
+    configured.run(&["backup", path]).expect(0).says("is its file system mounted?");
+}
+
+#[test]
 fn a_program_makes_a_snapshot_only_by_a_good_end_and_takes_it_in_again() {
     let source = |script: &str, more: &str| {
         format!(

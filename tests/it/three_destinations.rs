@@ -9,6 +9,7 @@ use std::process::Command;
 use lifeboat_drive_double::{Call, Double, Fault, FileInfo, Options, Rule, When};
 use lifeboat_tests::binary::{Ended, Person, ended};
 use lifeboat_tests::faulty_s3::{self, FaultyS3};
+use lifeboat_tests::garage::{self, Garage};
 use lifeboat_tests::grow;
 use lifeboat_tests::process::wait_for;
 use lifeboat_tests::random::Random;
@@ -16,26 +17,58 @@ use lifeboat_tests::random::Random;
 use crate::gdrive::sign_in::sign_in;
 use crate::scene::{Scene, walk};
 
-pub(crate) struct Three {
+/// A server that speaks S3.
+pub(crate) trait S3 {
+    /// The key and the secret that it takes.
+    const CREDENTIALS: (&str, &str);
+
+    /// A repository's place there.
+    fn url(&self, prefix: &str) -> String;
+}
+
+impl S3 for FaultyS3 {
+    const CREDENTIALS: (&str, &str) = (faulty_s3::ACCESS_KEY, faulty_s3::SECRET_KEY);
+
+    fn url(&self, prefix: &str) -> String {
+        Self::url(self, prefix)
+    }
+}
+
+impl S3 for Garage {
+    const CREDENTIALS: (&str, &str) = (garage::ACCESS_KEY, garage::SECRET_KEY);
+
+    fn url(&self, prefix: &str) -> String {
+        Self::url(self, prefix)
+    }
+}
+
+pub(crate) struct Three<S = FaultyS3> {
     pub(crate) scene: Scene,
     pub(crate) person: Person,
-    pub(crate) s3: FaultyS3,
+    pub(crate) s3: S,
     pub(crate) drive: Double,
     pub(crate) drive_url: String,
 }
 
 impl Three {
-    /// Signed in and with the repository at all of them.
+    /// With an S3 store in this process.
     pub(crate) fn new() -> Self {
-        let (scene, s3) = (Scene::new(), FaultyS3::start());
+        Self::with(FaultyS3::start())
+    }
+}
+
+impl<S: S3> Three<S> {
+    /// Signed in and with the repository at all of them.
+    pub(crate) fn with(s3: S) -> Self {
+        let scene = Scene::new();
         let drive = Double::start(Options::default()).unwrap();
         let folder = scene.world.path("home/.config/lifeboat");
         fs::create_dir_all(&folder).unwrap();
         private(&folder.join("google-client.json"), &drive.client_secret());
         let person = Person::new(&scene.world.path("home"))
             .with("LIFEBOAT_PASSPHRASE", "secret")
-            .with("AWS_ACCESS_KEY_ID", faulty_s3::ACCESS_KEY)
-            .with("AWS_SECRET_ACCESS_KEY", faulty_s3::SECRET_KEY);
+            .with("AWS_ACCESS_KEY_ID", S::CREDENTIALS.0)
+            .with("AWS_SECRET_ACCESS_KEY", S::CREDENTIALS.1);
         let endpoint = drive.url();
         let mut login = person.start(&["provider", "login", "gdrive", "--endpoint", endpoint]);
         let mut said = BufReader::new(login.stderr.take().unwrap()).lines();
@@ -78,8 +111,8 @@ impl Three {
         }
         let bare = Person::new(&home)
             .with("LIFEBOAT_PASSPHRASE", "secret")
-            .with("AWS_ACCESS_KEY_ID", faulty_s3::ACCESS_KEY)
-            .with("AWS_SECRET_ACCESS_KEY", faulty_s3::SECRET_KEY);
+            .with("AWS_ACCESS_KEY_ID", S::CREDENTIALS.0)
+            .with("AWS_SECRET_ACCESS_KEY", S::CREDENTIALS.1);
         let target = self.scene.path(&format!("from-{name}"));
         let what = format!("latest:{}", self.scene.source());
         bare.run(&["-r", url, "restore", &what, "--target", &target]).expect(0);

@@ -153,7 +153,7 @@ fn guards_compare_with_the_last_snapshot_of_the_source() {
         plan.give(given(b"/dump", &vec![1; bytes])).unwrap();
         plan
     };
-    let guards = Guards { bytes_min: Some(10), shrink_max: Some(0.5) };
+    let guards = Guards { bytes_min: Some(10), shrink_max: Some(0.5), expect_all: true };
     assert!(scene.run(plan(9), guards).unwrap_err().to_string().contains("no snapshot was made"));
     scene.run(plan(1000), guards).unwrap();
     let error = scene.run(plan(499), guards).unwrap_err();

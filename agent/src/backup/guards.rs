@@ -12,6 +12,14 @@ pub struct Guards {
     pub bytes_min: Option<u64>,
     /// It may be smaller than the snapshot it is compared with by this share of that at most, from 0 to 1.
     pub shrink_max: Option<f64>,
+    /// What was in the last snapshot and is gone, by a pattern or because a directory that was named is empty now, is an error of the snapshot. If not,
+    /// it is a warning.
+    pub expect_all: bool,
+}
+
+/// What to do if it is right that there is less than before.
+pub(super) fn acceptance(source: Option<&str>) -> String {
+    format!("If it is right, accept it once: lifeboat run {} --accept-shrink", source.unwrap_or("SOURCE"))
 }
 
 impl Guards {
@@ -33,10 +41,9 @@ impl Guards {
         }
         let (Some(limit), Some(parent)) = (self.shrink_max, parent) else { return Ok(()) };
         self.judge_shrinking(bytes, parent.manifest.summary.bytes_total, limit).map_err(|e| {
-            let name = parent.manifest.source.as_deref().unwrap_or("SOURCE");
-            e.context(format_args!("compared with snapshot {}", parent.short_id())).with_hint(format_args!(
-                "Look what became of the rest. If it is right, accept it once: lifeboat run {name} --accept-shrink"
-            ))
+            let hint =
+                format!("Look what became of the rest. {}", acceptance(parent.manifest.source.as_deref()));
+            e.context(format_args!("compared with snapshot {}", parent.short_id())).with_hint(hint)
         })
     }
 
@@ -64,7 +71,7 @@ mod tests {
 
     #[test]
     fn what_is_too_small_is_refused_with_both_sizes() {
-        let guards = Guards { bytes_min: Some(2048), shrink_max: Some(0.5) };
+        let guards = Guards { bytes_min: Some(2048), shrink_max: Some(0.5), ..Guards::default() };
         let summary = |bytes_total| Summary { bytes_total, ..Summary::default() };
         assert!(guards.judge(&summary(2048), None).is_ok());
         let error = guards.judge(&summary(2047), None).unwrap_err().to_string();

@@ -11,6 +11,7 @@
 //! | [`large`] | read and cut large files with all cores |
 //! | [`record`] | counts and errors of the run |
 //! | [`guards`] | what must hold before a snapshot is written |
+//! | [`gone`] | what was in the last snapshot and is gone |
 //! | [`commit`] | write the snapshot |
 //! | [`destinations`] | the other destinations of the run |
 
@@ -18,6 +19,7 @@ mod commit;
 pub mod destinations;
 mod directory;
 mod file;
+mod gone;
 mod guards;
 mod large;
 mod parent;
@@ -170,7 +172,7 @@ pub fn run(
 pub fn run_to_all(
     repository: &Repository,
     others: Vec<Destination>,
-    plan: Plan,
+    mut plan: Plan,
     exclude: &ExcludeRules,
     options: &BackupOptions,
     context: &Context,
@@ -211,6 +213,16 @@ pub fn run_to_all(
         leftovers.adopt(session, &index, ingest.indexer(), context)?;
     }
     let reader = ChunkReader::new(repository, index).only_here();
+    for gone in parent.map(|parent| gone::look(&plan, parent, &reader)).unwrap_or_default() {
+        match options.guards.expect_all {
+            true => plan.lack(
+                &gone.path,
+                gone.kind,
+                format!("{}. {}", gone.message, guards::acceptance(options.source.as_deref())),
+            ),
+            false => context.report(Event::Warning(gone::warning(&gone))),
+        }
+    }
     let run = Run {
         options,
         exclude,

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use glob::{MatchOptions, Pattern};
 use parking_lot::Mutex;
 
 use crate::error::describe_io;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub followed: Vec<(Vec<u8>, Vec<u8>)>,
     /// Paths that were named and cannot be found: the others are backed up, and the snapshot says so.
     pub(super) missing: Vec<Missing>,
+    /// Patterns by which it was made up, each with its text: what they matched last time is expected again.
+    expected: Vec<(Vec<u8>, Pattern)>,
 }
 
 /// A path that was named and cannot be found.
@@ -185,6 +188,27 @@ impl Plan {
         self.note(path.to_vec());
         self.missing.push(Missing { path: path.to_vec(), kind, message: message.into() });
         self.missing.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+
+    /// What a pattern matched in the last snapshot is expected again: if it is gone, that is told. `written` is the pattern's own text.
+    pub fn expect(&mut self, written: &[u8], pattern: Pattern) {
+        self.expected.push((written.to_vec(), pattern));
+    }
+
+    /// Whether one of its patterns matches a path of a file. A pattern that matched nothing stands among a snapshot's paths, too, and is no file.
+    pub(super) fn expects(&self, path: &[u8]) -> bool {
+        let options = MatchOptions { require_literal_separator: true, ..MatchOptions::default() };
+        let text = String::from_utf8_lossy(path);
+        let is_pattern = self.expected.iter().any(|(written, _)| written == path);
+        !is_pattern && self.expected.iter().any(|(_, pattern)| pattern.matches_with(&text, options))
+    }
+
+    /// What was named and found, but for what is given.
+    pub(super) fn roots(&self) -> impl Iterator<Item = &[u8]> {
+        let is_missing = |path: &[u8]| self.missing.iter().any(|missing| missing.path == path);
+        self.paths_and_targets()
+            .map(Vec::as_slice)
+            .filter(move |path| !is_missing(path) && !self.given.iter().any(|given| given == path))
     }
 
     /// Whether any of its files is given: then it serves one run only.

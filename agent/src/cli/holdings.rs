@@ -45,8 +45,10 @@ pub enum Ask {
     Snapshots,
     /// What they say, which were forgotten, and the key slots.
     History,
-    /// That, and the space, which is a request of its own at some stores.
+    /// That, and the space, which is a request of its own at some stores. How much is taken is counted where there is a quota, and on this machine.
     Space,
+    /// That, and how much is taken is counted everywhere, by a listing of all that is there.
+    Size,
 }
 
 /// Asks all destinations, at once. One that is the only one is not asked for its snapshots where they are `known`.
@@ -84,7 +86,7 @@ fn look(repository: &Repository, ask: Ask) -> Result<Held> {
             let listed = repository.store().list(&Area::Snapshots.prefix())?;
             (listed.iter().filter_map(|info| layout::sha256_of(&info.key).ok()).collect(), None, None)
         }
-        Ask::History | Ask::Space => {
+        Ask::History | Ask::Space | Ask::Size => {
             let history = repository.load_history()?;
             let ids = history.snapshots.iter().map(|snapshot| snapshot.id).collect();
             (ids, Some(history), Some(SlotNames::of(repository)?))
@@ -96,10 +98,15 @@ fn look(repository: &Repository, ask: Ask) -> Result<Held> {
 }
 
 fn space(repository: &Repository, ask: Ask) -> Standing {
-    match ask {
-        Ask::Space => repository.measure_space().unwrap_or_default(),
-        Ask::Snapshots | Ask::History => Standing::default(),
+    if matches!(ask, Ask::Snapshots | Ask::History) {
+        return Standing::default();
     }
+    let mut standing = repository.measure_space().unwrap_or_default();
+    let is_near = || repository.store().capabilities().local_root.is_some();
+    if standing.used.is_none() && (ask == Ask::Size || is_near()) {
+        standing.used = repository.stored_bytes().ok();
+    }
+    standing
 }
 
 /// All snapshots that any destination has, the newest last.

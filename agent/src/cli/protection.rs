@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::EXIT_INCOMPLETE;
 use super::holdings::Holding;
+use super::run;
 use super::session::Session;
 use super::text::{self, Align, Table, count};
 use crate::daemon::dues::Dues;
@@ -63,6 +64,12 @@ pub fn all(session: &Session, holdings: Option<&[Holding]>) -> Result<Vec<Protec
         }
     });
     Ok(protected.collect())
+}
+
+/// What was last seen at each destination; nothing if the ledger cannot be read.
+pub fn remembered(session: &Session) -> Vec<Seen> {
+    let ledger = Ledger::open(&session.settings.directories.state);
+    ledger.and_then(|ledger| ledger.destinations()).unwrap_or_default()
 }
 
 /// Notes how much is at each destination.
@@ -167,6 +174,23 @@ impl Protected {
         self.is_overdue() || (self.state.standing.last_good.is_none() && has_failed)
     }
 
+    /// The source's name.
+    pub fn source(&self) -> &str {
+        &self.state.standing.source
+    }
+
+    /// Whether there is a snapshot of it at the destination, as far as is remembered.
+    pub const fn was_ever_good(&self) -> bool {
+        self.state.standing.last_good.is_some()
+    }
+
+    /// How it stands, in words: `at disk: last good 2 hours ago`.
+    pub fn words(&self, now: DateTime<Utc>) -> String {
+        let Standing { destination, last_good, .. } = &self.state.standing;
+        let last = last_good.map_or_else(|| "never".to_owned(), |at| format!("{} ago", age(now - at)));
+        format!("at {destination}: last good {last}")
+    }
+
     fn object(&self, now: DateTime<Utc>) -> Value {
         let (state, standing) = (&self.state, &self.state.standing);
         json!({
@@ -193,7 +217,13 @@ impl Protected {
 pub fn print(session: &Session, all: &[Protected]) -> Result<()> {
     let (output, now) = (&session.output, session.settings.clock.now());
     if output.json() {
-        return all.iter().try_for_each(|protected| output.object("source", &protected.object(now)));
+        all.iter().try_for_each(|protected| output.object("source", &protected.object(now)))?;
+    }
+    if !all.is_empty() {
+        daemon(session)?;
+    }
+    if output.json() {
+        return Ok(());
     }
     use Align::{Left, Right};
     let columns = [
@@ -238,6 +268,20 @@ pub fn print(session: &Session, all: &[Protected]) -> Result<()> {
     if !all.is_empty() { output.line("") } else { Ok(()) }
 }
 
+/// Says that nobody runs what is due. Who may not ask the daemon is told nothing.
+fn daemon(session: &Session) -> Result<()> {
+    let Ok(socket) = run::daemon_of(session) else { return Ok(()) };
+    if session.output.json() {
+        return session.output.object("daemon", &json!({ "running": socket.is_some() }));
+    }
+    if socket.is_none() {
+        session.output.warning(
+            "no daemon runs with this configuration: what is due is not begun, unless a timer does it. `systemctl start lifeboat` starts one",
+        );
+    }
+    Ok(())
+}
+
 /// For an outside monitor: one line for each thing that is wrong, by the ledger alone.
 ///
 /// # Errors
@@ -253,13 +297,11 @@ pub fn check(session: &Session) -> Result<ExitCode> {
     let wrong: Vec<&Protected> = all.iter().filter(|protected| protected.is_wrong()).collect();
     let output = &session.output;
     for protected in &wrong {
-        let Standing { source, destination, last_good, .. } = &protected.state.standing;
         if output.json() {
             output.object("source", &protected.object(now))?;
         } else {
-            let last = last_good.map_or_else(|| "never".to_owned(), |at| format!("{} ago", age(now - at)));
             let word = if protected.is_overdue() { "OVERDUE" } else { "FAILED" };
-            output.line(format_args!("{word}: {source} at {destination}: last good {last}"))?;
+            output.line(format_args!("{word}: {} {}", protected.source(), protected.words(now)))?;
         }
     }
     if wrong.is_empty() && !output.json() {

@@ -85,7 +85,7 @@ pub fn backup_source(session: &Session, source: &config::Source, run: &SourceRun
 fn store(session: &Session, source: &config::Source, run: &SourceRun) -> Result<Done> {
     let settings = &session.settings;
     let guards = match run.accept_shrink {
-        true => Guards { shrink_max: None, ..source.guards },
+        true => Guards { shrink_max: None, expect_all: false, ..source.guards },
         false => source.guards,
     };
     let options = BackupOptions {

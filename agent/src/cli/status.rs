@@ -13,6 +13,7 @@ use super::{protection, slots};
 use crate::Result;
 use crate::backup::destinations::{proof_word, proof_words};
 use crate::fs::size::human;
+use crate::ledger::Seen;
 use crate::snapshot::Snapshot;
 use crate::space::Standing;
 
@@ -49,8 +50,10 @@ impl Status {
         session.history(&repository)?;
         let holdings = holdings::ask(session, &repository, None, Ask::Space)?;
         let all = holdings::union(&holdings);
-        let rows: Vec<Row> = holdings.iter().map(|holding| Row::of(holding, &all)).collect();
         let protected = protection::all(session, Some(&holdings))?;
+        let remembered = protection::remembered(session);
+        let row = |holding| Row::of(holding, &all, &remembered);
+        let rows: Vec<Row> = holdings.iter().map(row).collect();
         protection::print(session, &protected)?;
         if session.output.json() {
             for row in &rows {
@@ -80,12 +83,17 @@ struct Row {
 }
 
 impl Row {
-    fn of(holding: &Holding, all: &[&Snapshot]) -> Self {
+    fn of(holding: &Holding, all: &[&Snapshot], remembered: &[Seen]) -> Self {
         let held = holding.held.as_ref();
         let newest = |held: &Held| {
             let here = all.iter().filter(|snapshot| held.snapshots.contains(&snapshot.id));
             here.map(|snapshot| snapshot.manifest.time).max()
         };
+        let mut space = held.map(|held| held.space).unwrap_or_default();
+        if space.used.is_none() {
+            let seen = remembered.iter().find(|seen| seen.destination == holding.name);
+            space.used = seen.and_then(|seen| seen.used_bytes);
+        }
         Self {
             name: holding.name.clone(),
             place: holding.place.clone(),
@@ -93,7 +101,7 @@ impl Row {
             lacking: held.ok().map(|held| held.lacking(all).len() as u64),
             newest: held.ok().and_then(newest),
             verified: held.ok().map(|held| held.proof),
-            space: held.ok().map(|held| held.space).unwrap_or_default(),
+            space,
             error: held.err().map(ToString::to_string),
         }
     }
@@ -132,6 +140,7 @@ fn print(session: &Session, rows: &[Row]) -> Result<()> {
         ("Snapshots", Right),
         ("Lacks", Right),
         ("Newest", Left),
+        ("Size", Right),
         ("Free", Right),
         ("Stored data is", Left),
     ]);
@@ -147,6 +156,7 @@ fn print(session: &Session, rows: &[Row]) -> Result<()> {
             row.snapshots.map_or_else(|| "?".to_owned(), text::grouped),
             row.lacking.map_or_else(|| "?".to_owned(), text::grouped),
             newest,
+            row.space.used.map_or_else(|| "-".to_owned(), human),
             free(&row.space),
             verified,
         ]);

@@ -15,6 +15,7 @@
 //! | [`routes`] | which source goes to which destination |
 //! | [`schedule`] | classes, and when the daemon runs what |
 //! | [`schema`](mod@schema) | the file's JSON Schema, and what in it is a secret |
+//! | `secret_program` | programs that print a secret |
 //! | [`secret_value`] | a secret, or where it is |
 //! | [`secrets`] | where the key comes from, and reading it |
 //! | [`source`] | what is backed up, how, and what runs before and after |
@@ -34,6 +35,7 @@ pub mod retention;
 pub mod routes;
 pub mod schedule;
 pub mod schema;
+mod secret_program;
 pub mod secret_value;
 pub mod secrets;
 pub mod source;

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
-use super::{environment, secrets};
+use super::{environment, secret_program};
 use crate::private_file::{self, Guard};
 use crate::{Error, Result};
 
@@ -94,7 +94,7 @@ impl SecretValue {
             Self::Environment(name) => environment::variable(name)?.ok_or_else(|| {
                 Error::usage(format_args!("{what}: the environment variable {name} is not set"))
             })?,
-            Self::Command(words) => secrets::printed(words, &format!("the program for {what}"))?,
+            Self::Command(words) => secret_program::printed(words, &format!("the program for {what}"))?,
             Self::Credential(name) => {
                 let directory = environment::credentials_directory().ok_or_else(|| {
                     Error::usage(format_args!(

@@ -6,16 +6,15 @@
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use zeroize::Zeroizing;
 
-use super::{ConfigFile, Environment, SecretValue};
+use super::{ConfigFile, Environment, SecretValue, secret_program};
 use crate::private_file::{self, Guard};
 use crate::seal::SecretKey;
 use crate::seal::slot::{Purpose, Secret};
 use crate::tree::path_text;
-use crate::{Error, Kind, Result};
+use crate::{Error, Result};
 
 /// Where a key comes from.
 #[derive(Clone)]
@@ -197,30 +196,7 @@ fn one_passphrase(text: &str, place: &str) -> Result<Zeroizing<String>> {
 
 fn run(words: &[String]) -> Result<Zeroizing<String>> {
     let what = format!("the passphrase command `{}`", words.first().map_or("", String::as_str));
-    one_passphrase(&printed(words, &what)?, &what)
-}
-
-/// What a program prints, which messages call `what`.
-///
-/// # Errors
-/// `Usage` if it cannot be run or prints no text; `WrongKey` if it fails.
-pub(super) fn printed(words: &[String], what: &str) -> Result<Zeroizing<String>> {
-    let (program, arguments) =
-        words.split_first().ok_or_else(|| Error::usage(format_args!("{what} is empty")))?;
-    // Its prompts and errors belong on the terminal: only standard output is taken.
-    let output = Command::new(program)
-        .args(arguments)
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|e| Error::usage(Error::io(format_args!("cannot run {what}"), e)))?;
-    let stdout = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        return Err(Error::new(Kind::WrongKey, format_args!("{what} failed: {}", output.status))
-            .with_hint("Run it by hand to see why."));
-    }
-    let text =
-        std::str::from_utf8(&stdout).map_err(|_| Error::usage(format_args!("{what} printed no text")))?;
-    Ok(Zeroizing::new(text.to_owned()))
+    one_passphrase(&secret_program::printed(words, &what)?, &what)
 }
 
 fn name(path: &Path) -> String {

@@ -18,10 +18,19 @@ use crate::{Error, Result};
 /// What another process has put in is found after that at the latest.
 const LOOK_EACH: Duration = Duration::from_secs(30);
 
+/// What is to be told although the ledger cannot be written.
+#[derive(Debug, Default)]
+struct Spare {
+    events: Vec<notify::Event>,
+    /// What was told before is forgotten first: the ledger can be written, or nothing lasts.
+    begins_anew: bool,
+}
+
 /// The thread that delivers.
 #[derive(Debug)]
 pub struct Alerts {
     settings: Arc<Mutex<Arc<Settings>>>,
+    spare: Arc<Mutex<Spare>>,
     stop: Arc<AtomicBool>,
     wake: SyncSender<()>,
     thread: Option<JoinHandle<()>>,
@@ -35,14 +44,20 @@ impl Alerts {
     pub fn start(settings: &Arc<Settings>, sender: Sender<Message>) -> Result<Self> {
         let settings = Arc::new(Mutex::new(settings.clone()));
         let stop = Arc::new(AtomicBool::new(false));
+        let spare = Arc::new(Mutex::new(Spare::default()));
         let (wake, woken) = sync_channel(1);
         let deliver = {
-            let (settings, stop) = (settings.clone(), stop.clone());
+            let (settings, stop, spare) = (settings.clone(), stop.clone(), spare.clone());
             move || {
                 let mut told = String::new();
+                // In place of the ledger while that cannot be written: what was told is remembered in it.
+                let mut memory = None;
                 while !stop.load(Ordering::Relaxed) {
                     let current = settings.lock().clone();
+                    let spare = std::mem::take(&mut *spare.lock());
+                    let without = deliver_without(&current, &mut memory, spare, &stop);
                     let (outcome, wait) = deliver_once(&current, &stop);
+                    let outcome = without.and(outcome);
                     let trouble = outcome.err().map(|e| e.to_string()).unwrap_or_default();
                     if trouble != told && !trouble.is_empty() {
                         let _ = sender.send(Message::Say(Level::Warning, trouble.clone()));
@@ -59,13 +74,23 @@ impl Alerts {
             .name("alerts".to_owned())
             .spawn(deliver)
             .map_err(|e| Error::io("cannot start a thread for notifications", e))?;
-        Ok(Self { settings, stop, wake, thread: Some(thread) })
+        Ok(Self { settings, spare, stop, wake, thread: Some(thread) })
     }
 
     /// The configuration has changed.
     pub fn set(&self, settings: &Arc<Settings>) {
         *self.settings.lock() = settings.clone();
         self.wake();
+    }
+
+    /// Tells, each once, what lasts and cannot be put into the ledger.
+    pub fn tell_without_ledger(&self, events: Vec<notify::Event>) {
+        self.spare.lock().events.extend(events);
+    }
+
+    /// The ledger can be written, again or still, or there is nothing to write.
+    pub fn ledger_works(&self) {
+        self.spare.lock().begins_anew = true;
     }
 
     /// Something may be to be delivered now.
@@ -81,6 +106,28 @@ impl Alerts {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+fn deliver_without(
+    settings: &Settings,
+    memory: &mut Option<Ledger>,
+    spare: Spare,
+    stop: &AtomicBool,
+) -> Result<()> {
+    let now = settings.clock.now();
+    if spare.begins_anew {
+        *memory = None;
+    }
+    if memory.is_none() && !spare.events.is_empty() {
+        *memory = Some(Ledger::in_memory()?);
+    }
+    let Some(ledger) = memory else { return Ok(()) };
+    spare.events.iter().try_for_each(|event| report(ledger, settings, event, now))?;
+    let delivered = Queue::new(ledger.connection(), &settings.notify).deliver_due(now, stop)?;
+    match delivered.troubles.is_empty() {
+        true => Ok(()),
+        false => Err(Error::failed(delivered.troubles.join("; "))),
     }
 }
 
@@ -103,6 +150,6 @@ fn deliver_once(settings: &Settings, stop: &AtomicBool) -> (Result<()>, Duration
 ///
 /// # Errors
 /// If the ledger cannot be written.
-pub fn report(ledger: &Ledger, settings: &Settings, event: notify::Event, now: DateTime<Utc>) -> Result<()> {
-    Queue::new(ledger.connection(), &settings.notify).report(&event, now).map(drop)
+pub fn report(ledger: &Ledger, settings: &Settings, event: &notify::Event, now: DateTime<Utc>) -> Result<()> {
+    Queue::new(ledger.connection(), &settings.notify).report(event, now).map(drop)
 }

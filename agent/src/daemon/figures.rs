@@ -77,11 +77,14 @@ impl Probe for Pulse {
         of_ledger(&settings, &ledger, settings.clock.now())
     }
 
+    fn is_live(&self) -> bool {
+        let silent = self.began.elapsed().as_secs().saturating_sub(self.alive.load(Ordering::Relaxed));
+        silent < ALIVE_WITHIN_SECONDS
+    }
+
     fn health(&self) -> Health {
         let settings = self.settings.lock().clone();
-        let silent = self.began.elapsed().as_secs().saturating_sub(self.alive.load(Ordering::Relaxed));
-        let mut health =
-            Health { is_live: silent < ALIVE_WITHIN_SECONDS, is_ready: true, checks: Vec::new() };
+        let mut health = Health { is_live: self.is_live(), is_ready: true, checks: Vec::new() };
         let ledger = Ledger::open(&settings.directories.state);
         let states = ledger.and_then(|ledger| overdue::of_ledger(&settings, &ledger, settings.clock.now()));
         match states {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::child::{self, Running};
 use super::dues::DueJob;
 use super::queue::Ticket;
-use super::{Daemon, Level, alerts, name};
+use super::{Daemon, Level, name};
 use crate::Kind;
 use crate::ledger::{Ended, Job, JobKind, Numbers, RunResult, Trigger};
 use crate::notify::{Event, EventKind};
@@ -191,10 +191,7 @@ impl Daemon<'_> {
             "It is tried again; `lifeboat run {}` tries at once.",
             job.source.as_deref().unwrap_or_default()
         ));
-        if let Err(e) = alerts::report(&self.ledger, &self.settings, event, now) {
-            self.say(Level::Warning, &e.in_full());
-        }
-        self.alerts.wake();
+        self.report(vec![event]);
     }
 
     /// Ends jobs that do not come on, and those that do not stop.

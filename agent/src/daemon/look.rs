@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 
 use super::{Daemon, Level, alerts, child, overdue};
 use crate::ledger::Ledger;
+use crate::notify::Event;
 
 /// As often.
 const LOOK_EACH: TimeDelta = TimeDelta::minutes(1);
@@ -58,15 +59,33 @@ impl Daemon<'_> {
 
     fn look_for_overdue(&self) {
         let now = self.now();
-        let looked = overdue::look(&self.settings, &self.ledger, now).and_then(|events| {
-            // After a machine slept all is late, and about to be done.
-            let is_waiting =
-                |source: Option<&str>| source.is_some_and(|source| self.queue.has_source(source));
-            let late = events.into_iter().filter(|event| !is_waiting(event.source.as_deref()));
-            late.into_iter().try_for_each(|event| alerts::report(&self.ledger, &self.settings, event, now))
-        });
-        if let Err(e) = looked {
-            self.say(Level::Warning, &e.in_full());
+        match overdue::look(&self.settings, &self.ledger, now) {
+            Ok(mut events) => {
+                // After a machine slept all is late, and about to be done.
+                let is_waiting =
+                    |source: Option<&str>| source.is_some_and(|source| self.queue.has_source(source));
+                events.retain(|event| !is_waiting(event.source.as_deref()));
+                self.report(events);
+            }
+            Err(e) => self.say(Level::Warning, &e.in_full()),
+        }
+    }
+
+    /// Tells what is wrong, if need be without the ledger: a full disk is no reason that nobody hears of it.
+    pub(super) fn report(&self, events: Vec<Event>) {
+        let now = self.now();
+        if !self.ledger.is_current() {
+            self.alerts.tell_without_ledger(events);
+            return self.alerts.wake();
+        }
+        let reported =
+            events.iter().try_for_each(|event| alerts::report(&self.ledger, &self.settings, event, now));
+        match reported {
+            Ok(()) => self.alerts.ledger_works(),
+            Err(e) => {
+                self.say(Level::Warning, &e.in_full());
+                self.alerts.tell_without_ledger(events);
+            }
         }
         self.alerts.wake();
     }

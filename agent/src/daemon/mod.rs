@@ -191,10 +191,7 @@ impl<'a> Daemon<'a> {
     ) -> Result<Self> {
         let settings = Arc::new(settings);
         let ledger = Ledger::open(&settings.directories.state).or_else(|e| {
-            say(
-                Level::Warning,
-                &format!("{}. Backups go on, and nothing of them is remembered", e.in_full()),
-            );
+            say(Level::Warning, &e.context("backups go on, and nothing of them is remembered").in_full());
             Ledger::in_memory()
         })?;
         let mut daemon = Self {

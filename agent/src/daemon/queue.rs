@@ -1,6 +1,6 @@
 //! What waits to be run, and what may run now. Pure: who runs it is told and tells.
 //!
-//! Nothing of one source overlaps, nor two prunes or two checks; what waits already is not queued twice; the higher priority goes first, and of
+//! Nothing of one source overlaps, and there is one prune or check at a time, beside the backups, which wait for neither; what waits already is not queued twice; the higher priority goes first, and of
 //! the same what was asked for by a person, then what was due first.
 
 use std::collections::HashMap;
@@ -37,12 +37,12 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// One that lets so many jobs run at once; at least one.
+    /// One that lets so many backups run at once; at least one.
     pub fn new(parallel: usize) -> Self {
         Self { waiting: Vec::new(), running: HashMap::new(), parallel: parallel.max(1), last: 0 }
     }
 
-    /// From now on so many jobs may run at once.
+    /// From now on so many backups may run at once.
     pub fn set_parallel(&mut self, parallel: usize) {
         self.parallel = parallel.max(1);
     }
@@ -66,16 +66,20 @@ impl Queue {
 
     /// Takes the next job that may run now, which then counts as running until [`Queue::ended`].
     pub fn take(&mut self) -> Option<Waiting> {
-        if self.running.len() >= self.parallel {
-            return None;
-        }
+        let is_backup = |job: &Job| job.kind == JobKind::Backup;
+        let backups = self.running.values().filter(|job| is_backup(job)).count();
+        let has_place = |waiting: &&Waiting| match is_backup(&waiting.job) {
+            true => backups < self.parallel,
+            false => backups == self.running.len(),
+        };
         let rank = |waiting: &Waiting| {
             let by_hand = waiting.job.cause != Trigger::Manual;
             (-i64::from(waiting.priority), by_hand, waiting.due, waiting.ticket)
         };
         let is_free =
             |waiting: &&Waiting| !self.running.values().any(|running| overlap(running, &waiting.job));
-        let ticket = self.waiting.iter().filter(is_free).min_by_key(|waiting| rank(waiting))?.ticket;
+        let ticket =
+            self.waiting.iter().filter(has_place).filter(is_free).min_by_key(|waiting| rank(waiting))?.ticket;
         let at = self.waiting.iter().position(|waiting| waiting.ticket == ticket)?;
         let taken = self.waiting.remove(at);
         self.running.insert(taken.ticket, taken.job.clone());
@@ -122,10 +126,7 @@ impl Queue {
 }
 
 fn overlap(one: &Job, other: &Job) -> bool {
-    match (one.kind, other.kind) {
-        (JobKind::Backup, JobKind::Backup) => one.source == other.source,
-        (one, other) => one == other,
-    }
+    one.kind == other.kind && one.source == other.source
 }
 
 #[cfg(test)]
@@ -180,6 +181,24 @@ mod tests {
         assert_eq!(queue.take(), None, "a still runs");
         queue.ended(first.ticket);
         assert_eq!(queue.take().unwrap().job.class.as_deref(), Some("daily"));
+    }
+
+    #[test]
+    fn a_prune_waits_for_no_backup_and_no_backup_for_it() {
+        let mut queue = Queue::new(1);
+        let work = |kind| Job { kind, source: None, class: None, cause: Trigger::Schedule };
+        queue.push(work(JobKind::Prune), at(0), 0, false);
+        queue.push(work(JobKind::Check), at(1), 0, false);
+        queue.push(job("a", "hourly", Trigger::Schedule), at(2), 0, false);
+        queue.push(job("b", "hourly", Trigger::Schedule), at(3), 0, false);
+        let prune = queue.take().unwrap();
+        let backup = queue.take().unwrap();
+        assert_eq!((prune.job.kind, backup.job.source.as_deref()), (JobKind::Prune, Some("a")));
+        assert_eq!(queue.take(), None, "one of each at a time");
+        queue.ended(prune.ticket);
+        assert_eq!(queue.take().unwrap().job.kind, JobKind::Check);
+        queue.ended(backup.ticket);
+        assert_eq!(queue.take().unwrap().job.source.as_deref(), Some("b"));
     }
 
     #[test]

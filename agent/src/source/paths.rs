@@ -52,6 +52,24 @@ pub fn expand(paths: &[PathBuf]) -> Expanded {
     all
 }
 
+/// The patterns of `paths`, each with its own text, as they match the real paths of what they mean: links on the way to their first part are resolved.
+pub fn patterns(paths: &[PathBuf]) -> Vec<(Vec<u8>, glob::Pattern)> {
+    let of_path = |path: &PathBuf| {
+        let is_plain = |part: &&OsStr| !has_pattern(part);
+        let parts = || path.components().map(|part| part.as_os_str());
+        let way: PathBuf = parts().take_while(is_plain).collect();
+        let rest: PathBuf = parts().skip_while(is_plain).collect();
+        if rest.as_os_str().is_empty() {
+            return None;
+        }
+        let real = way.canonicalize().unwrap_or(way);
+        let text = Path::new(&glob::Pattern::escape(&real.to_string_lossy())).join(&rest);
+        let pattern = glob::Pattern::new(&text.to_string_lossy()).ok()?;
+        Some((path.as_os_str().as_bytes().to_vec(), pattern))
+    };
+    paths.iter().filter_map(of_path).collect()
+}
+
 /// Whether it has a sign that stands for something else.
 fn has_pattern(text: &OsStr) -> bool {
     text.as_bytes().iter().any(|byte| b"*?[".contains(byte))

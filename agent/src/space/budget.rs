@@ -48,7 +48,7 @@ struct State {
 /// What is taken and what is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Standing {
-    /// Bytes of all objects; known where there is a quota.
+    /// Bytes of all objects; known where there is a quota, or somebody counted.
     pub used: Option<u64>,
     /// Bytes of all objects at most.
     pub quota: Option<u64>,
@@ -141,8 +141,11 @@ impl Repository {
         Some(state.standing?.after(state.written))
     }
 
-    /// Bytes of all objects, by listings.
-    fn stored_bytes(&self) -> Result<u64> {
+    /// Bytes of all objects, by listings: a request for each thousand of them at some stores.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub fn stored_bytes(&self) -> Result<u64> {
         let mut bytes = 0;
         self.store().for_each(&Prefix::all(), |info| {
             bytes += info.size;

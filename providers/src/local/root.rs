@@ -6,8 +6,12 @@
 use std::path::{Path, PathBuf};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchown, fstat, mkdirat, openat, openat2,
+    statat,
+};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::errno::translate;
 use crate::{Error, ErrorKind, Result};
@@ -27,6 +31,8 @@ pub(super) struct Root {
     fd: OwnedFd,
     path: PathBuf,
     has_openat2: bool,
+    /// Who is given what is made here, if that is somebody else.
+    owner: Option<(Uid, Gid)>,
 }
 
 /// A folder that was opened to have an object put into it.
@@ -71,7 +77,8 @@ impl Root {
         };
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let has_openat2 = probe_openat2(fd.as_fd());
-        Ok(Self { fd, path, has_openat2 })
+        let owner = foreign_owner(fd.as_fd());
+        Ok(Self { fd, path, has_openat2, owner })
     }
 
     /// The root as an absolute path, for messages and [`crate::Capabilities::local_root`].
@@ -108,13 +115,25 @@ impl Root {
         }
         let mut fd = self.open_folder("")?;
         for name in path.split('/') {
-            match mkdirat(&fd, name, FOLDER_MODE) {
-                Ok(()) | Err(Errno::EXIST) => {}
+            let made = match mkdirat(&fd, name, FOLDER_MODE) {
+                Ok(()) => true,
+                Err(Errno::EXIST) => false,
                 Err(errno) => return Err(errno),
-            }
+            };
             fd = open_one(fd.as_fd(), name, FOLDER_FLAGS)?;
+            if made {
+                self.give(fd.as_fd());
+            }
         }
         Ok(Folder { fd, made: true })
+    }
+
+    /// Gives what was made just now to the owner of the store: when root writes into the store of a service, the service has to be able to read
+    /// it. A file system that has no owners, or gives nothing away, stays as it is.
+    pub(super) fn give(&self, made: BorrowedFd<'_>) {
+        if let Some((user, group)) = self.owner {
+            let _ = fchown(made, Some(user), Some(group));
+        }
     }
 
     /// Uses the resolution for kernels without `openat2`.
@@ -123,6 +142,12 @@ impl Root {
         self.has_openat2 = false;
         self
     }
+}
+
+/// The owner of a folder, where this process is root and the folder somebody else's.
+fn foreign_owner(folder: BorrowedFd<'_>) -> Option<(Uid, Gid)> {
+    let stat = fstat(folder).ok().filter(|stat| geteuid().is_root() && stat.st_uid != 0)?;
+    Some((Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid)))
 }
 
 /// Opens one name in a folder, which must not be a symbolic link.

@@ -1,7 +1,7 @@
 //! The local store under attack and in trouble: links, damage, full disks, killed processes.
 
 use std::io::Read as _;
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -55,6 +55,27 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// Only root can give files away: for others this is a store of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_root_puts_into_somebody_elses_store_is_theirs() {
+    let (folder, _) = store();
+    let root = folder.path().join("store");
+    let is_root = rustix::process::geteuid().is_root();
+    let own = std::fs::metadata(&root).unwrap();
+    let theirs = if is_root { (4711, 4712) } else { (own.uid(), own.gid()) };
+    if is_root {
+        std::os::unix::fs::chown(&root, Some(theirs.0), Some(theirs.1)).unwrap();
+        std::fs::remove_dir(root.join(".tmp")).unwrap();
+    }
+    let store = LocalProvider::open(&root).unwrap();
+    put(&store, "packs/3f/one", "text", PutMode::CreateNew).await.unwrap();
+    put(&store, "packs/3f/one", "other", PutMode::Replace).await.unwrap();
+    for path in [".tmp", "packs", "packs/3f", "packs/3f/one"] {
+        let found = std::fs::metadata(root.join(path)).unwrap();
+        assert_eq!((found.uid(), found.gid()), theirs, "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

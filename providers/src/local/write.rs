@@ -312,6 +312,7 @@ impl<'a> Temp<'a> {
     fn create(root: &'a Root) -> rustix::io::Result<Self> {
         let folder = root.folder(TEMP_FOLDER)?.fd;
         let (name, file) = sweep::create_temp(folder.as_fd())?;
+        root.give(file.as_fd());
         Ok(Self { root, folder, name, file, published: false })
     }
 

@@ -4,6 +4,7 @@
 mod clock;
 mod killed;
 mod observed;
+mod random;
 mod requests;
 mod service;
 mod soak;

@@ -70,14 +70,21 @@ fn monitoring_sees_what_is_good_and_what_is_overdue() {
     assert_eq!(get("/healthz").json()["status"], "ok");
     let checked = service.run(&["status", "--check"]).expect(0);
     assert!(checked.out.starts_with("OK"), "{checked:?}");
+    let doctor = service.run(&["doctor"]).expect(0).prints("daemon: it runs and answers");
+    doctor.prints("source web: at disk: last good").prints("notifications: there is no channel");
+    assert_eq!(service.run(&["status", "--json"]).expect(0).json()[1]["running"], true);
     // The daemon stops, and nobody backs anything up any more: an outside monitor sees it.
     service.stop();
+    service.run(&["doctor"]).expect(0).prints("daemon: none runs with this configuration");
     service.set_clock("2027-01-03T14:29:00Z");
     service.run(&["status", "--check"]).expect(0);
     service.set_clock("2027-01-03T14:31:00Z");
     let checked = service.run(&["status", "--check"]).expect(3);
     assert!(checked.out.contains("OVERDUE: web at disk: last good 2 h ago"), "{checked:?}");
-    service.run(&["status"]).expect(3).prints("OVERDUE");
+    service.run(&["status"]).expect(3).prints("OVERDUE").says("no daemon runs with this configuration");
+    let status = service.run(&["status", "--json"]).expect(3).json();
+    assert!(status.last().unwrap()["used_bytes"].as_u64().unwrap() > 1000, "{status:#?}");
+    service.run(&["doctor"]).expect(1).prints("wrong   source web: at disk: last good 2 h ago");
     // The only destination is away: what this machine remembers is shown all the same.
     fs::rename(service.scene.world.path("disk"), service.scene.world.path("away")).unwrap();
     service.run(&["status"]).expect(10).prints("OVERDUE");
@@ -101,7 +108,12 @@ fn a_full_state_disk_stops_no_backup() {
     let Some(_disk) = Tmpfs::mount(&at, "1m") else { return };
     service.person = service.person.clone().with("LIFEBOAT_STATE_DIR", &at);
     // Another path of the socket: one on a full disk cannot always be made.
-    service.configure(&format!("{HOURLY}\n[daemon]\nsocket = \"{}\"", service.scene.path("socket")));
+    let hook = lifeboat_tests::hook::Hook::start();
+    service.configure(&format!(
+        "{HOURLY}\n[daemon]\nsocket = \"{}\"\n[[notify.channel]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"{}\"",
+        service.scene.path("socket"),
+        hook.url("/x")
+    ));
     fs::write(at.join("ballast"), vec![1; 4 << 20]).unwrap_err();
     let command = service.person.command(&["-v", "daemon"]);
     let mut daemon = Server::start("daemon", command, &service.scene.world.path("full.log"));
@@ -109,11 +121,22 @@ fn a_full_state_disk_stops_no_backup() {
     assert!(daemon.log().contains("nothing of them is remembered"), "{}", daemon.log());
     service.set_clock("2027-01-03T13:00:01Z");
     wait_for(|| daemon.log(), || (daemon.log().matches("web (hourly): ok").count() == 2).then_some(()));
+    // What is wrong is told without a ledger: by who ran it, and by the daemon.
+    let told = |kind: &str| hook.heard().iter().any(|heard| heard.json()["event"]["kind"] == kind);
+    let (disk, away) = (service.scene.world.path("disk"), service.scene.world.path("away"));
+    fs::rename(&disk, &away).unwrap();
+    service.set_clock("2027-01-03T14:00:01Z");
+    wait_for(|| format!("{:#?}\n{}", hook.heard(), daemon.log()), || told("failure").then_some(()));
+    service.set_clock("2027-01-03T16:30:01Z");
+    wait_for(|| daemon.log(), || (daemon.log().matches("web (hourly): failed").count() == 2).then_some(()));
+    service.set_clock("2027-01-03T16:32:01Z");
+    wait_for(|| format!("{:#?}\n{}", hook.heard(), daemon.log()), || told("overdue").then_some(()));
+    fs::rename(&away, &disk).unwrap();
     // Room again, and it is remembered again.
     fs::remove_file(at.join("ballast")).unwrap();
-    service.set_clock("2027-01-03T14:00:01Z");
+    service.set_clock("2027-01-03T17:00:01Z");
     wait_for(|| daemon.log(), || (daemon.log().matches("web (hourly): ok").count() == 3).then_some(()));
     let runs = service.run(&["runs", "--json"]).expect(0).json();
-    assert_eq!(summary(&runs).last().unwrap(), "hourly schedule ok");
+    assert_eq!(summary(&runs).last().unwrap(), "hourly catch-up ok");
     daemon.stop();
 }

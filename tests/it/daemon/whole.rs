@@ -11,30 +11,31 @@ use std::thread::JoinHandle;
 
 use lifeboat_drive_double::{Call, Fault, Rule, When};
 use lifeboat_tests::binary::Person;
-use lifeboat_tests::faulty_s3;
+use lifeboat_tests::faulty_s3::{self, FaultyS3};
 use lifeboat_tests::hook::Hook;
 use lifeboat_tests::process::{Server, wait_for};
 use serde_json::Value;
 
 use super::service::HOURLY;
-use crate::three_destinations::Three;
+use crate::three_destinations::{S3, Three};
 
-struct Whole {
-    three: Three,
-    person: Person,
+/// A machine with three destinations and three sources, its daemon, and who hears of it.
+pub(super) struct Whole<S = FaultyS3> {
+    pub(super) three: Three<S>,
+    pub(super) person: Person,
     hook: Hook,
     clock: std::path::PathBuf,
-    daemon: Option<Server>,
+    pub(super) daemon: Option<Server>,
 }
 
 /// Writes to a database all the time: each transaction moves an amount from one account to another.
-struct Load {
+pub(super) struct Load {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<u64>>,
 }
 
 impl Load {
-    fn begin(path: &Path) -> Self {
+    pub(super) fn begin(path: &Path) -> Self {
         let schema = "PRAGMA journal_mode=WAL; CREATE TABLE accounts (id INTEGER PRIMARY KEY, amount INTEGER); \
                       WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200) INSERT INTO accounts SELECT i, 100 FROM n;";
         sqlite(path, schema);
@@ -55,7 +56,8 @@ impl Load {
         Self { stop, thread: Some(std::thread::spawn(write)) }
     }
 
-    fn end(&mut self) -> u64 {
+    /// How many transactions there were.
+    pub(super) fn end(&mut self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().map_or(0, |thread| thread.join().unwrap())
     }
@@ -73,19 +75,19 @@ fn sqlite(path: &Path, statements: &str) -> String {
     String::from_utf8(ran.stdout).unwrap()
 }
 
-impl Whole {
-    fn new() -> Self {
-        let three = Three::new();
+impl<S: S3> Whole<S> {
+    /// With the schedule as TOML, at this time.
+    pub(super) fn new(three: Three<S>, schedule: &str, now: &str) -> Self {
         let clock = three.scene.world.path("clock");
         let person = three.person.clone().with("LIFEBOAT_CLOCK", &clock).with("TZ", "UTC");
         let whole = Self { three, person, hook: Hook::start(), clock, daemon: None };
-        whole.set_clock("2027-01-03T12:30:00Z");
+        whole.set_clock(now);
         let config = whole.three.scene.world.path("home/.config/lifeboat/config.toml");
         let destinations = fs::read_to_string(&config).unwrap();
         let (source, world) = (whole.three.scene.source(), whole.three.scene.path(""));
         let hook = whole.hook.url("/hook");
         let text = format!(
-            "host = \"here\"\n{HOURLY}\n{destinations}\n[[source]]\nname = \"web\"\npaths = [\"{source}\"]\n\
+            "host = \"here\"\n{schedule}\n{destinations}\n[[source]]\nname = \"web\"\npaths = [\"{source}\"]\n\
              [[source]]\nname = \"bot\"\nkind = \"sqlite\"\npaths = [\"{world}/*.db\"]\n\
              [[source]]\nname = \"dump\"\nkind = \"command\"\ncommand = [\"sh\", \"-c\", \"cat {source}/top; seq 1 20000\"]\nfile = \"/dump.txt\"\n\
              to = [\"disk\", \"s3\"]\n\
@@ -96,27 +98,27 @@ impl Whole {
         whole
     }
 
-    fn set_clock(&self, now: &str) {
+    pub(super) fn set_clock(&self, now: &str) {
         let new = self.clock.with_extension("new");
         fs::write(&new, now).unwrap();
         fs::rename(&new, &self.clock).unwrap();
     }
 
-    fn start(&mut self) {
+    pub(super) fn start(&mut self) {
         let command = self.person.command(&["-v", "daemon"]);
         self.daemon = Some(Server::start("daemon", command, &self.three.scene.world.path("daemon.log")));
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         self.daemon.as_ref().map(Server::log).unwrap_or_default()
     }
 
-    fn runs(&self) -> Vec<Value> {
+    pub(super) fn runs(&self) -> Vec<Value> {
         self.person.run(&["runs", "--json", "-n", "1000"]).expect(0).json()
     }
 
     /// Waits until a source has so many runs that made a snapshot.
-    fn wait_for_good(&self, source: &str, number: usize) {
+    pub(super) fn wait_for_good(&self, source: &str, number: usize) {
         let made = |run: &&Value| run["source"] == source && run["snapshot"].is_string();
         wait_for(
             || format!("{number} runs of {source}: {:#?}\n{}", self.runs(), self.log()),
@@ -124,11 +126,11 @@ impl Whole {
         );
     }
 
-    fn told(&self) -> Vec<Value> {
+    pub(super) fn told(&self) -> Vec<Value> {
         self.hook.heard().iter().map(|heard| heard.json()["event"].clone()).collect()
     }
 
-    fn wait_until_told(&self, event: &str, source: &str) {
+    pub(super) fn wait_until_told(&self, event: &str, source: &str) {
         wait_for(
             || format!("{event} of {source} in {:#?}\n{}", self.told(), self.log()),
             || {
@@ -141,7 +143,7 @@ impl Whole {
 
 #[test]
 fn a_day_with_faults_and_kills_loses_nothing_and_hides_nothing() {
-    let mut whole = Whole::new();
+    let mut whole = Whole::new(Three::new(), HOURLY, "2027-01-03T12:30:00Z");
     let database = whole.three.scene.world.path("bot.db");
     let mut load = Load::begin(&database);
     whole.start();
@@ -190,9 +192,9 @@ fn a_day_with_faults_and_kills_loses_nothing_and_hides_nothing() {
     whole.verify();
 }
 
-impl Whole {
+impl<S: S3> Whole<S> {
     /// Every acknowledged snapshot is where it was said to be, and all of it comes back.
-    fn verify(&self) {
+    pub(super) fn verify(&self) {
         let runs = self.runs();
         let acknowledged: Vec<(&str, &str, Vec<&str>)> = runs
             .iter()

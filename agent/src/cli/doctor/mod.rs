@@ -3,15 +3,16 @@
 //! | module | what is looked at |
 //! |---|---|
 //! | this one | clock, configuration, directories, key, snapshots |
+//! | `service` | the daemon, sources, channels |
 //! | `store` | the store of each destination: whether it is there, has room, can be written to |
 
+mod service;
 mod store;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use chrono::Utc;
 use clap::Args;
 use serde_json::json;
 
@@ -123,6 +124,7 @@ impl Doctor {
         configuration(&mut findings)?;
         directories(&mut findings)?;
         let has_key = key(&mut findings)?;
+        service::look(&mut findings)?;
         store::look(&mut findings, has_key)?;
         let (bad, advice) = (findings.bad, findings.advice);
         if session.output.json() {
@@ -140,7 +142,7 @@ impl Doctor {
 }
 
 fn clock(findings: &mut Findings<'_>) -> Result<()> {
-    let now = Utc::now();
+    let now = findings.session.settings.clock.now();
     if now.timestamp() < BUILT_AFTER {
         let fix = "Set the clock, best by NTP (timedatectl set-ntp true).";
         return findings.bad(
@@ -295,19 +297,19 @@ fn snapshots(findings: &mut Findings<'_>, repository: &Repository, history: &His
     let Some(newest) = history.snapshots.last() else {
         return findings.bad("snapshots", "there are none yet", "Make one: lifeboat backup PATH");
     };
-    let time = newest.manifest.time;
-    let days = Utc::now().signed_duration_since(time).num_days();
+    let (time, now) = (newest.manifest.time, findings.session.settings.clock.now());
+    let days = now.signed_duration_since(time).num_days();
     let words = format!(
         "{}, the newest {}",
         count(history.snapshots.len() as u64, "snapshot", "snapshots"),
         text::age(&time)
     );
-    if time > Utc::now() + chrono::TimeDelta::minutes(10) {
+    if time > now + chrono::TimeDelta::minutes(10) {
         findings.bad(
             "clock",
             format_args!(
                 "it says {}, but the newest snapshot, of {}, was made at {}",
-                text::local_time(&Utc::now()),
+                text::local_time(&now),
                 path_text::display(newest.manifest.host.as_bytes()),
                 text::local_time(&time)
             ),

@@ -10,7 +10,7 @@ use crate::cli::session::Session;
 use crate::daemon::{figures, name};
 use crate::ledger::{Ended, Job, JobKind, JobLock, Ledger, RunResult};
 use crate::notify::{Event, EventKind, Queue};
-use crate::{Result, metrics};
+use crate::{Error, Result, metrics};
 
 /// A run that has ended.
 pub struct Told<'t> {
@@ -42,13 +42,19 @@ pub fn begun(session: &Session, recorder: &Recorder, job: &Job) {
 
 /// A run has ended: tells who wants to know, and writes the figures for monitoring. What goes wrong with that is a warning.
 pub fn ended(session: &Session, ledger: Option<&Ledger>, told: &Told<'_>) {
-    let Some(ledger) = ledger else { return };
     let settings = &session.settings;
-    let queue = Queue::new(ledger.connection(), &settings.notify);
-    let reported = report(session, ledger, &queue, told).and_then(|()| deliver(session, &queue));
-    if let Err(e) = reported {
-        session.output.warning(format_args!("notifications: {e}"));
+    let warn = |e: Error| session.output.warning(format_args!("notifications: {}", e.in_full()));
+    let in_ledger = |ledger| {
+        let queue = Queue::new(Ledger::connection(ledger), &settings.notify);
+        let reported = report(session, ledger, &queue, told).and_then(|()| deliver(session, &queue));
+        reported.map_err(warn).is_ok()
+    };
+    if !ledger.is_some_and(in_ledger)
+        && let Err(e) = tell_at_once(session, told)
+    {
+        warn(e);
     }
+    let Some(ledger) = ledger else { return };
     if let Some(path) = &settings.metrics.textfile {
         let figures = figures::of_ledger(settings, ledger, told.now);
         if let Err(e) = figures.and_then(|figures| metrics::textfile::write(path, &figures)) {
@@ -57,10 +63,22 @@ pub fn ended(session: &Session, ledger: Option<&Ledger>, told: &Told<'_>) {
     }
 }
 
+/// Tells without the ledger, each channel once: a full disk is no reason that nobody hears of a failure.
+fn tell_at_once(session: &Session, told: &Told<'_>) -> Result<()> {
+    let memory = Ledger::in_memory()?;
+    let queue = Queue::new(memory.connection(), &session.settings.notify);
+    report(session, &memory, &queue, told)?;
+    send(session, &queue)
+}
+
 /// Without a daemon, what waits is delivered by whoever runs something.
 fn deliver(session: &Session, queue: &Queue<'_>) -> Result<()> {
     let state = &session.settings.directories.state;
     let Some(_nobody) = JobLock::try_take(state, "daemon")? else { return Ok(()) };
+    send(session, queue)
+}
+
+fn send(session: &Session, queue: &Queue<'_>) -> Result<()> {
     let delivered = queue.deliver_due(session.settings.clock.now(), &AtomicBool::new(false))?;
     for trouble in delivered.troubles {
         session.output.warning(format_args!("a notification did not arrive: {trouble}"));

@@ -20,7 +20,7 @@ pub fn verify(session: &Session, recorder: &Recorder) -> Result<()> {
     let targets = destinations::all(session)?;
     let first = session.open_any()?;
     let known = recorder.with(Ledger::verifications).unwrap_or_default();
-    let holdings = holdings::ask(session, &first, None, Ask::Space)?;
+    let holdings = holdings::ask(session, &first, None, Ask::Size)?;
     recorder.with(|ledger| protection::see(ledger, &holdings, session.settings.clock.now()));
     let mut worst: Option<Error> = None;
     for target in &targets {

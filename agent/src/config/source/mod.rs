@@ -249,6 +249,7 @@ fn one(
             // A program that prints nothing and says that all is well has not done what it was for.
             bytes_min: file.minimum_size.or((file.kind == KindFile::Command).then_some(1)),
             shrink_max: file.maximum_shrink,
+            expect_all: !file.may_vanish,
         },
         hooks: hooks(file.hooks)?,
         on_change,

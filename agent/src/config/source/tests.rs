@@ -22,12 +22,16 @@ fn every_kind_is_read_with_its_defaults() {
     assert_eq!(files.kind_word(), "files");
     let SourceKind::Files(kind) = &files.kind else { panic!("{files:?}") };
     assert_eq!(kind.paths, [Path::new("/home/me/data")]);
-    assert!(files.on_change.is_none() && files.guards == Guards::default() && files.to.is_empty());
+    assert!(
+        files.on_change.is_none()
+            && files.guards == Guards { expect_all: true, ..Guards::default() }
+            && files.to.is_empty()
+    );
     let sqlite = one("kind = \"sqlite\"\npaths = [\"/srv/*.db\"]\non_change = true\nto = \"disk\"").unwrap();
     assert_eq!(sqlite.on_change, Some(OnChange { debounce: DEBOUNCE, minimum_interval: MINIMUM_INTERVAL }));
     let text = "kind = \"command\"\ncommand = [\"pg_dump\"]\nminimum_size = \"1KiB\"\nmaximum_shrink = \"25%\"\ntimeout = \"2h\"";
     let command = one(text).unwrap();
-    assert_eq!(command.guards, Guards { bytes_min: Some(1024), shrink_max: Some(0.25) });
+    assert_eq!(command.guards, Guards { bytes_min: Some(1024), shrink_max: Some(0.25), expect_all: true });
     let SourceKind::Command(kind) = &command.kind else { panic!("{command:?}") };
     assert_eq!(
         (kind.file.as_path(), kind.timeout),

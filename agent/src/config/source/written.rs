@@ -43,6 +43,10 @@ pub struct SourceFile {
     #[serde(default, deserialize_with = "percent")]
     #[schemars(with = "Option<String>")]
     pub maximum_shrink: Option<f64>,
+    /// A database that a pattern matched last time may be gone, and a directory of `paths` that was full may be empty: else that is an error of the
+    /// snapshot until it is accepted.
+    #[serde(default)]
+    pub may_vanish: bool,
     /// Of jobs that wait, those with the higher number run first; 0 unless set.
     #[serde(default)]
     pub priority: i32,

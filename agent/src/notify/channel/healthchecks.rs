@@ -48,9 +48,10 @@ pub fn request(
     let mut url = http::checked_url(&url, &format!("the URL of channel {channel}"), address.allow_plain)?;
     let end = match event.kind {
         EventKind::Started => Some("start"),
-        EventKind::Failure => Some("fail"),
+        // A snapshot that lacks something is not what was promised, and such a service knows only two outcomes.
+        EventKind::Failure | EventKind::Incomplete => Some("fail"),
+        EventKind::Success => None,
         // Whatever is no outcome of a run must not be taken for one.
-        EventKind::Success | EventKind::Incomplete => None,
         _ => Some("log"),
     };
     if let (Some(end), Ok(mut parts)) = (end, url.path_segments_mut()) {
@@ -97,7 +98,7 @@ mod tests {
         let base = "https://hc-ping.com/0aae2bcc-5fc7-4f05-b5d8-7f8b0c4a1d11";
         let run = "123e4567-e89b-12d3-a456-426614174000";
         assert_eq!(url(base, EventKind::Success, None), base);
-        assert_eq!(url(base, EventKind::Incomplete, None), base);
+        assert_eq!(url(base, EventKind::Incomplete, None), format!("{base}/fail"));
         assert_eq!(url(base, EventKind::Failure, Some("7")), format!("{base}/fail"));
         assert_eq!(url(base, EventKind::Started, Some(run)), format!("{base}/start?rid={run}"));
         assert_eq!(

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::copies::Copies;
-use super::paths::expand;
+use super::paths::{expand, patterns};
 use super::{Entries, Source};
 use crate::backup::{Given, Plan};
 use crate::config::source::SqliteSource;
@@ -85,6 +85,9 @@ impl Source for Sqlite {
         }
         if !plan.has_given() {
             return Err(nothing_good(lacking));
+        }
+        for (written, pattern) in patterns(&self.source.paths) {
+            plan.expect(&written, pattern);
         }
         for Lacking { path, kind, error } in lacking {
             if let Some(hint) = error.hint() {
