@@ -37,6 +37,24 @@ fn mail(server: &MailServer, tls: &str, more: &str) -> String {
 }
 
 #[test]
+fn services_over_https_are_reached_by_the_roots_of_the_system_and_by_no_others() {
+    for (kind, service) in [
+        ("webhook", "hook"),
+        ("discord", "api/webhooks/1/token"),
+        ("slack", "services/T/B/token"),
+        ("ntfy", "topic"),
+        ("healthchecks", "ping/uuid"),
+    ] {
+        let hook = Hook::start_tls();
+        let text = channel("one", kind, &hook.url(service), "");
+        test(&text, &[]).expect(0).prints(&format!("channel one ({kind}): ok"));
+        assert!(!hook.only().target.is_empty());
+        run(&text, &[], None).expect(1).prints("failed");
+        assert_eq!(hook.heard().len(), 0, "{kind}: it was told something by a stranger's certificate");
+    }
+}
+
+#[test]
 fn each_channel_is_tried_and_what_is_wrong_is_said_without_secrets() {
     let hook = Hook::start();
     let text = channel("good", "webhook", &hook.url("in/token-of-the-good-one"), "")

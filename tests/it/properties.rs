@@ -106,6 +106,22 @@ fn a_second_backup_of_an_unchanged_tree_reads_and_stores_nothing() {
     assert!(gets.clone().all(|call| !call.subject.starts_with("packs/")), "{:?}", gets.collect::<Vec<_>>());
 }
 
+/// Requests are money and time at a distant store: docs/performance.md says where each comes from.
+#[test]
+fn a_run_without_changes_costs_so_many_requests() {
+    let world = World::new();
+    grow::grow(&world.source(), 60, &mut Random::new(9));
+    let record = Arc::new(RecordProvider::new(Arc::new(MemoryProvider::new())));
+    backup_all(&create(record.clone(), &world.machine("a"), Cipher::default()), &world.source());
+    record.reset();
+    let repository = open(record.clone(), &world.machine("a")).unwrap();
+    backup(&repository, &world.source(), &options()).unwrap();
+    let calls = |operation| record.counts(operation).calls;
+    let counted = [Operation::List, Operation::Get, Operation::Put, Operation::DeleteMany].map(calls);
+    // At a store that creates conditionally an outcome is put, too, and removed with the session.
+    assert_eq!(counted, [17, 2, 3, 1], "{:?}", record.all_counts());
+}
+
 #[test]
 fn a_rescan_reads_everything_and_stores_nothing_new() {
     let world = World::new();

@@ -4,7 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use lifeboat_tests::binary::Person;
+use lifeboat_tests::seen::see;
 use lifeboat_tests::{binary, on_path};
+
+use crate::scene::Scene;
 
 /// Exposure by `systemd-analyze security`, times ten: what is promised of everything that runs without a person.
 const EXPOSURE_MAX: &str = "20";
@@ -117,7 +121,7 @@ fn the_sandbox_is_as_tight_as_promised() {
 /// The settings of `[Service]` without comments.
 fn service(unit: &str) -> Vec<String> {
     let text = text(unit);
-    let (_, rest) = text.split_once("[Service]\n").unwrap();
+    let (_, rest) = text.split_once("\n[Service]\n").unwrap();
     let section = rest.split("\n[").next().unwrap();
     section.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
 }
@@ -159,4 +163,36 @@ fn the_agent_can_read_everything_and_do_nothing_else() {
         }
         assert!(!settings.iter().any(|line| line.starts_with("ReadWritePaths=")), "{unit}");
     }
+}
+
+/// What systemd runs for a directory, with the unit's own defaults.
+fn words_of_restore(directory: &str) -> Vec<String> {
+    let settings = service("lifeboat-restore@.service");
+    let value = |key: &str| settings.iter().find_map(|line| line.strip_prefix(key)).unwrap();
+    let words =
+        value("ExecStart=").replace("%f", directory).replace("${SNAPSHOT}", value("Environment=SNAPSHOT="));
+    words.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_restore_unit_brings_a_directory_back_as_it_was() {
+    let scene = Scene::new();
+    let config = scene.path("config.toml");
+    fs::write(&config, format!("[[destination]]\nname = \"disk\"\nurl = \"{}\"\n", scene.path("disk")))
+        .unwrap();
+    let person = Person::new(&scene.world.path("home")).with("LIFEBOAT_PASSPHRASE", "secret");
+    person.run(&["-c", &config, "init"]).expect(0);
+    person.run(&["-c", &config, "backup", scene.source()]).expect(0);
+    let before = see(&scene.world.source());
+    fs::write(scene.world.source().join("top"), "spoilt").unwrap();
+    fs::remove_file(scene.world.source().join("sub/file")).unwrap();
+    let words = words_of_restore(scene.source());
+    assert_eq!(words[0], "/usr/bin/lifeboat");
+    let words: Vec<&str> = words
+        .iter()
+        .skip(1)
+        .map(|word| word.replace("/etc/lifeboat/config.toml", &config).leak() as &str)
+        .collect();
+    person.run(&words).expect(0);
+    assert_eq!(see(&scene.world.source()).contents(), before.contents());
 }

@@ -1,8 +1,7 @@
 //! A server for notifications in this process: it keeps every request and answers by a script.
 
 use std::collections::VecDeque;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
@@ -64,6 +63,8 @@ struct Shared {
 pub struct Hook {
     acceptor: Acceptor,
     shared: Arc<Shared>,
+    scheme: &'static str,
+    host: String,
 }
 
 impl Default for Hook {
@@ -77,12 +78,27 @@ impl Hook {
     pub fn start() -> Self {
         let shared = Arc::new(Shared::default());
         let own = shared.clone();
-        Self { acceptor: Acceptor::start(move |stream| serve(stream, &own)), shared }
+        let acceptor = Acceptor::start(move |stream| serve(stream, &own));
+        let host = acceptor.address().ip().to_string();
+        Self { acceptor, shared, scheme: "http", host }
+    }
+
+    /// The same over TLS, by the certificate that mail servers here have.
+    #[cfg(feature = "servers")]
+    pub fn start_tls() -> Self {
+        let shared = Arc::new(Shared::default());
+        let own = shared.clone();
+        let tls = Arc::new(crate::smtp::tls());
+        let acceptor = Acceptor::start(move |stream| {
+            let session = rustls::ServerConnection::new(tls.clone()).unwrap();
+            serve(rustls::StreamOwned::new(session, stream), &own);
+        });
+        Self { acceptor, shared, scheme: "https", host: "localhost".to_owned() }
     }
 
     /// The URL of a path here.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}/{path}", self.acceptor.address())
+        format!("{}://{}:{}/{path}", self.scheme, self.host, self.acceptor.address().port())
     }
 
     /// The next requests get these answers, and those after them 200 again.
@@ -112,17 +128,17 @@ impl Hook {
     }
 }
 
-fn serve(stream: TcpStream, shared: &Shared) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
+fn serve(stream: impl Read + Write, shared: &Shared) {
+    let mut reader = BufReader::new(stream);
     let Some(heard) = read(&mut reader) else { return };
     let reply = shared.script.lock().pop_front().unwrap_or_else(|| Reply::status(200));
     shared.heard.lock().push(heard);
     shared.changed.notify_all();
     // Who asked may be gone: that is its matter.
-    let _ = answer(stream, &mut reader, reply);
+    let _ = answer(&mut reader, reply);
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> Option<Heard> {
+fn read(reader: &mut BufReader<impl Read>) -> Option<Heard> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
     let target = line.split(' ').nth(1)?.to_owned();
@@ -139,12 +155,13 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Heard> {
     Some(Heard { target, headers, body: String::from_utf8(body).unwrap() })
 }
 
-fn answer(mut stream: TcpStream, reader: &mut BufReader<TcpStream>, reply: Reply) -> std::io::Result<()> {
+fn answer(reader: &mut BufReader<impl Read + Write>, reply: Reply) -> std::io::Result<()> {
+    let stream = reader.get_mut();
     match reply {
         Reply::Close => Ok(()),
         Reply::Hang => {
             // Ends when the other side closes.
-            reader.read(&mut [0]).map(|_| ())
+            stream.read(&mut [0]).map(|_| ())
         }
         Reply::Status(status, headers, body) => {
             let mut head = format!(

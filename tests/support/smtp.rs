@@ -103,7 +103,8 @@ impl MailServer {
     }
 }
 
-fn tls() -> ServerConfig {
+/// What a server here shows: a certificate for `localhost` of the root in `ca.pem`.
+pub(crate) fn tls() -> ServerConfig {
     let certificate = CertificateDer::from_pem_file(fixture("server.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(fixture("server.key")).unwrap();
     ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))

@@ -24,7 +24,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lifeboat_providers::Sha256;
+use lifeboat_providers::{Key, ObjectInfo, Sha256};
 
 use crate::chunk::ChunkId;
 use crate::events::{Context, Event};
@@ -191,7 +191,11 @@ pub(crate) struct Check<'a> {
 pub fn run(repository: &Repository, options: &CheckOptions, context: &Context) -> Result<Report> {
     let repository = &repository.without_copies();
     for _ in 0..PRUNED_MEANWHILE_MAX {
-        let before = stored_shards(repository)?;
+        // One that is used below, and is older than the listing of packs, does as well as a new one.
+        let before = match repository.store().peek_ahead(Area::Index) {
+            Some(listed) => keys(&listed),
+            None => stored_shards(repository)?,
+        };
         let report = examine(repository, options, context)?;
         // Before a prune deletes what was moved, it stores a shard that names the new place: where all shards are as they were, nothing was.
         if report.verdict().is_ok() || before == stored_shards(repository)? {
@@ -208,15 +212,19 @@ pub fn run(repository: &Repository, options: &CheckOptions, context: &Context) -
 const PRUNED_MEANWHILE_MAX: usize = 3;
 
 /// The index shards that are there.
-fn stored_shards(repository: &Repository) -> Result<HashSet<lifeboat_providers::Key>> {
-    let listed = repository.store().list_now(&[Area::Index])?.concat();
-    Ok(listed.into_iter().map(|info| info.key).collect())
+fn stored_shards(repository: &Repository) -> Result<HashSet<Key>> {
+    Ok(keys(&repository.store().list_now(&[Area::Index])?.concat()))
+}
+
+fn keys(listed: &[ObjectInfo]) -> HashSet<Key> {
+    listed.iter().map(|info| info.key.clone()).collect()
 }
 
 fn examine(repository: &Repository, options: &CheckOptions, context: &Context) -> Result<Report> {
     let mut report = Report::default();
     context.report(Event::Phase("checking keys and snapshots"));
-    repository.store().list_ahead(&[Area::Keys, Area::Removed, Area::Packs, Area::Meta]);
+    use Area::{Keys, Meta, Outcomes, Packs, Removed, Sessions, Tombstones};
+    repository.store().list_ahead(&[Keys, Removed, Sessions, Outcomes, Tombstones, Packs, Meta]);
     // All of it is looked at.
     let small = [Area::Snapshots, Area::Forgotten, Area::Labels, Area::Index];
     repository.store().read_ahead(&small, SMALL_BYTES_MAX, |_| true);

@@ -31,7 +31,14 @@ impl Check<'_> {
                 stored.insert((kind, id), info.size);
             }
         }
-        let doomed = Tombstones::load_all(self.repository)?.0.packs;
+        // Listed after the packs, and only where something is amiss: a prune deletes what its tombstone names.
+        let doomed = std::cell::OnceCell::new();
+        let is_doomed = |pack: &Sha256| -> Result<bool> {
+            if doomed.get().is_none() {
+                let _ = doomed.set(Tombstones::load_all(self.repository)?.0.packs);
+            }
+            Ok(doomed.get().is_some_and(|doomed| doomed.contains(pack)))
+        };
         for pack in self.index.packs()? {
             self.report.packs += 1;
             let key = layout::pack(pack.kind, &pack.id)?;
@@ -62,14 +69,16 @@ impl Check<'_> {
                 None => {
                     self.bad.packs.insert(pack.id, format!("{key} is missing"));
                     // Deleted by a prune, and named again by somebody who woke up late: damage only if something needs it.
-                    if !doomed.contains(&pack.id) {
+                    if !is_doomed(&pack.id)? {
                         self.report.damage(key, "is missing");
                     }
                 }
             }
         }
         // What is about to be deleted is in no index any more.
-        self.report.orphans = stored.keys().filter(|(_, id)| !doomed.contains(id)).count() as u64;
+        for (_, id) in stored.keys() {
+            self.report.orphans += u64::from(!is_doomed(id)?);
+        }
         Ok(())
     }
 }

@@ -36,7 +36,8 @@ pub(super) fn check(repository: &Repository, history: &History, report: &mut Rep
             Err(e) => return Err(e),
         }
     }
-    let (_, unreadable) = Tombstones::load_all(repository)?;
+    let listed = repository.store().list(&Area::Tombstones.prefix())?;
+    let (_, unreadable) = Tombstones::read(repository, &listed)?;
     for (key, e) in unreadable {
         let hint = e.hint().map(|hint| format!(". {hint}")).unwrap_or_default();
         report.damage(key, format!("{e}{hint}"));

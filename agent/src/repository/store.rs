@@ -61,6 +61,11 @@ impl Store {
         self.runtime.block_on(self.ahead.listing(&area.prefix()))
     }
 
+    /// The same, left for who asks for it next.
+    pub fn peek_ahead(&self, area: Area) -> Option<Arc<Vec<ObjectInfo>>> {
+        self.runtime.block_on(self.ahead.peek(&area.prefix()))
+    }
+
     /// Listings that were asked for ahead are not to be used any more.
     pub fn forget_ahead(&self) {
         self.ahead.forget_listings();

@@ -49,7 +49,7 @@ impl Repository {
         }
         let mut memory = LockedMemory::open(self.directories())?;
         // Listed under the lock: another process may have taken the next place since this run began.
-        let history = self.load_history()?;
+        let history = self.history_at_once()?;
         let place = &self.directories().place;
         see(place, &history, &mut memory.memory);
         let (mut appended, mut objects) = (Vec::new(), Vec::new());
@@ -78,6 +78,17 @@ impl Repository {
             )));
         }
         Ok(appended)
+    }
+
+    /// As [`Repository::load_history`], by one round trip fewer: all areas are listed at once. What is forgotten or tagged at this very moment may be
+    /// missed, which is nothing to a chain; a gap is looked into all the same.
+    fn history_at_once(&self) -> Result<History> {
+        let areas = [Area::Snapshots, Area::Forgotten, Area::Labels];
+        let listed = self.store().list_now(&areas)?;
+        for (area, listing) in areas.into_iter().zip(listed) {
+            self.store().put_ahead(area, listing);
+        }
+        self.load_history()
     }
 
     /// How many snapshots were removed behind everybody's back, as far as this machine can know.
