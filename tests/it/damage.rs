@@ -89,7 +89,7 @@ impl Scene {
     fn restore_all(&self, repository: &Repository, what: &str) -> String {
         let mut said = String::new();
         let history = repository.load_history().unwrap();
-        said.extend(history.damaged.iter().map(|e| format!("{e}\n")));
+        said.extend(history.damaged.iter().map(|unsound| format!("{}\n", unsound.error)));
         for snapshot in &history.snapshots {
             let (_, expected) = self
                 .states

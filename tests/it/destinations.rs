@@ -202,6 +202,51 @@ fn damage_at_one_is_healed_from_another() {
 }
 
 #[test]
+fn a_check_heals_every_kind_of_shared_object_from_another() {
+    let three = Three::ready();
+    for number in 0..3 {
+        three.add(&format!("file{number}"), 100_000 + number);
+        three.backup().expect(0);
+    }
+    three.run(&["snapshots", "pin", "latest"]).expect(0);
+    for folder in ["snapshots", "labels", "packs", "meta"] {
+        let object = three.objects("one", folder)[0].clone();
+        let before = fs::read(&object).unwrap();
+        flip(&object);
+        three.run(&["check", "--read-data"]).expect(14).prints(folder);
+        three.run(&["check", "--read-data", "--repair"]).expect(0).says("is healed from");
+        assert_eq!(fs::read(&object).unwrap(), before, "{folder}");
+    }
+}
+
+#[test]
+fn what_is_named_is_forgotten_everywhere_and_comes_back_from_nowhere() {
+    let three = Three::ready();
+    for number in 0..3 {
+        three.add(&format!("file{number}"), 1000 + number);
+        three.backup().expect(0);
+    }
+    let listed = three.run(&["snapshots", "--json"]).expect(0).json();
+    let ids: Vec<&str> = listed.iter().map(|snapshot| &snapshot["id"].as_str().unwrap()[..8]).collect();
+    three.run(&["forget", ids[0], "--dry-run"]).expect(0).prints("would forget").prints("at one, two, three");
+    three.run(&["forget", ids[0]]).expect(0).prints("at one, two, three");
+    for name in NAMES {
+        assert_eq!(three.objects(name, "snapshots").len(), 2, "{name}");
+    }
+    // One is away: it keeps what it has, which is said, and the others do not get it back.
+    three.take_away("two");
+    three.run(&["forget", ids[1]]).expect(3).prints("at one, three").says("two: nothing is forgotten there");
+    three.bring_back("two");
+    three.run(&["sync"]).expect(0);
+    let left = || NAMES.map(|name| three.objects(name, "snapshots").len());
+    assert_eq!(left(), [1, 2, 1]);
+    // Only where it is meant; and never all.
+    three.run(&["-r", "one", "forget", "latest"]).expect(2).says("nothing would be left");
+    three.run(&["forget", ids[1]]).expect(0).prints("at two");
+    assert_eq!(left(), [1, 1, 1]);
+}
+
+#[test]
 fn a_damaged_snapshot_is_read_from_another() {
     let three = Three::ready();
     three.backup().expect(0);
@@ -217,7 +262,7 @@ fn histories_may_differ() {
     fs::write(three.0.world.source().join("top"), "second").unwrap();
     three.backup().expect(0);
     let first = three.run(&["snapshots", "--json"]).expect(0).json()[0]["id"].as_str().unwrap().to_owned();
-    three.run(&["forget", &first]).expect(0);
+    three.run(&["-r", "one", "forget", &first]).expect(0);
     fs::write(three.0.world.source().join("top"), "third").unwrap();
     three.backup().expect(0);
     three.run(&["sync", "--from", "two", "--to", "one"]).expect(0);

@@ -282,6 +282,29 @@ impl Three {
 }
 
 #[test]
+fn killed_in_the_middle_of_an_upload_to_drive_the_next_run_continues() {
+    for after_commit in [false, true] {
+        let three = Three::new();
+        fs::write(three.scene.world.source().join("large"), Random::new(7).bytes(24 << 20)).unwrap();
+        three.drive.fault(Rule::new(Call::UploadChunk, When::Nth(1), Fault::Hang { after_commit }));
+        let mut child = three.person.start(&["-r", "drive", "backup", three.scene.source()]);
+        let hangs = || three.drive.requests().iter().any(|sent| sent.call == Call::UploadChunk);
+        let sent = || three.drive.requests().iter().map(|sent| (sent.call, sent.status)).collect::<Vec<_>>();
+        wait_for(|| format!("a part of an upload, {:?}", sent()), || hangs().then_some(()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        three.drive.clear_faults();
+        three.drive.release();
+        three.run(&["-r", "drive", "backup", three.scene.source()]).expect(0);
+        let names: Vec<String> = three.drive.files().into_iter().map(|file| file.name).collect();
+        for name in names.iter().filter(|name| name.contains('/')) {
+            assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name} is there twice");
+        }
+        three.restores_alone("drive", &three.drive_url);
+    }
+}
+
+#[test]
 fn an_upload_that_was_cut_off_before_its_proof_is_not_used() {
     let three = Three::killed_before_the_proof();
     three.run(&["-r", "drive", "backup", three.scene.source()]).expect(0).says("damaged and not used");

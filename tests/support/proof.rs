@@ -41,7 +41,7 @@ pub fn check(repository: &Repository) -> Report {
 
 fn look(repository: &Repository, problems: &mut Vec<String>) -> Result<()> {
     let history = repository.load_history()?;
-    problems.extend(history.damaged.iter().map(ToString::to_string));
+    problems.extend(history.damaged.iter().map(|unsound| unsound.error.to_string()));
     let memory = state::peek(repository.directories());
     let chain = chain::examine(&history, memory.as_ref(), &repository.directories().place);
     problems.extend(chain.missing.iter().map(|missing| format!("{missing:?}")));

@@ -407,8 +407,8 @@ impl Run<'_> {
 }
 
 fn warn_about_missing(repository: &Repository, history: &History, context: &Context) {
-    for error in &history.damaged {
-        context.report(Event::Damage(error.to_string()));
+    for unsound in &history.damaged {
+        context.report(Event::Damage(unsound.error.to_string()));
     }
     if let Some(removed) = repository.removed_snapshots(history) {
         context.report(Event::Warning(removed));

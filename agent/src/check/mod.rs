@@ -284,8 +284,9 @@ pub(crate) fn survey<'a>(
 }
 
 fn check_history(repository: &Repository, history: &History, report: &mut Report) {
-    for error in &history.damaged {
-        report.damage("snapshot or record", error);
+    for unsound in &history.damaged {
+        let text = unsound.error.to_string();
+        report.damage(&unsound.key, text.strip_prefix(&format!("{} ", unsound.key)).unwrap_or(&text));
     }
     for id in &history.lingering {
         report.warnings.push(format!(

@@ -411,8 +411,8 @@ impl Session {
     /// If the store cannot be listed or read.
     pub fn history(&self, repository: &Repository) -> Result<History> {
         let history = repository.load_history()?;
-        for error in &history.damaged {
-            self.output.damage(error);
+        for unsound in &history.damaged {
+            self.output.damage(&unsound.error);
         }
         for id in &history.unreadable {
             let short: String = id.to_string().chars().take(8).collect();

@@ -142,14 +142,14 @@ fn history(repository: &Repository, context: &Context) -> Result<History> {
     let history = repository.load_history()?;
     if let Some(id) = history.unreadable.first() {
         let short: String = id.to_string().chars().take(8).collect();
-        let why = history.damaged.first().map_or_else(String::new, |e| format!(" ({e})"));
+        let why = history.damaged.first().map_or_else(String::new, |first| format!(" ({})", first.error));
         return Err(Error::damaged(format_args!("snapshot {short} cannot be read{why}: nobody knows what it needs")).with_hint(
             "Nothing was deleted. `lifeboat check --repair` heals it from another destination; `lifeboat repair snapshots --forget` \
              records it as lost.",
         ));
     }
-    for error in &history.damaged {
-        context.report(Event::Damage(error.to_string()));
+    for unsound in &history.damaged {
+        context.report(Event::Damage(unsound.error.to_string()));
     }
     let memory = state::peek(repository.directories());
     let chain = chain::examine(&history, memory.as_ref(), &repository.directories().place);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use lifeboat_providers::Sha256;
 
-use super::history::{ForgetRecord, Snapshot, keep_damage, witness};
+use super::history::{ForgetRecord, Snapshot, Unsound, keep_damage, witness};
 use super::manifest::Witness;
 use crate::repository::{Area, Repository, layout};
 use crate::seal::header::ObjectKind;
@@ -91,7 +91,7 @@ impl Repository {
     /// Errors of the store that are no damage.
     pub(super) fn load_forget_records(
         &self,
-        damaged: &mut Vec<Error>,
+        damaged: &mut Vec<Unsound>,
     ) -> Result<BTreeMap<Sha256, ForgetRecord>> {
         let mut records = BTreeMap::new();
         self.for_each_record(Area::Forgotten, ObjectKind::Forgotten, |key, json| {
@@ -99,7 +99,7 @@ impl Repository {
                 .and_then(|id| Ok((id, ForgetRecord::decode(&json?).map_err(|e| e.context(key))?)));
             match read {
                 Ok((id, record)) => drop(records.insert(id, record)),
-                Err(e) => keep_damage(e, damaged)?,
+                Err(e) => keep_damage(key.clone(), e, damaged)?,
             }
             Ok(())
         })?;

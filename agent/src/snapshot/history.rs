@@ -63,6 +63,15 @@ impl ForgetRecord {
     }
 }
 
+/// A snapshot or record that could not be read.
+#[derive(Debug)]
+pub struct Unsound {
+    /// What it is called in the store.
+    pub key: Key,
+    /// What is wrong with it.
+    pub error: Error,
+}
+
 /// All that a repository says of its snapshots.
 #[derive(Debug, Default)]
 pub struct History {
@@ -73,7 +82,7 @@ pub struct History {
     /// Snapshots that are there still though a record says they were forgotten.
     pub lingering: Vec<Sha256>,
     /// Snapshots and records that could not be read.
-    pub damaged: Vec<Error>,
+    pub damaged: Vec<Unsound>,
     /// Those of them that are snapshots.
     pub unreadable: Vec<Sha256>,
     /// Pins and later tags; they are on the snapshots already.
@@ -128,7 +137,7 @@ impl Repository {
             match layout::sha256_of(&info.key) {
                 Ok(id) if history.forgotten.contains_key(&id.to_string()) => history.lingering.push(id),
                 Ok(id) => wanted.push((id, info.key)),
-                Err(e) => history.damaged.push(e),
+                Err(error) => history.damaged.push(Unsound { key: info.key, error }),
             }
         }
         let keys: Vec<_> = wanted.iter().map(|(_, key)| key.clone()).collect();
@@ -137,7 +146,7 @@ impl Repository {
                 Ok(snapshot) => history.snapshots.push(snapshot),
                 Err(e) => {
                     let before = history.damaged.len();
-                    keep_damage(e, &mut history.damaged)?;
+                    keep_damage(key, e, &mut history.damaged)?;
                     history.unreadable.extend((history.damaged.len() > before).then_some(id));
                 }
             }
@@ -197,11 +206,11 @@ pub fn witness(snapshot: &Snapshot) -> Witness {
 }
 
 /// Damage is kept in a list; anything else ends the operation. An object that vanished since it was listed was forgotten meanwhile.
-pub(super) fn keep_damage(error: Error, damaged: &mut Vec<Error>) -> Result<()> {
+pub(super) fn keep_damage(key: Key, error: Error, damaged: &mut Vec<Unsound>) -> Result<()> {
     match error.kind() {
         Kind::Damaged if store::is_missing(&error) => Ok(()),
         Kind::Damaged => {
-            damaged.push(error);
+            damaged.push(Unsound { key, error });
             Ok(())
         }
         _ => Err(error),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use lifeboat_providers::Sha256;
 use serde::{Deserialize, Serialize};
 
-use super::history::{History, Snapshot};
+use super::history::{History, Snapshot, Unsound};
 use crate::repository::state::Memory;
 use crate::repository::{Area, Repository, layout, versioned};
 use crate::seal::SealedObject;
@@ -165,21 +165,21 @@ impl Snapshot {
 
 impl Repository {
     /// Reads all records of labels. Damaged ones are listed in the result, and their errors in `damaged`.
-    pub(super) fn load_labels(&self, damaged: &mut Vec<Error>) -> Result<Labels> {
+    pub(super) fn load_labels(&self, damaged: &mut Vec<Unsound>) -> Result<Labels> {
         let mut labels = Labels::default();
         self.for_each_record(Area::Labels, ObjectKind::Label, |key, json| {
             let id = match layout::sha256_of(key) {
                 Ok(id) => id,
-                Err(e) => {
-                    damaged.push(e);
+                Err(error) => {
+                    damaged.push(Unsound { key: key.clone(), error });
                     return Ok(());
                 }
             };
             match json.and_then(|json| LabelRecord::decode(&json).map_err(|e| e.context(key))) {
                 Ok(record) => labels.add(id, record),
-                Err(e) if e.kind() == Kind::Damaged => {
+                Err(error) if error.kind() == Kind::Damaged => {
                     labels.unreadable.push(id);
-                    damaged.push(e);
+                    damaged.push(Unsound { key: key.clone(), error });
                 }
                 Err(e) => return Err(e),
             }

@@ -279,8 +279,8 @@ fn sessions(findings: &mut Findings<'_>, repository: &Repository) -> Result<()> 
 }
 
 fn snapshots(findings: &mut Findings<'_>, repository: &Repository, history: &History) -> Result<()> {
-    for error in &history.damaged {
-        findings.bad("snapshots", error, "`lifeboat check` shows what is touched.")?;
+    for unsound in &history.damaged {
+        findings.bad("snapshots", &unsound.error, "`lifeboat check` shows what is touched.")?;
     }
     if let Some(trouble) = state::trouble(repository.directories()) {
         findings.error("state", &trouble)?;
