@@ -4,13 +4,16 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use lifeboat_agent::backup::{self, BackupOptions, Plan};
+use lifeboat_agent::clock::Clock;
 use lifeboat_agent::events::Context;
+use lifeboat_agent::scan::exclude::ExcludeRules;
 use lifeboat_agent::seal::Cipher;
 use lifeboat_agent::space::evict::evict;
 use lifeboat_providers::local::LocalProvider;
 use lifeboat_tests::binary::Ended;
 use lifeboat_tests::random::Random;
-use lifeboat_tests::world::{World, backup_all, create, open};
+use lifeboat_tests::world::{World, backup_all, create, open, options};
 use lifeboat_tests::{grow, proof};
 
 use crate::destinations::Three;
@@ -174,6 +177,36 @@ fn what_the_other_is_about_to_forget_counts_for_nothing() {
     let before = three.held_at("two");
     three.backup_of(2, 2 * MIB).expect(3).prints("two: NOT stored");
     assert_eq!(three.held_at("two"), before);
+}
+
+#[test]
+fn the_last_good_one_is_not_evicted_for_one_that_lacks_something_or_lies_in_the_future() {
+    let world = World::new();
+    let place = world.path("store");
+    let repository =
+        create(Arc::new(LocalProvider::create(&place).unwrap()), &world.machine("a"), Cipher::default());
+    let text = |path: &Path| path.to_str().unwrap().as_bytes().to_vec();
+    let (source, other) = (world.source(), world.path("other"));
+    grow::file(&source.join("data"), 100_000, &mut Random::new(3));
+    fs::write(&other, "other").unwrap();
+    let run = |clock: Clock| {
+        let plan = Plan::new(&[text(&source), text(&other)]).unwrap();
+        let options = BackupOptions { source: Some("s".to_owned()), clock, ..options() };
+        let outcome = backup::run(&repository, plan, &ExcludeRules::default(), &options, &Context::silent());
+        outcome.unwrap().snapshot.unwrap().id
+    };
+    run(Clock::System);
+    let good = run(Clock::System);
+    fs::remove_file(&other).unwrap();
+    let incomplete = run(Clock::System);
+    fs::write(world.path("clock"), "2200-01-01T00:00:00Z").unwrap();
+    let future = run(Clock::File(world.path("clock")));
+    let copy = world.path("copy");
+    assert!(std::process::Command::new("cp").arg("-a").arg(&place).arg(&copy).status().unwrap().success());
+    let copy = open(Arc::new(LocalProvider::open(&copy).unwrap()), &world.machine("c")).unwrap();
+    assert_eq!(evict(&repository, &[copy], u64::MAX, "test", &Context::silent()).unwrap(), 1);
+    let left = repository.load_history().unwrap().snapshots;
+    assert_eq!(left.iter().map(|snapshot| snapshot.id).collect::<Vec<_>>(), [good, incomplete, future]);
 }
 
 #[test]

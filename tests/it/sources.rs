@@ -1,7 +1,9 @@
 //! Sources of the configuration by the real binary: databases, programs, hooks, what is refused, and back again.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 use lifeboat_tests::binary::{Ended, Person};
 use lifeboat_tests::world::World;
@@ -114,6 +116,33 @@ fn a_missing_or_damaged_database_is_never_a_good_backup() {
     assert_eq!(configured.snapshots(), 1);
 }
 
+/// As the service: a user of its own with one capability more, and a database in use in somebody's private directory.
+#[test]
+fn a_live_database_in_a_private_directory_is_backed_up_by_the_service_s_capability_alone() {
+    if !lifeboat_tests::grow::is_root() || !lifeboat_tests::on_path("setpriv", "util-linux") {
+        return;
+    }
+    let configured = Configured::new(SQLITE);
+    let connection = configured.database("app.db", "WAL", 100);
+    fs::set_permissions(configured.world.source(), fs::Permissions::from_mode(0o700)).unwrap();
+    let chown = |path: PathBuf| {
+        assert!(Command::new("chown").args(["-R", "65534:65534"]).arg(path).status().unwrap().success());
+    };
+    for mine in ["home", "repository"] {
+        chown(configured.world.path(mine));
+    }
+    fs::set_permissions(configured.world.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = configured.world.path("program");
+    fs::copy(lifeboat_tests::binary::lifeboat(), &program).unwrap();
+    let own =
+        ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps", "-all,+dac_read_search"];
+    let words =
+        ["--ambient-caps", "-all,+dac_read_search", program.to_str().unwrap(), "backup", "--source", "bot"];
+    let person = configured.person.clone().program(&PathBuf::from("setpriv"));
+    person.run(&[&own[..], &words[..]].concat()).expect(0);
+    drop(connection);
+}
+
 #[test]
 fn what_vanishes_without_a_word_is_told_until_it_is_accepted() {
     let configured = Configured::new(SQLITE);
@@ -126,6 +155,12 @@ fn what_vanishes_without_a_word_is_told_until_it_is_accepted() {
         assert_eq!(ended.json().last().unwrap()["errors_total"], 1);
     }
     configured.run(&["run", "bot", "--accept-shrink"]).expect(0);
+    configured.backup("bot").expect(0);
+
+    // What never was in a snapshot is not missed.
+    fs::write(configured.path("half.db"), "not a database, only text that has its name".repeat(100)).unwrap();
+    configured.backup("bot").expect(3);
+    fs::remove_file(configured.path("half.db")).unwrap();
     configured.backup("bot").expect(0);
 
     // What is taken out of the configuration was meant to be.

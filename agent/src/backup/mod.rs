@@ -213,7 +213,8 @@ pub fn run_to_all(
         leftovers.adopt(session, &index, ingest.indexer(), context)?;
     }
     let reader = ChunkReader::new(repository, index).only_here();
-    for gone in parent.map(|parent| gone::look(&plan, parent, &reader)).unwrap_or_default() {
+    let gone = parent.map(|parent| gone::look(&plan, parent, &reader)).transpose()?;
+    for gone in gone.unwrap_or_default() {
         match options.guards.expect_all {
             true => plan.lack(
                 &gone.path,

@@ -31,7 +31,7 @@ use crate::events::{Context, Event};
 use crate::fetch::ChunkReader;
 use crate::index::{Index, Location};
 use crate::pack::directory::{PackKind, Segment};
-use crate::repository::{Area, Repository, Tombstones, layout, slots, state};
+use crate::repository::{Area, Repository, Tombstones, layout, slots};
 use crate::snapshot::{History, chain};
 use crate::words::count;
 use crate::{Error, Kind, Result};
@@ -191,6 +191,8 @@ pub(crate) struct Check<'a> {
 pub fn run(repository: &Repository, options: &CheckOptions, context: &Context) -> Result<Report> {
     let repository = &repository.without_copies();
     for _ in 0..PRUNED_MEANWHILE_MAX {
+        // In the order that makes them safe: packs are listed after the index.
+        repository.store().list_ahead(&[Area::Snapshots, Area::Forgotten, Area::Labels, Area::Index]);
         // One that is used below, and is older than the listing of packs, does as well as a new one.
         let before = match repository.store().peek_ahead(Area::Index) {
             Some(listed) => keys(&listed),
@@ -293,8 +295,8 @@ fn check_history(repository: &Repository, history: &History, report: &mut Report
             "snapshot {id} was forgotten on purpose and is there still or again: the next forget or prune removes it"
         ));
     }
-    let memory = state::peek(repository.directories());
-    let lost = memory.iter().flat_map(|m| history.lost_labels(m, &repository.directories().place));
+    let memory = history.memory.as_ref();
+    let lost = memory.into_iter().flat_map(|m| history.lost_labels(m, &repository.directories().place));
     for (id, snapshot) in lost {
         // What is there and damaged is reported already.
         if !history.labels.unreadable.iter().any(|known| known.to_string() == id) {
@@ -306,7 +308,7 @@ fn check_history(repository: &Repository, history: &History, report: &mut Report
             );
         }
     }
-    let chain = chain::examine(history, memory.as_ref(), &repository.directories().place);
+    let chain = chain::examine(history, memory, &repository.directories().place);
     for missing in chain.gone(history) {
         report.removed.extend(missing.id.as_ref().and_then(|id| id.parse::<Sha256>().ok()));
         let object = match &missing.id {

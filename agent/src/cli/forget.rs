@@ -1,5 +1,6 @@
 //! `lifeboat forget`: forget the snapshots that are named, or those that no rule keeps.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -13,7 +14,6 @@ use super::{EXIT_INCOMPLETE, destinations, prune};
 use crate::collect::CollectOptions;
 use crate::repository::Repository;
 use crate::retention::candidate::what_of;
-use crate::snapshot::select::Filter;
 use crate::snapshot::{History, Snapshot};
 use crate::{Error, Result};
 
@@ -61,16 +61,13 @@ impl<'o> Place<'o> {
     }
 }
 
-/// The snapshot that is meant, at the first destination that has it; else the first one's error.
-fn find<'o>(there: &[Place<'o>], text: &str, filter: &Filter) -> Result<&'o Snapshot> {
-    let mut error = None;
-    for place in there {
-        match place.history.find(text, filter) {
-            Ok(snapshot) => return Ok(snapshot),
-            Err(e) => drop(error.get_or_insert(e)),
-        }
-    }
-    Err(error.unwrap_or_else(|| Error::usage("no destination is named")))
+/// All snapshots that any of them has: a name means the same wherever it is forgotten.
+fn union(there: &[Place<'_>]) -> History {
+    let mut known = HashSet::new();
+    let all = there.iter().flat_map(|place| &place.history.snapshots);
+    let mut snapshots: Vec<Snapshot> = all.filter(|snapshot| known.insert(snapshot.id)).cloned().collect();
+    snapshots.sort_by_key(|snapshot| (snapshot.manifest.time, snapshot.id));
+    History { snapshots, ..History::default() }
 }
 
 impl Forget {
@@ -111,15 +108,17 @@ impl Forget {
                 }
             }
         }
+        let all = union(&there);
         let mut chosen: Vec<&Snapshot> = Vec::new();
         for text in &self.snapshots {
-            let snapshot = find(&there, text, &filter)?;
+            let snapshot = all.find(text, &filter)?;
             if !chosen.iter().any(|known| known.id == snapshot.id) {
                 chosen.push(snapshot);
             }
         }
         self.refuse_what_must_stay(&there, &chosen)?;
         let mut gone: Vec<&str> = Vec::new();
+        let mut failed = None;
         for place in &there {
             let own = place.own(&chosen);
             if own.is_empty() {
@@ -129,12 +128,15 @@ impl Forget {
                 if self.dry_run { Ok(()) } else { place.repository.forget(&own, &session.settings.host) };
             match forgotten {
                 Ok(()) => gone.push(place.name),
-                Err(e) if there.len() == 1 => return Err(e),
                 Err(e) => {
                     is_complete = false;
                     session.output.warning(format_args!("{}: {}", place.name, e.in_full()));
+                    failed.get_or_insert(e);
                 }
             }
+        }
+        if let (Some(e), true) = (failed, gone.is_empty()) {
+            return Err(e);
         }
         for snapshot in &chosen {
             let has = |place: &&Place<'_>| gone.contains(&place.name) && !place.own(&[*snapshot]).is_empty();

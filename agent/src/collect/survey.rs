@@ -18,7 +18,7 @@ use crate::ingest::adopt::adopt_orphans;
 use crate::ingest::claims::Claims;
 use crate::ingest::indexer::Indexer;
 use crate::pack::directory::PackKind;
-use crate::repository::{Area, Repository, Tombstones, layout, state};
+use crate::repository::{Area, Repository, Tombstones, layout};
 use crate::session::{self, Listed, Observations, OpenSession};
 use crate::snapshot::{History, Snapshot, chain};
 use crate::words::count;
@@ -151,8 +151,7 @@ fn history(repository: &Repository, context: &Context) -> Result<History> {
     for unsound in &history.damaged {
         context.report(Event::Damage(unsound.error.to_string()));
     }
-    let memory = state::peek(repository.directories());
-    let chain = chain::examine(&history, memory.as_ref(), &repository.directories().place);
+    let chain = chain::examine(&history, history.memory.as_ref(), &repository.directories().place);
     let gone = chain.gone(&history).count() as u64;
     if gone == 0 {
         return Ok(history);

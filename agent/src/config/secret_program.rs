@@ -1,11 +1,13 @@
 //! Programs that print a secret: `pass`, `systemd-creds`, a vault's client.
 
 use std::io::{IsTerminal as _, Read as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use zeroize::Zeroizing;
 
 use crate::{Error, Kind, Result};
@@ -32,10 +34,17 @@ fn printed_within(words: &[String], what: &str, within: Option<Duration>) -> Res
     // Its prompts and errors belong on the terminal: only standard output is taken. Standard input may be what is backed up.
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    if until.is_some() {
+        // So that it can be ended with all that it started. With a terminal it has to stay in the foreground.
+        command.process_group(0);
+    }
     let mut child = command.spawn().map_err(cannot)?;
     let ended =
         read(&mut child, until).and_then(|text| Some((text.map_err(cannot), wait(&mut child, until)?)));
     let Some((text, status)) = ended else {
+        if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = child.kill();
         let _ = child.wait();
         return Err(Error::new(Kind::WrongKey, format_args!("{what} was not done in time and was ended"))

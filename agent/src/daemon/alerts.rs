@@ -22,8 +22,14 @@ const LOOK_EACH: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 struct Spare {
     events: Vec<notify::Event>,
-    /// What was told before is forgotten first: the ledger can be written, or nothing lasts.
-    begins_anew: bool,
+    /// The ledger can be written: what was told before is forgotten when all of it has arrived.
+    is_over: bool,
+}
+
+/// In place of the ledger while that cannot be written: what was told is remembered in it.
+struct Memory {
+    ledger: Ledger,
+    is_over: bool,
 }
 
 /// The thread that delivers.
@@ -50,7 +56,6 @@ impl Alerts {
             let (settings, stop, spare) = (settings.clone(), stop.clone(), spare.clone());
             move || {
                 let mut told = String::new();
-                // In place of the ledger while that cannot be written: what was told is remembered in it.
                 let mut memory = None;
                 while !stop.load(Ordering::Relaxed) {
                     let current = settings.lock().clone();
@@ -88,9 +93,9 @@ impl Alerts {
         self.spare.lock().events.extend(events);
     }
 
-    /// The ledger can be written, again or still, or there is nothing to write.
+    /// Something was written to the ledger.
     pub fn ledger_works(&self) {
-        self.spare.lock().begins_anew = true;
+        self.spare.lock().is_over = true;
     }
 
     /// Something may be to be delivered now.
@@ -109,22 +114,25 @@ impl Alerts {
     }
 }
 
+/// What is in memory is told until all of it has arrived and the ledger can be written.
 fn deliver_without(
     settings: &Settings,
-    memory: &mut Option<Ledger>,
+    memory: &mut Option<Memory>,
     spare: Spare,
     stop: &AtomicBool,
 ) -> Result<()> {
     let now = settings.clock.now();
-    if spare.begins_anew {
+    if memory.is_none() && !spare.events.is_empty() {
+        *memory = Some(Memory { ledger: Ledger::in_memory()?, is_over: false });
+    }
+    let Some(Memory { ledger, is_over }) = memory else { return Ok(()) };
+    *is_over = spare.events.is_empty() && (*is_over || spare.is_over);
+    spare.events.iter().try_for_each(|event| report(ledger, settings, event, now))?;
+    let queue = Queue::new(ledger.connection(), &settings.notify);
+    let delivered = queue.deliver_due(now, stop)?;
+    if *is_over && queue.channels()?.iter().all(|channel| channel.waiting == 0) {
         *memory = None;
     }
-    if memory.is_none() && !spare.events.is_empty() {
-        *memory = Some(Ledger::in_memory()?);
-    }
-    let Some(ledger) = memory else { return Ok(()) };
-    spare.events.iter().try_for_each(|event| report(ledger, settings, event, now))?;
-    let delivered = Queue::new(ledger.connection(), &settings.notify).deliver_due(now, stop)?;
     match delivered.troubles.is_empty() {
         true => Ok(()),
         false => Err(Error::failed(delivered.troubles.join("; "))),

@@ -85,9 +85,12 @@ impl Changes {
         *pending = (*pending).min(at);
     }
 
-    /// A run because of a change was not good: it is tried again.
+    /// A run because of a change was not good: it is tried again after a while, and after further changes not before the minimum interval is over.
     pub fn again(&mut self, name: &str, now: DateTime<Utc>) {
-        self.started.remove(name);
+        if let Some(started) = self.started.get_mut(name) {
+            // What it had seen is not stored.
+            started.prints.clear();
+        }
         let at = now + AGAIN_AFTER;
         let pending = self.pending.entry(name.to_owned()).or_insert(at);
         *pending = (*pending).min(at);
@@ -166,7 +169,16 @@ fn own_places(settings: &Settings) -> Vec<PathBuf> {
         let location = crate::repository::connect::Location::parse(&destination.location).ok()?;
         location.local_path().map(Path::to_path_buf)
     });
-    local.chain([settings.directories.cache.clone(), settings.directories.state.clone()]).collect()
+    let one = settings.repository.iter().filter_map(|place| {
+        let location = crate::repository::connect::Location::parse(place).ok()?;
+        location.local_path().map(Path::to_path_buf)
+    });
+    let own = [
+        settings.default_repository.path.clone(),
+        settings.directories.cache.clone(),
+        settings.directories.state.clone(),
+    ];
+    local.chain(one).chain(own).collect()
 }
 
 fn is_shm(path: &Path) -> bool {

@@ -23,6 +23,8 @@ pub(super) struct AtWork {
     running: Running,
     came_on: Instant,
     progress: String,
+    /// It has said something: what it tells of its beginning waits to be delivered.
+    has_begun: bool,
     /// It has said what it came to.
     has_told: bool,
     /// The last that it said besides.
@@ -56,6 +58,7 @@ impl Daemon<'_> {
                         running,
                         came_on: Instant::now(),
                         progress: String::new(),
+                        has_begun: false,
                         has_told: false,
                         words: String::new(),
                         stopped: None,
@@ -77,6 +80,9 @@ impl Daemon<'_> {
     /// A line that a job has printed: passed on to who asked for it, and said if it matters.
     pub(super) fn line(&mut self, ticket: Ticket, line: &str) {
         let Some(at_work) = self.running.get_mut(&ticket) else { return };
+        if !std::mem::replace(&mut at_work.has_begun, true) {
+            self.alerts.wake();
+        }
         let parsed: Value = serde_json::from_str(line).unwrap_or_default();
         let field = |name: &str| parsed.get(name).and_then(Value::as_str).unwrap_or_default();
         let kind = field("message_type");
@@ -85,6 +91,7 @@ impl Daemon<'_> {
             at_work.came_on = Instant::now();
         }
         let who = name(at_work.job());
+        let mut stored = (String::new(), Vec::new());
         let said = match kind {
             "status" => {
                 at_work.progress = progress_of(&parsed);
@@ -97,6 +104,8 @@ impl Daemon<'_> {
             }
             "run" => {
                 at_work.has_told = true;
+                let source = at_work.job().source.clone();
+                stored = source.map(|source| (source, stored_at(&parsed))).unwrap_or_default();
                 Some(outcome(&who, &parsed))
             }
             "" if !line.is_empty() => {
@@ -105,6 +114,9 @@ impl Daemon<'_> {
             }
             _ => None,
         };
+        let now = self.now();
+        let (source, destinations) = stored;
+        self.stored.extend(destinations.into_iter().map(|destination| ((source.clone(), destination), now)));
         if let Some((level, text)) = said {
             self.say(level, &text);
         }
@@ -221,6 +233,13 @@ fn outcome(who: &str, run: &Value) -> (Level, String) {
         run.get("run").and_then(Value::as_i64).map(|run| format!(" (run {run})")).unwrap_or_default();
     let level = if result == RunResult::Good.word() { Level::Info } else { Level::Warning };
     (level, format!("{who}: {result}{why}{number}"))
+}
+
+/// The destinations at which a run stored its snapshot.
+fn stored_at(run: &Value) -> Vec<String> {
+    let all = run.get("destinations").and_then(Value::as_array).into_iter().flatten();
+    let stored = all.filter(|at| at.get("stored") == Some(&Value::Bool(true)));
+    stored.filter_map(|at| at.get("destination")?.as_str().map(str::to_owned)).collect()
 }
 
 /// What of a status changes while a job comes on: see `cli/progress/status.rs`.

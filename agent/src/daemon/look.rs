@@ -6,6 +6,8 @@ use super::{Daemon, Level, alerts, child, overdue};
 use crate::ledger::Ledger;
 use crate::notify::Event;
 
+/// What is overdue and about to be done gets so long.
+const PATIENCE: TimeDelta = TimeDelta::minutes(30);
 /// As often.
 const LOOK_EACH: TimeDelta = TimeDelta::minutes(1);
 
@@ -57,14 +59,18 @@ impl Daemon<'_> {
         }
     }
 
-    fn look_for_overdue(&self) {
+    fn look_for_overdue(&mut self) {
         let now = self.now();
-        match overdue::look(&self.settings, &self.ledger, now) {
+        match overdue::look(&self.settings, &self.ledger, &self.stored, now) {
             Ok(mut events) => {
-                // After a machine slept all is late, and about to be done.
-                let is_waiting =
-                    |source: Option<&str>| source.is_some_and(|source| self.queue.has_source(source));
-                events.retain(|event| !is_waiting(event.source.as_deref()));
+                // After a machine slept all is late, and about to be done. What is not done soon is late all the same.
+                let queue = &self.queue;
+                self.waits_since.retain(|source, _| queue.has_source(source));
+                events.retain(|event| {
+                    let source = event.source.clone().unwrap_or_default();
+                    !queue.has_source(&source)
+                        || now - *self.waits_since.entry(source).or_insert(now) >= PATIENCE
+                });
                 self.report(events);
             }
             Err(e) => self.say(Level::Warning, &e.in_full()),
@@ -73,6 +79,9 @@ impl Daemon<'_> {
 
     /// Tells what is wrong, if need be without the ledger: a full disk is no reason that nobody hears of it.
     pub(super) fn report(&self, events: Vec<Event>) {
+        if events.is_empty() {
+            return self.alerts.wake();
+        }
         let now = self.now();
         if !self.ledger.is_current() {
             self.alerts.tell_without_ledger(events);

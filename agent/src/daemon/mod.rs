@@ -134,6 +134,10 @@ struct Daemon<'a> {
     figures: figures::Server,
     heart: Heart,
     sender: Sender<Message>,
+    /// Since when sources that are overdue are about to be run.
+    waits_since: HashMap<String, DateTime<Utc>>,
+    /// What was stored where while this runs.
+    stored: overdue::Stored,
     /// When the next job is due; now, before that was looked at.
     next_due: Option<DateTime<Utc>>,
     looked_at: Option<DateTime<Utc>>,
@@ -203,6 +207,8 @@ impl<'a> Daemon<'a> {
             alerts: Alerts::start(&settings, sender.clone())?,
             figures: figures::Server::default(),
             heart: Heart::default(),
+            waits_since: HashMap::new(),
+            stored: overdue::Stored::default(),
             next_due: Some(settings.clock.now()),
             looked_at: None,
             stopping: None,

@@ -77,13 +77,30 @@ pub fn of_ledger(settings: &Settings, ledger: &Ledger, now: DateTime<Utc>) -> Re
     Ok(states(settings, &standings, |source| ledger.first_seen(source, now).unwrap_or(now), now))
 }
 
+/// When this process last saw a snapshot of a source (first) stored at a destination (second).
+pub type Stored = HashMap<(String, String), DateTime<Utc>>;
+
 /// An event for each that is overdue.
 ///
 /// # Errors
 /// If the ledger cannot be read.
-pub fn look(settings: &Settings, ledger: &Ledger, now: DateTime<Utc>) -> Result<Vec<Event>> {
-    let states = of_ledger(settings, ledger, now)?;
-    Ok(states
+pub fn look(settings: &Settings, ledger: &Ledger, stored: &Stored, now: DateTime<Utc>) -> Result<Vec<Event>> {
+    let mut standings = ledger.standings()?;
+    // What was seen counts although a full disk keeps the ledger from knowing it.
+    for ((source, destination), at) in stored {
+        let is_it = |known: &&mut Standing| known.source == *source && known.destination == *destination;
+        match standings.iter_mut().find(is_it) {
+            Some(known) => known.last_good = known.last_good.max(Some(*at)),
+            None => standings.push(Standing {
+                source: source.clone(),
+                destination: destination.clone(),
+                last_good: Some(*at),
+                ..Standing::default()
+            }),
+        }
+    }
+    let first_seen = |source: &str| ledger.first_seen(source, now).unwrap_or(now);
+    Ok(states(settings, &standings, first_seen, now)
         .into_iter()
         .filter(|state| state.overdue_since.is_some())
         .map(|state| event(settings, &state, now))

@@ -1,6 +1,6 @@
 //! What waits to be run, and what may run now. Pure: who runs it is told and tells.
 //!
-//! Nothing of one source overlaps, and there is one prune or check at a time, beside the backups, which wait for neither; what waits already is not queued twice; the higher priority goes first, and of
+//! Nothing of one source overlaps, and there is one check at a time, beside the others, which do not wait for it: it may take hours, and changes nothing; what waits already is not queued twice; the higher priority goes first, and of
 //! the same what was asked for by a person, then what was due first.
 
 use std::collections::HashMap;
@@ -37,12 +37,12 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// One that lets so many backups run at once; at least one.
+    /// One that lets so many jobs run at once, besides a check; at least one.
     pub fn new(parallel: usize) -> Self {
         Self { waiting: Vec::new(), running: HashMap::new(), parallel: parallel.max(1), last: 0 }
     }
 
-    /// From now on so many backups may run at once.
+    /// From now on so many jobs may run at once, besides a check.
     pub fn set_parallel(&mut self, parallel: usize) {
         self.parallel = parallel.max(1);
     }
@@ -66,11 +66,12 @@ impl Queue {
 
     /// Takes the next job that may run now, which then counts as running until [`Queue::ended`].
     pub fn take(&mut self) -> Option<Waiting> {
-        let is_backup = |job: &Job| job.kind == JobKind::Backup;
-        let backups = self.running.values().filter(|job| is_backup(job)).count();
-        let has_place = |waiting: &&Waiting| match is_backup(&waiting.job) {
-            true => backups < self.parallel,
-            false => backups == self.running.len(),
+        let is_check = |job: &Job| job.kind == JobKind::Check;
+        let others = self.running.values().filter(|job| !is_check(job)).count();
+        let has_place = |waiting: &&Waiting| match is_check(&waiting.job) {
+            true => others == self.running.len(),
+            // A backup that finds a destination full needs the collector that a prune is.
+            false => others < self.parallel,
         };
         let rank = |waiting: &Waiting| {
             let by_hand = waiting.job.cause != Trigger::Manual;
@@ -184,21 +185,22 @@ mod tests {
     }
 
     #[test]
-    fn a_prune_waits_for_no_backup_and_no_backup_for_it() {
+    fn a_check_waits_for_nothing_and_nothing_for_it() {
         let mut queue = Queue::new(1);
         let work = |kind| Job { kind, source: None, class: None, cause: Trigger::Schedule };
-        queue.push(work(JobKind::Prune), at(0), 0, false);
-        queue.push(work(JobKind::Check), at(1), 0, false);
+        queue.push(work(JobKind::Check), at(0), 0, false);
+        queue.push(work(JobKind::Prune), at(1), 0, false);
         queue.push(job("a", "hourly", Trigger::Schedule), at(2), 0, false);
-        queue.push(job("b", "hourly", Trigger::Schedule), at(3), 0, false);
+        let check = queue.take().unwrap();
         let prune = queue.take().unwrap();
-        let backup = queue.take().unwrap();
-        assert_eq!((prune.job.kind, backup.job.source.as_deref()), (JobKind::Prune, Some("a")));
-        assert_eq!(queue.take(), None, "one of each at a time");
+        assert_eq!((check.job.kind, prune.job.kind), (JobKind::Check, JobKind::Prune));
+        assert_eq!(queue.take(), None, "a prune is at work");
         queue.ended(prune.ticket);
+        assert_eq!(queue.take().unwrap().job.source.as_deref(), Some("a"));
+        queue.push(work(JobKind::Check), at(3), 0, false);
+        assert_eq!(queue.take(), None, "one at a time");
+        queue.ended(check.ticket);
         assert_eq!(queue.take().unwrap().job.kind, JobKind::Check);
-        queue.ended(backup.ticket);
-        assert_eq!(queue.take().unwrap().job.source.as_deref(), Some("b"));
     }
 
     #[test]

@@ -34,7 +34,7 @@ mod tests;
 
 pub use candidate::{Candidate, Group, GroupBy};
 pub use period::Period;
-pub use plan::{Decision, plan};
+pub use plan::{Decision, floor, plan};
 pub use policy::{Policies, Policy};
 pub use rule::Reason;
 pub use span::Span;

@@ -39,6 +39,20 @@ pub fn plan<Z: TimeZone>(
     zone: &Z,
 ) -> Result<Vec<Decision>> {
     policies.check()?;
+    Ok(decide_all(candidates, policies, now, zone))
+}
+
+/// The same for a policy that keeps nothing: what is kept stays whatever anybody wants.
+pub fn floor<Z: TimeZone>(candidates: &[Candidate], now: DateTime<Utc>, zone: &Z) -> Vec<Decision> {
+    decide_all(candidates, &Policies::of(Policy::default()), now, zone)
+}
+
+fn decide_all<Z: TimeZone>(
+    candidates: &[Candidate],
+    policies: &Policies,
+    now: DateTime<Utc>,
+    zone: &Z,
+) -> Vec<Decision> {
     let mut groups: BTreeMap<(&Group, Option<&str>), Vec<usize>> = BTreeMap::new();
     for (at, candidate) in candidates.iter().enumerate() {
         // Sources with rules of their own do not compete with others, whatever the groups are.
@@ -57,7 +71,7 @@ pub fn plan<Z: TimeZone>(
         }
         Decision { id: candidate.id, keep, reasons }
     });
-    Ok(decisions.collect())
+    decisions.collect()
 }
 
 /// Decides on one group.

@@ -93,8 +93,8 @@ impl Repository {
 
     /// How many snapshots were removed behind everybody's back, as far as this machine can know.
     pub fn count_removed(&self, history: &History) -> u64 {
-        let memory = state::peek(self.directories());
-        chain::examine(history, memory.as_ref(), &self.directories().place).gone(history).count() as u64
+        chain::examine(history, history.memory.as_ref(), &self.directories().place).gone(history).count()
+            as u64
     }
 
     /// Whether others may have snapshots that are not here: some were made while this place was away, as this machine remembers, or there are none

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::chain;
 use super::labels::Labels;
 use super::manifest::{Manifest, Witness};
+use crate::repository::state::Memory;
 use crate::repository::{Area, Repository, layout, state, store, versioned};
 use crate::seal::header::ObjectKind;
 use crate::{Error, Kind, Result};
@@ -85,6 +86,8 @@ pub struct History {
     pub damaged: Vec<Unsound>,
     /// Those of them that are snapshots.
     pub unreadable: Vec<Sha256>,
+    /// What this machine remembered before it was listed: whoever judges what is gone judges by that, as others go on.
+    pub memory: Option<Memory>,
     /// Pins and later tags; they are on the snapshots already.
     pub labels: Labels,
 }
@@ -127,6 +130,27 @@ impl Repository {
     /// # Errors
     /// If the store cannot be listed or read.
     pub fn load_history(&self) -> Result<History> {
+        // Before anything is listed anew: what it names was stored by then.
+        let memory = state::peek(self.directories());
+        let is_gone = |history: &History| {
+            let report = chain::examine(history, memory.as_ref(), &self.directories().place);
+            report.gone(history).next().is_some()
+        };
+        let mut history = self.read_history()?;
+        if is_gone(&history) {
+            // A listing that was asked for ahead may be older than what another process of this machine has stored and remembers.
+            self.store().forget_ahead();
+            history = self.read_history()?;
+        }
+        if is_gone(&history) {
+            // Snapshots and records were listed at the same time: what was forgotten just then is known now.
+            history.know_forgotten(self.load_forget_records(&mut Vec::new())?);
+        }
+        history.memory = memory;
+        Ok(history)
+    }
+
+    fn read_history(&self) -> Result<History> {
         let mut history = History::default();
         self.store().list_ahead(&[Area::Snapshots, Area::Forgotten, Area::Labels]);
         let snapshots = self.store().list(&Area::Snapshots.prefix())?;
@@ -161,15 +185,6 @@ impl Repository {
         });
         history.labels = self.load_labels(&mut history.damaged)?;
         history.apply_labels();
-        let memory = state::peek(self.directories());
-        let is_gone = |history: &History| {
-            let report = chain::examine(history, memory.as_ref(), &self.directories().place);
-            report.gone(history).next().is_some()
-        };
-        if is_gone(&history) {
-            // Snapshots and records were listed at the same time: what was forgotten just then is known now.
-            history.know_forgotten(self.load_forget_records(&mut Vec::new())?);
-        }
         Ok(history)
     }
 

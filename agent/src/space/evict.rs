@@ -1,9 +1,10 @@
 //! Forgetting the oldest snapshots of a full destination that another destination holds verified.
 //!
-//! The newest of each source and whatever is pinned stay. A destination that evicts itself counts for nobody: two of them could each rely on the other.
+//! The newest good one of each source and whatever is pinned stay. A destination that evicts itself counts for nobody: two of them could each rely on the other.
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::Utc;
 use lifeboat_providers::Sha256;
 
 use super::WhenFull;
@@ -14,7 +15,7 @@ use crate::fetch::ChunkReader;
 use crate::pack::directory::PackKind;
 use crate::repository::lost::Look;
 use crate::repository::{Repository, Tombstones, layout};
-use crate::retention::{Candidate, GroupBy};
+use crate::retention::{Candidate, GroupBy, floor};
 use crate::session::{self, OpenSession, Role};
 use crate::snapshot::{History, Snapshot};
 use crate::sync::needed;
@@ -91,19 +92,12 @@ fn holders(
     holders
 }
 
-/// Those that may go at all, the oldest first.
+/// Those that may go at all, the oldest first: what even a policy that keeps nothing would keep stays, such as the newest whole one of each source, the
+/// newest without errors, and pinned ones. One that is dated in the future pushes out nothing.
 fn order(history: &History) -> Vec<&Snapshot> {
-    let groups = Candidate::all(history, GroupBy::default());
-    let mut newest: HashMap<_, &Snapshot> = HashMap::new();
-    for (candidate, snapshot) in groups.iter().zip(&history.snapshots) {
-        let newest = newest.entry(&candidate.group).or_insert(snapshot);
-        if snapshot.manifest.time >= newest.manifest.time {
-            *newest = snapshot;
-        }
-    }
-    let stays: HashSet<Sha256> = newest.values().map(|snapshot| snapshot.id).collect();
-    let may_go = |snapshot: &&Snapshot| !snapshot.pinned && !stays.contains(&snapshot.id);
-    let mut order: Vec<&Snapshot> = history.snapshots.iter().filter(may_go).collect();
+    let decided = floor(&Candidate::all(history, GroupBy::default()), Utc::now(), &Utc);
+    let may_go = history.snapshots.iter().zip(decided).filter(|(_, decision)| !decision.keep);
+    let mut order: Vec<&Snapshot> = may_go.map(|(snapshot, _)| snapshot).collect();
     order.sort_by_key(|snapshot| (snapshot.manifest.time, snapshot.id));
     order
 }

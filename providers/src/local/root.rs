@@ -121,7 +121,8 @@ impl Root {
                 Err(errno) => return Err(errno),
             };
             fd = open_one(fd.as_fd(), name, FOLDER_FLAGS)?;
-            if made {
+            // Also one that root made before, and was killed before it gave it.
+            if made || self.owner.is_some() && fstat(&fd).is_ok_and(|stat| stat.st_uid == 0) {
                 self.give(fd.as_fd());
             }
         }

@@ -43,6 +43,9 @@ impl Abilities {
         Self { checksum: false, states_checksum: false, signed_payload: false, conditional_create: false };
 }
 
+/// The answer to a condition that does not hold.
+const PRECONDITION_FAILED: u16 = 412;
+
 impl S3Provider {
     /// Finds out what the store does. Writes and removes one small object, in at most six requests.
     pub(super) async fn probe(&self) -> Result<Abilities> {
@@ -70,7 +73,9 @@ impl S3Provider {
         let takes_right = self.is_taken(with_right, None).await?;
         // Before the next write, which may replace the object by one without a checksum.
         let states_checksum = takes_right && self.states(name, &right).await?;
-        let conditional_create = !self.is_taken(self.probe_put(name).if_none_match("*"), None).await?;
+        // A store that knows no conditions may refuse any request that has one: only this answer says that it was understood.
+        let conditional = self.probe_put(name).if_none_match("*");
+        let conditional_create = self.refusal(conditional, None).await? == Some(PRECONDITION_FAILED);
         let checksum = refuses_wrong && takes_right;
         Ok(Abilities { checksum, states_checksum, signed_payload, conditional_create })
     }
@@ -80,23 +85,29 @@ impl S3Provider {
         self.client.put_object().bucket(&self.address.bucket).key(name).body(body)
     }
 
-    /// Whether the store takes an object sent like this; its refusal is an answer, all else an error.
+    /// Whether the store takes an object sent like this.
     async fn is_taken(&self, put: PutObjectFluentBuilder, signed_as: Option<Sha256>) -> Result<bool> {
+        Ok(self.refusal(put, signed_as).await?.is_none())
+    }
+
+    /// The status with which the store refuses an object sent like this, if it does: that is an answer, all else an error.
+    async fn refusal(&self, put: PutObjectFluentBuilder, signed_as: Option<Sha256>) -> Result<Option<u16>> {
         let sent = match signed_as {
             Some(digest) => put.customize().interceptor(SignedAs(digest)).send().await,
             None => put.send().await,
         };
         match sent {
-            Ok(_) => Ok(true),
+            Ok(_) => Ok(None),
             Err(SdkError::ServiceError(refused))
                 if (400..500).contains(&refused.raw().status().as_u16())
                     || refused.raw().status().as_u16() == 501 =>
             {
+                let status = refused.raw().status().as_u16();
                 let error = translate("put", &*self.address, SdkError::ServiceError(refused));
                 if matches!(error.kind(), ErrorKind::Throttled | ErrorKind::Transient | ErrorKind::Quota) {
                     return Err(error);
                 }
-                Ok(false)
+                Ok(Some(status))
             }
             Err(e) => Err(translate("put", &*self.address, e)),
         }

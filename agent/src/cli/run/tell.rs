@@ -46,8 +46,11 @@ pub fn ended(session: &Session, ledger: Option<&Ledger>, told: &Told<'_>) {
     let warn = |e: Error| session.output.warning(format_args!("notifications: {}", e.in_full()));
     let in_ledger = |ledger| {
         let queue = Queue::new(Ledger::connection(ledger), &settings.notify);
-        let reported = report(session, ledger, &queue, told).and_then(|()| deliver(session, &queue));
-        reported.map_err(warn).is_ok()
+        let reported = report(session, ledger, &queue, told).map_err(warn).is_ok();
+        if reported && let Err(e) = deliver(session, &queue) {
+            warn(e);
+        }
+        reported
     };
     if !ledger.is_some_and(in_ledger)
         && let Err(e) = tell_at_once(session, told)
@@ -66,7 +69,12 @@ pub fn ended(session: &Session, ledger: Option<&Ledger>, told: &Told<'_>) {
 /// Tells without the ledger, each channel once: a full disk is no reason that nobody hears of a failure.
 fn tell_at_once(session: &Session, told: &Told<'_>) -> Result<()> {
     let memory = Ledger::in_memory()?;
-    let queue = Queue::new(memory.connection(), &session.settings.notify);
+    // What ends with this process can wait for no morning.
+    let mut notify = session.settings.notify.clone();
+    for channel in &mut notify.channels {
+        (channel.quiet_hours, channel.digest) = (None, None);
+    }
+    let queue = Queue::new(memory.connection(), &notify);
     report(session, &memory, &queue, told)?;
     send(session, &queue)
 }
@@ -110,7 +118,10 @@ fn report(session: &Session, ledger: &Ledger, queue: &Queue<'_>, told: &Told<'_>
             && known.event.source.is_none()
             && known.event.code.as_deref() != Some(code)
     });
+    // Another part that was read is whole: what was found damaged is so until that is read again.
+    let is_damaged = ledger.verifications()?.iter().any(|verified| !verified.good);
     let over = resolved(session, told).into_iter().chain(well);
+    let over = over.filter(|(kind, _)| !(is_damaged && *kind == EventKind::Damage));
     for (kind, event) in
         over.filter(|(kind, event)| !(is_another && *kind == EventKind::Failure && event.source.is_none()))
     {

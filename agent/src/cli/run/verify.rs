@@ -66,10 +66,16 @@ fn healed(checked: check::Checked) -> Option<Error> {
     })
 }
 
-/// The part of a destination that was never read, or not for longest; from 1.
+/// The part of a destination that was never read, or not for longest; from 1. One that was damaged has every other turn, so that it is known soon when it
+/// is whole again.
 fn part_of(known: &[Verified], destination: &str) -> u32 {
-    let read =
-        |part: u32| known.iter().find(|v| v.destination == destination && v.part == part).map(|v| v.at);
+    let of = || known.iter().filter(|verified| verified.destination == destination);
+    let newest = of().map(|verified| verified.at).max();
+    let damaged = of().filter(|verified| !verified.good && Some(verified.at) != newest);
+    if let Some(damaged) = damaged.min_by_key(|verified| (verified.at, verified.part)) {
+        return damaged.part;
+    }
+    let read = |part: u32| of().find(|verified| verified.part == part).map(|verified| verified.at);
     (1..=PARTS).min_by_key(|part| (read(*part), *part)).unwrap_or(1)
 }
 
@@ -94,5 +100,19 @@ mod tests {
         let twice: Vec<u32> = (1..=PARTS).chain(1..=PARTS).collect();
         assert_eq!(order, twice);
         assert_eq!(part_of(&known, "another"), 1);
+    }
+
+    #[test]
+    fn a_damaged_part_has_every_other_turn() {
+        let read = |part, minute: i64, good| Verified {
+            destination: "disk".to_owned(),
+            part,
+            at: Utc.timestamp_opt(1_800_000_000 + minute * 60, 0).unwrap(),
+            good,
+            message: None,
+        };
+        assert_eq!(part_of(&[read(1, 0, true), read(2, 1, false)], "disk"), 3);
+        assert_eq!(part_of(&[read(1, 0, true), read(2, 1, false), read(3, 2, true)], "disk"), 2);
+        assert_eq!(part_of(&[read(1, 0, true), read(2, 3, true), read(3, 2, true)], "disk"), 4);
     }
 }

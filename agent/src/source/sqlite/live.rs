@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{companion, holders};
+use super::{companion, holders, rights};
 use crate::events::Context;
 use crate::{Error, Result};
 
@@ -68,6 +68,7 @@ pub fn open(path: &Path, until: Instant, context: &Context) -> Result<Live> {
 }
 
 fn attempt(path: &Path) -> rusqlite::Result<Live> {
+    rights::use_effective();
     let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let reading = connect(path, flags | OpenFlags::SQLITE_OPEN_READ_ONLY);
     let refused = match reading {

@@ -5,6 +5,7 @@
 //! | [`live`] | opening a database that others write to, with as few rights as possible |
 //! | [`copy`] | a consistent copy of it, checked |
 //! | [`holders`] | who has it open |
+//! | [`rights`] | by which rights SQLite looks for files |
 //! | [`restore`] | putting one back in place of another |
 //!
 //! Each database is copied by SQLite's online backup while others use it. The copy has all that was committed, so `-wal`, `-shm` and `-journal`
@@ -14,6 +15,7 @@ pub mod copy;
 pub mod holders;
 pub mod live;
 pub mod restore;
+pub mod rights;
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
